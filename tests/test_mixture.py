@@ -13,6 +13,7 @@ from moa.mixture.events import (
     AgentDropped,
     AgentFailed,
     AgentFinished,
+    AgentRecalled,
     AgentSaid,
     AgentStarted,
     AnswerBegan,
@@ -25,6 +26,7 @@ from moa.mixture.events import (
 )
 from moa.mixture.memory import Recent
 from moa.mixture.prompts import Reference
+from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -523,6 +525,35 @@ async def test_proposals_that_are_there_already_can_be_given() -> None:
     assert fold(events).text == "fine"
     assert "paid for" in asked(last)
     assert proposer.requests == []
+
+
+async def test_a_run_goes_on_from_the_proposals_of_an_earlier_one() -> None:
+    """Agents whose proposals are there are not asked again, all others are; those of other mixtures are left out."""
+    one, two, deep, last = model("p1", "s/one"), model("p2", "s/two"), model("p3", "s/deep"), model("fine", "s/last")
+    mixture = Mixture([[one, two], [deep]], last)
+    kept = [Reference("one", "paid for"), Reference("stranger", "odd"), Reference("deep", " ", layer=2)]
+    answer = fold([event async for event in mixture.run("Why?", kept=kept)])
+    assert [len(each.requests) for each in (one, two, deep, last)] == [0, 1, 1, 1]
+    assert "paid for" in asked(deep)
+    assert "odd" not in asked(deep)
+    assert answer.text == "fine"
+    assert [(call.agent, call.text, call.model) for call in answer.recalled] == [("one", "paid for", "s/one")]
+    assert [call.agent for call in answer.proposals] == ["one", "two", "deep"]
+    assert len(answer.calls) == 3
+
+
+@pytest.mark.parametrize("schedule", [Barrier(), Quorum(1), Staircase((4,)), EarlyExit(Barrier())], ids=repr)
+async def test_with_every_proposal_kept_only_the_aggregator_is_asked(schedule: Schedule) -> None:
+    """Under any schedule, also where a fallback has to answer, kept proposals are asked for no second time."""
+    one, two = model("p1", "s/one"), model("p2", "s/two")
+    broken = Scripted("half", name="s/broken", fail_after=0, continuation="prefix")
+    spare = model("fine", "s/spare")
+    mixture = Mixture([[one], [two]], broken, fallbacks=[spare], schedule=schedule)
+    kept = [Reference("one", "an old word"), Reference("two", "a deep word", cut=True, layer=2)]
+    events = [event async for event in mixture.run("Why?", kept=kept)]
+    assert one.requests == two.requests == []
+    assert fold(events).text == "fine"
+    assert [event.cut for event in events if isinstance(event, AgentRecalled)] == [False, True]
 
 
 def test_a_memory_forgets_the_oldest_turn() -> None:

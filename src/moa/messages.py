@@ -268,6 +268,7 @@ class Answer:
         usage: the sum over every call that was made, used or not.
         cost: likewise; see :class:`Cost` for what "at least" means.
         calls: every call, in the order they started.
+        recalled: proposals that it was made from and that no call of this run wrote: an earlier run's, or the turn's.
         time_to_first_token: seconds from the run's start to the answer's first token.
         duration: seconds from the run's start to its end.
         degraded: why this is less than the mixture promises (a proposer dropped, a fallback used); empty when all went well.
@@ -282,6 +283,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=Cost)
     calls: tuple[Call, ...] = ()
+    recalled: tuple[Call, ...] = ()
     time_to_first_token: float | None = None
     duration: float | None = None
     degraded: tuple[str, ...] = ()
@@ -290,8 +292,9 @@ class Answer:
 
     @property
     def proposals(self) -> tuple[Call, ...]:
-        """The proposers' calls whose text became a reference."""
-        return tuple(call for call in self.calls if call.role == "proposer" and call.dropped is None and call.text)
+        """The proposers' calls whose text became a reference, those of earlier runs first."""
+        used = (call for call in self.calls if call.role == "proposer" and call.dropped is None and call.text)
+        return (*self.recalled, *used)
 
     def __str__(self) -> str:
         return self.text

@@ -17,9 +17,20 @@ from rich.text import Text
 from moa.cli.prose import Rendered
 from moa.cli.terminal import clean, figure, one_line, seconds
 from moa.messages import Cost, Usage, estimated_tokens
-from moa.mixture.events import AgentDropped, AgentFailed, AgentFinished, AgentSaid, AgentStarted, Event, Seat
+from moa.mixture.events import (
+    AgentDropped,
+    AgentFailed,
+    AgentFinished,
+    AgentRecalled,
+    AgentSaid,
+    AgentStarted,
+    Event,
+    Seat,
+)
 
-State = Literal["waiting", "loading", "asked", "thinking", "writing", "done", "cut", "failed", "dropped", "stopped"]
+State = Literal[
+    "waiting", "loading", "asked", "thinking", "writing", "done", "cut", "recalled", "failed", "dropped", "stopped"
+]
 
 NARROWEST = 26
 """Columns that a panel needs to be read."""
@@ -40,6 +51,7 @@ _LOOKS: dict[State, tuple[str, str]] = {
     "writing": ("", "cyan"),
     "done": ("✓", "green"),
     "cut": ("✓", "yellow"),
+    "recalled": ("✓", "green"),
     "failed": ("✗", "red"),
     "dropped": ("✗", "yellow"),
     "stopped": ("■", "yellow"),
@@ -96,6 +108,8 @@ class Lane:
                 self.text += event.delta.text
                 self.reasoning += event.delta.reasoning
                 self.state = "writing" if self.text else "thinking"
+            case AgentRecalled():
+                self.state, self.text, self.began, self.ended = "recalled", event.text, event.at, event.at
             case AgentFinished():
                 self._end(event, "cut" if event.cut else "done", event.cut or "")
             case AgentFailed():
@@ -131,7 +145,7 @@ class Lane:
         if self.first is not None:
             writing = (now if self.ended is None else self.ended) - self.first
             parts.append(f"{self.tokens / writing:.0f} tok/s" if writing > 0.2 and self.tokens > 5 else "")
-        if self.began is not None and self.state != "writing":
+        if self.began is not None and self.state not in ("writing", "recalled"):
             parts.append(seconds((now if self.ended is None else self.ended) - self.began))
         line = joined(parts, width)
         if self.state == "writing" and cell_len(" · ".join(filter(None, parts))) > width:

@@ -5,13 +5,18 @@ are frozen, in the order they happened, and carry the seconds of the event loop'
 
 Every agent that started ends in exactly one of three ways: :class:`AgentFinished` (its text is used), :class:`AgentFailed`
 (the call failed) or :class:`AgentDropped` (the call was fine or given up, and its text is not used). A run ends with
-:class:`RunFinished` or :class:`RunFailed`, unless it is cancelled.
+:class:`RunFinished` or :class:`RunFailed`, unless it is cancelled; whoever records it then ends the record with
+:class:`RunStopped`.
+
+As lines of JSON (:func:`as_json`) events are what ``moa ask --json`` prints, what a server streams and what a kept run is;
+:func:`event_of` makes events of them again.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -111,6 +116,15 @@ class AgentDropped(AgentEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRecalled(AgentEvent):
+    """Its proposal is there from an earlier run, and it is not asked. ``cut`` as in :class:`Reference`."""
+
+    model: str
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerBegan(Event):
     """The proposals are there, and the answer is made from these. ``recalled``: no proposer was asked for them, because
     they are the turn's, put back while its tool calls go on, or were given with the question."""
@@ -147,14 +161,20 @@ class RunFailed(Event):
     error: RunError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(Event):
+    """Whoever asked had it stopped; every call that was under way was cut off. No mixture tells this itself: it is gone."""
+
+
 def as_json(event: Event) -> dict[str, Any]:
     """The event as plain data for ``json.dumps``: ``{"event": "agent_said", "at": …, …}``, empty fields left out."""
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    data: dict[str, Any] = {"event": name}
+    data: dict[str, Any] = {"event": _NAMES[type(event)]}
     for field in fields(event):
         value = getattr(event, field.name)
         if isinstance(value, MoaError):
-            data[field.name] = str(value)
+            data[field.name] = value.reason if isinstance(value, RunError) else str(value)
+            if isinstance(value, RunError) and value.causes:
+                data["causes"] = list(value.causes)
         elif isinstance(value, Delta):
             data.update(_plain(value))
         elif value is not None and value != () and value != []:
@@ -172,6 +192,71 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def encoded_event(event: Event) -> bytes:
+    """The event as one line of JSON in UTF-8, without the line's end."""
+    if type(event) is AgentSaid and event.delta == Delta(text=event.delta.text):
+        # Nearly all events of a run are these; written out, one takes a tenth of the time.
+        agent, text = json.dumps(event.agent), json.dumps(event.delta.text)
+        line = f'{{"event":"agent_said","at":{event.at!r},"agent":{agent},"layer":{event.layer},"text":{text}}}'
+        return line.encode()
+    return json.dumps(as_json(event), separators=(",", ":")).encode()
+
+
+def event_of(data: Mapping[str, Any]) -> Event:
+    """The event that became this in :func:`as_json`. Of errors their words are left: they come back as plain RunErrors.
+
+    Raises:
+        ValueError: it is no such event.
+    """
+    told = dict(data)
+    try:
+        kind = _KINDS[told.pop("event")]
+        if kind is AgentSaid:
+            place = {name: told.pop(name) for name in ("at", "agent", "layer")}
+            return AgentSaid(**place, delta=_delta(told))
+        causes = told.pop("causes", ())
+        for name, value in told.items():
+            if name == "error":
+                told[name] = RunError(value, causes) if kind is RunFailed else MoaError(value)
+            elif name in _READ:
+                told[name] = _READ[name](value)
+        # What as_json left out, being empty, and has no default.
+        for name in {field.name for field in fields(kind)} - told.keys():
+            if name in ("finish_reason", "references", "seats"):
+                told[name] = None if name == "finish_reason" else ()
+        return kind(**told)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no event of a run: {str(dict(data))[:80]} ({error})") from None
+
+
+def _delta(told: dict[str, Any]) -> Delta:
+    return Delta(**{name: _READ[name](value) if name in _READ else value for name, value in told.items()})
+
+
+def _call(told: Mapping[str, Any]) -> Call:
+    return Call(**{name: _READ[name](value) if value and name in _READ else value for name, value in told.items()})
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "usage": lambda told: Usage(**told),
+    "cost": lambda told: Cost(**told),
+    "calls": lambda told: tuple(_call(call) for call in told),
+    "tool_calls": tuple,
+    "seats": lambda told: tuple(Seat(**seat) for seat in told),
+    "references": lambda told: tuple(Reference(**each) if isinstance(each, Mapping) else each for each in told),
+}
+"""How fields that are more than plain data are read again."""
+
+_NAMES: dict[type[Event], str] = {
+    kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    for kind in (
+        *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentFinished, AgentFailed, AgentDropped, AgentRecalled),
+        *(AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
+    )
+}
+_KINDS = {name: kind for kind, name in _NAMES.items()}
+
+
 class Fold:
     """The answer so far, from the events so far. Give it every event in order; read :attr:`answer` at any time."""
 
@@ -185,11 +270,14 @@ class Fold:
         self._selected: Selected | None = None
         self._degraded: list[str] = []
         self._error: MoaError | None = None
+        self._models: dict[tuple[int, str], str] = {}
+        self._recalled: dict[tuple[int, str], Call] = {}
 
     def add(self, event: Event) -> None:
         match event:
             case RunStarted():
                 self._run_id, self._began = event.run_id, event.at
+                self._models = {(seat.layer, seat.agent): seat.model for seat in event.seats}
             case AgentStarted():
                 started = None if self._began is None else event.at - self._began
                 writing = _Writing(Call(event.agent, event.layer, event.model, event.role, started=started), event.at)
@@ -209,16 +297,25 @@ class Fold:
             case AgentDropped():
                 self._end(event, dropped=event.reason)
                 self._degraded.append(f"{event.agent} (layer {event.layer}) was dropped: {event.reason}")
+            case AgentRecalled():
+                self._recall(Reference(event.agent, event.text, event.cut, event.layer), event.model)
+            case AnswerBegan(recalled=True):
+                for reference in event.references:
+                    self._recall(reference, self._models.get((reference.layer, reference.agent), ""))
             case Selected():
                 self._selected, self._first = event, event.at
             case Noticed():
                 if event.degrades:
                     self._degraded.append(event.message)
-            case RunFinished():
+            case RunFinished() | RunStopped():
                 self._ended = event.at
             case RunFailed():
                 self._ended, self._error = event.at, event.error
                 event.error.answer = self.answer
+
+    def _recall(self, reference: Reference, model: str) -> None:
+        call = Call(reference.agent, reference.layer, model, text=reference.text, cut=reference.cut)
+        self._recalled[reference.layer, reference.agent] = call
 
     def _end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
         self._calls[event.layer, event.agent].end(event, **changes)
@@ -231,6 +328,7 @@ class Fold:
             usage=sum((call.usage for call in calls if call.usage), Usage()),
             cost=sum(costs[1:], costs[0]) if costs else Cost(),
             calls=calls,
+            recalled=tuple(self._recalled.values()),
             time_to_first_token=None if self._first is None or self._began is None else self._first - self._began,
             duration=None if self._ended is None or self._began is None else self._ended - self._began,
             degraded=tuple(self._degraded),

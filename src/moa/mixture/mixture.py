@@ -188,7 +188,12 @@ class Mixture:
         return answer
 
     def run(
-        self, question: Question, *, restart: bool = True, proposals: Sequence[Reference] | None = None
+        self,
+        question: Question,
+        *,
+        restart: bool = True,
+        proposals: Sequence[Reference] | None = None,
+        kept: Sequence[Reference] = (),
     ) -> AsyncGenerator[Event, None]:
         """Ask, and hear everything as it happens; :func:`~moa.mixture.events.fold` makes an answer of it.
 
@@ -198,14 +203,22 @@ class Mixture:
             question: a question, a list of messages, or a Chat Completions body.
             restart: whether a fallback may start the answer anew after an aggregator broke off in the middle of it.
             proposals: what the aggregator is to read, where it is there already; no proposer is asked.
+            kept: proposals of an earlier run. The agents that wrote them, found by layer and name, are not asked again, and
+                all others are asked as ever; what fits no agent is left out.
         """
         request = Request.of(question)
-        return self._events(request, restart=restart, proposals=proposals)
+        return self._events(request, restart=restart, proposals=proposals, kept=kept)
 
     async def _events(
-        self, request: Request, *, restart: bool, proposals: Sequence[Reference] | None
+        self,
+        request: Request,
+        *,
+        restart: bool,
+        proposals: Sequence[Reference] | None,
+        kept: Sequence[Reference],
     ) -> AsyncGenerator[Event, None]:
-        async with aclosing(Run(self, request, restart=restart, proposals=proposals).events()) as events:
+        run = Run(self, request, restart=restart, proposals=proposals, kept=kept)
+        async with aclosing(run.events()) as events:
             async for event in events:
                 yield event
 

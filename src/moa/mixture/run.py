@@ -19,12 +19,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from moa.errors import AggregatorFailed, DeadlinePassed, ModelError, NoProposals, RunError
-from moa.messages import Request
+from moa.messages import Delta, Request
 from moa.mixture.agent import Agent
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
 from moa.mixture.events import (
+    AgentRecalled,
     AnswerBegan,
     Event,
     Noticed,
@@ -55,10 +56,17 @@ class Run:
         restart: whether a fallback may start the answer anew after an aggregator broke off in the middle of it. A reader
             that shows words as they come cannot take them back, and says no.
         proposals: what the aggregator is to read, where that is there already; None to ask the proposers.
+        kept: proposals of an earlier run, whose agents are not asked again.
     """
 
     def __init__(
-        self, mixture: Mixture, request: Request, *, restart: bool, proposals: Sequence[Reference] | None = None
+        self,
+        mixture: Mixture,
+        request: Request,
+        *,
+        restart: bool,
+        proposals: Sequence[Reference] | None = None,
+        kept: Sequence[Reference] = (),
     ) -> None:
         self._mixture, self._request, self._restart, self._given = mixture, request, restart, proposals
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -70,6 +78,7 @@ class Run:
             [(agent, Draft(name, number)) for name, agent in layer.items()]
             for number, layer in enumerate(mixture.layers, 1)
         ]
+        self._kept = {(reference.layer, reference.agent): reference for reference in kept if reference.text.strip()}
         self._tasks: dict[Draft, asyncio.Task[None]] = {}
         self._agreement: Reference | None = None
         self._closed: str | None = None
@@ -188,13 +197,34 @@ class Run:
 
     def _start_proposers(self) -> None:
         drafts = self._drafts
+        for agent, draft in (seated for layer in self._layers for seated in layer):
+            reference = self._kept.get((draft.layer, draft.agent))
+            if reference and not draft.ended:
+                self._recall(agent, draft, reference)
         for number, layer in enumerate(self._layers):
             for agent, draft in layer:
+                if draft.ended:
+                    continue
                 if self._schedule.hedge is not None:
                     agent = replace(agent, model=Hedged(agent.model, self._schedule.hedge))
                 task = asyncio.create_task(self._propose(agent, draft, drafts[:number]))
                 task.add_done_callback(partial(self._see_to, draft))
                 self._tasks[draft] = task
+
+    def _recall(self, agent: Agent, draft: Draft, reference: Reference) -> None:
+        """An earlier run's proposal is this one's, too."""
+        draft.append(Delta(text=reference.text))
+        draft.finish("it was cut short in an earlier run" if reference.cut else None)
+        self._emit(
+            AgentRecalled(
+                at=self._now(),
+                agent=draft.agent,
+                layer=draft.layer,
+                model=agent.model.name,
+                text=reference.text,
+                cut=reference.cut,
+            )
+        )
 
     def _give_up(self, draft: Draft, reason: str) -> None:
         """A schedule does not wait for this one."""
