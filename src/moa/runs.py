@@ -1,6 +1,7 @@
 """What outlives a run, in one SQLite file that several processes may share: turns' proposals, and what each key has used.
 
-Message text is in this file and nowhere else; only its owner can read it. Without a path it is all kept in memory.
+Message text is in this file and nowhere else; only its owner can read it, and what is deleted is overwritten. Without a path
+it is all kept in memory. :mod:`moa.archive` keeps whole runs in the same file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -45,38 +46,13 @@ class RunStore:
 
     def __init__(self, path: Path | None = None) -> None:
         self._in_memory, self._since_sweep = path is None, 0
-        try:
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._file = sqlite3.connect(path or ":memory:", timeout=5, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare()
-            except BaseException:
-                self._file.close()
-                raise
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"the run store {str(path)!r} cannot be used: {error}") from None
+        self._file = opened(path, self._prepare)
 
-    def _prepare(self) -> None:
-        self._write_ahead()
-        self._file.execute("PRAGMA synchronous = NORMAL")
-        self._file.executescript(SCHEMA)
+    def _prepare(self, file: sqlite3.Connection) -> None:
+        self._file = file
+        file.executescript(SCHEMA)
         self._sweep()
-        self._file.execute("PRAGMA busy_timeout = 1000")  # milliseconds; from here on an event loop would wait
-
-    def _write_ahead(self) -> None:
-        """Switch to WAL. SQLite does not wait its turn for this, as it does for all else, so it is tried again."""
-        until = time.monotonic() + 5
-        while True:
-            try:
-                self._file.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
+        file.execute("PRAGMA busy_timeout = 1000")  # milliseconds; from here on an event loop would wait
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
         try:
@@ -145,6 +121,44 @@ class RunStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def opened(path: Path | None, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    """A connection to the file, made if it is not there, or to memory; ``prepare`` is given it first.
+
+    Raises:
+        ConfigError: the file cannot be opened or prepared, or is no such file.
+    """
+    try:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        file = sqlite3.connect(path or ":memory:", timeout=5, isolation_level=None, check_same_thread=False)
+        try:
+            _write_ahead(file)
+            file.execute("PRAGMA synchronous = NORMAL")
+            file.execute("PRAGMA secure_delete = ON")
+            prepare(file)
+        except BaseException:
+            file.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(f"the run store {str(path)!r} cannot be used: {error}") from None
+    return file
+
+
+def _write_ahead(file: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait its turn for this, as it does for all else, so it is tried again."""
+    until = time.monotonic() + 5
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _day(now: float | None) -> str:
