@@ -141,6 +141,18 @@ class Config:
             table.model_dump(exclude={"description", "layers", "aggregator"}, exclude_none=True),
         )
 
+    def table(self, name: str) -> MixtureTable:
+        """One mixture as it is written, with its prompt where the file names a file for it.
+
+        Raises:
+            UnknownName: there is none.
+            ConfigError: the prompt's file cannot be read.
+        """
+        table, _ = self._table(name.removeprefix("moa/"))
+        if table.prompt_file is None:
+            return table
+        return table.model_copy(update={"prompt": self._prompt(table), "prompt_file": None})
+
     def chosen(self) -> Choice:
         """What ``auto`` stands for, here and now, and why. The same for the life of this object."""
         if self._choice is None:
@@ -171,7 +183,7 @@ class Config:
             table, source = self._table(name)
             self._opening.append(name)
             try:
-                self._mixtures[name] = self._built(name, table)
+                self._mixtures[name] = self.built(name, table)
             except (UnknownName, ConfigError) as error:
                 if source != "preset" and not str(error).startswith(source):
                     error.args = (f"{source}: mixtures.{name}: {error}",)
@@ -179,6 +191,37 @@ class Config:
             finally:
                 self._opening.pop()
         return self._mixtures[name]
+
+    def built(self, name: str, table: MixtureTable) -> Mixture:
+        """A mixture from a table, whether or not it stands in the file; raises as :meth:`mixture` does."""
+
+        def agent(entry: str | AgentTable) -> Agent:
+            member = _member(entry)
+            return Agent(self.catalog.model(member.model), member.name, member.persona, member.sampling)
+
+        aggregator = table.aggregator
+        return Mixture(
+            [[agent(entry) for entry in layer] for layer in table.layers],
+            None if aggregator is None else agent(aggregator),
+            fallbacks=[agent(entry) for entry in aggregator.fallbacks]
+            if isinstance(aggregator, AggregatorTable)
+            else [],
+            name=name,
+            aggregate=table.aggregate,
+            references=table.references,
+            anonymous=table.anonymous,
+            prompt=self._prompt(table),
+            schedule=_schedule(table.schedule),
+            exact=table.exact,
+            min_proposals=table.min_proposals,
+            deadline=table.deadline,
+            max_cost=table.max_cost,
+            fanout=table.fanout,
+            progress=table.progress,
+            memory=self._memory,
+            prices=self.prices,
+            catalog=self.catalog,
+        )
 
     async def aclose(self) -> None:
         """Close every connection and every embedded model."""
@@ -205,36 +248,7 @@ class Config:
             raise UnknownName("mixture", name, self.names(), "(moa mixtures lists them)")
         return MixtureTable.model_validate(preset(name)), "preset"
 
-    def _built(self, name: str, table: MixtureTable) -> Mixture:
-        def agent(entry: str | AgentTable) -> Agent:
-            member = _member(entry)
-            return Agent(self.catalog.model(member.model), member.name, member.persona, member.sampling)
-
-        aggregator = table.aggregator
-        return Mixture(
-            [[agent(entry) for entry in layer] for layer in table.layers],
-            None if aggregator is None else agent(aggregator),
-            fallbacks=[agent(entry) for entry in aggregator.fallbacks]
-            if isinstance(aggregator, AggregatorTable)
-            else [],
-            name=name,
-            aggregate=table.aggregate,
-            references=table.references,
-            anonymous=table.anonymous,
-            prompt=self._prompt(name, table),
-            schedule=_schedule(table.schedule),
-            exact=table.exact,
-            min_proposals=table.min_proposals,
-            deadline=table.deadline,
-            max_cost=table.max_cost,
-            fanout=table.fanout,
-            progress=table.progress,
-            memory=self._memory,
-            prices=self.prices,
-            catalog=self.catalog,
-        )
-
-    def _prompt(self, name: str, table: MixtureTable) -> str:
+    def _prompt(self, table: MixtureTable) -> str:
         if table.prompt_file is None:
             return SYNTHESIZE if table.prompt is None else table.prompt
         path = (self.path.parent if self.path else Path()) / Path(table.prompt_file).expanduser()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from moa.errors import ConfigError
 from moa.models.endpoint import Timeouts
@@ -186,11 +187,17 @@ def read(path: Path) -> File:
         raise ConfigError(_told(path, text, error)) from None
     for kind, names in (("mixture", file.mixtures), ("endpoint", file.endpoints)):
         for name in names:
-            if not NAME.fullmatch(name) or name in ("moa", "local"):
-                why = "is taken" if name in ("moa", "local") else "may hold only letters, digits, '.', '_' and '-'"
+            if why := wrong_name(name):
                 line = line_of(text, (f"{kind}s", name))
                 raise ConfigError(f"{path}:{line}: the name of {kind} {name!r} {why}")
     return file
+
+
+def wrong_name(name: str) -> str | None:
+    """Why a mixture or an endpoint cannot have this name; None where it can."""
+    if name in ("moa", "local"):
+        return "is taken"
+    return None if NAME.fullmatch(name) else "may hold only letters, digits, '.', '_' and '-'"
 
 
 BRANCH = r"str|\w+Table|function-after\[.*"
@@ -199,26 +206,39 @@ BRANCH = r"str|\w+Table|function-after\[.*"
 
 def _told(path: Path, text: str, error: ValidationError) -> str:
     """The first thing that is wrong with a file: where it is, what was expected, what is there."""
+    where, told = problem_of(error)
+    return f"{path}:{line_of(text, where)}: {'.'.join(map(str, where))}: {told}"
+
+
+def problem_of(error: ValidationError, inside: tuple[str, ...] = ()) -> tuple[tuple[int | str, ...], str]:
+    """The first thing that is wrong with tables: the path to it, and what was expected and what is there, in words.
+
+    Args:
+        inside: the path to the table that was read, where it is not a whole file.
+    """
     # Of the branches of a union (a name or a table), the one that came furthest knows best.
     problem = max(error.errors(), key=lambda each: (len(each["loc"]), each["type"] != "string_type"))
-    where = [part for part in problem["loc"] if not re.fullmatch(BRANCH, str(part))]
+    where = [*inside, *(part for part in problem["loc"] if not re.fullmatch(BRANCH, str(part)))]
     if "schedule" in where[:-1]:
         del where[where.index("schedule") + 1]  # the kind of schedule that it was read as
-    place = f"{path}:{line_of(text, tuple(where))}: {'.'.join(map(str, where))}"
+    return tuple(where), _expectation(problem, where)
+
+
+def _expectation(problem: ErrorDetails, where: list[int | str]) -> str:
     if problem["type"] == "extra_forbidden":
         known = _fields_beside(where)
         near = get_close_matches(str(where[-1]), known, n=1, cutoff=0.6)
-        return f"{place}: no such field; " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+        return "no such field; " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
     if problem["type"].startswith("union_tag"):
-        return f"{place}: expected kind = {', '.join(map(repr, SCHEDULES))}"
+        return f"expected kind = {', '.join(map(repr, SCHEDULES))}"
     if problem["type"] == "missing":
-        return f"{place}: this field is missing"
+        return "this field is missing"
     expected = (
         problem["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("Field required", "is required")
     )
     secret = "key" in str(where[-1]) if where else False
     found = "" if secret or isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
-    return f"{place}: {expected}{found}"
+    return f"{expected}{found}"
 
 
 def _fields_beside(where: list[int | str]) -> list[str]:
