@@ -1,0 +1,1906 @@
+// The page: asks, draws each run from its events while they come, and shows what the answer resembles.
+//
+// Notable decisions:
+// - Text from models and people only ever becomes text nodes. Nothing here builds HTML from a string, and the page's
+//   Content-Security-Policy forbids it (Trusted Types without a policy).
+// - A run is a fold of the server's event stream (GET /runs/ID/events), so a reload or a second window draws the same thing.
+// - Markdown is read into elements of a short list, with every text node knowing where it stands in the source: that is how
+//   a sentence of the answer and a passage of a proposal, which the server gives as offsets, are found again.
+
+// -- elements ---------------------------------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+
+/** An element. `fields` are properties; `class`, `data-…`, `aria-…` and `role` attributes; `on…` listeners. */
+function el(tag, fields = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined || value === null) continue;
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name === "class") made.className = value;
+    else if (name === "role" || name.includes("-")) made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+function drawn(tag, fields) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(fields)) made.setAttribute(name, value);
+  return made;
+}
+
+const button = (label, onclick, fields = {}) => el("button", { type: "button", onclick, ...fields }, label);
+
+/** Set text only where it differs, so that nothing is laid out or announced for nothing. */
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function say(text) {
+  put(byId("status"), text);
+}
+
+// -- figures ----------------------------------------------------------------------------------------------------------
+
+const counted = new Intl.NumberFormat("en");
+const percent = (share) => (share > 0 && share < 0.005 ? "under 1 %" : `${Math.round(share * 100)} %`);
+const plural = (count, word) => `${counted.format(count)} ${word}${count === 1 ? "" : "s"}`;
+
+function seconds(value) {
+  if (value === null || value === undefined) return "";
+  if (value < 9.95) return `${value.toFixed(1)} s`;
+  if (value < 119.5) return `${Math.round(value)} s`;
+  return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+}
+
+function money(dollars, atLeast = false) {
+  if (dollars === null || dollars === undefined) return "cost unknown";
+  const figure = dollars === 0 ? "0" : dollars >= 0.001 ? dollars.toFixed(4) : dollars.toPrecision(2);
+  return `${atLeast ? "at least " : ""}$${figure}`;
+}
+
+function ago(time) {
+  const age = Date.now() / 1000 - time;
+  if (age < 60) return "just now";
+  if (age < 3600) return `${Math.floor(age / 60)} min ago`;
+  if (age < 86400) return `${Math.floor(age / 3600)} h ago`;
+  return new Date(time * 1000).toLocaleDateString(undefined, { dateStyle: "medium" });
+}
+
+/** The text of a message: its string, or its text parts. */
+function textOf(message) {
+  const content = message.content ?? "";
+  if (typeof content === "string") return content;
+  return content.map((part) => (part.type === "text" ? part.text : `[${part.type}]`)).join("\n");
+}
+
+// -- the server -------------------------------------------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const server = {
+  key: "",
+
+  async ask(path, { method = "GET", body, signal, headers = {} } = {}) {
+    for (;;) {
+      const sent = { ...headers };
+      if (this.key) sent.authorization = `Bearer ${this.key}`;
+      if (body !== undefined) sent["content-type"] = "application/json";
+      const response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal });
+      if (response.ok) return response;
+      if (response.status === 401 && (await askForKey())) continue;
+      let message = `${response.status} ${response.statusText}`;
+      try {
+        const { error } = await response.json();
+        message = [error.message, ...(error.causes ?? [])].join("\n");
+      } catch {
+        // Something between here and the server answered, in its own words.
+      }
+      throw new Refused(response.status, message);
+    }
+  },
+
+  async json(path, how) {
+    const response = await this.ask(path, how);
+    return response.status === 204 ? null : response.json();
+  },
+};
+
+let asking = null;
+function askForKey() {
+  asking ??= new Promise((resolve) => {
+    const dialog = byId("key");
+    byId("key-value").value = "";
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => {
+      server.key = dialog.returnValue === "use" ? byId("key-value").value.trim() : "";
+      byId("key-value").value = "";
+      asking = null;
+      resolve(Boolean(server.key));
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** The events of a run, from its start, over as many connections as it takes. Ends with the run's last event. */
+async function* eventsOf(id, signal) {
+  let last = 0;
+  let pause = 300;
+  for (;;) {
+    try {
+      const headers = last ? { "last-event-id": String(last) } : {};
+      const response = await server.ask(`/runs/${id}/events`, { signal, headers });
+      let rest = "";
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        const parts = (rest + value).split("\n\n");
+        rest = parts.pop();
+        for (const part of parts) {
+          let data = "";
+          for (const line of part.split("\n")) {
+            if (line.startsWith("id: ")) last = Number(line.slice(4));
+            else if (line.startsWith("data: ")) data += line.slice(6);
+          }
+          if (!data) continue;
+          pause = 300;
+          const event = JSON.parse(data);
+          yield event;
+          if (event.event === "run_finished" || event.event === "run_failed" || event.event === "run_stopped") return;
+        }
+      }
+    } catch (error) {
+      if (signal?.aborted || (error instanceof Refused && error.status < 500)) throw error;
+    }
+    // The connection broke, or the server went away: go on after the last event that came.
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    if (signal?.aborted) throw new DOMException("closed", "AbortError");
+    pause = Math.min(pause * 2, 5000);
+  }
+}
+
+// -- Markdown ---------------------------------------------------------------------------------------------------------
+
+const LONGEST = 20_000; // characters of a paragraph beyond which it is shown as it is: nobody wrote that as Markdown
+
+/** Lines of a source, each with the offset where it begins. */
+function linesOf(text, from = 0) {
+  const lines = [];
+  for (let at = 0; at <= text.length; ) {
+    let end = text.indexOf("\n", at);
+    if (end < 0) end = text.length;
+    lines.push({ text: text.slice(at, end), at: from + at });
+    at = end + 1;
+  }
+  return lines;
+}
+
+const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])( +|$)/;
+const FENCE = /^ {0,3}(```+|~~~+)\s*([^\s`]*)/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+|$)(.*?)(?:[ \t]+#+)?[ \t]*$/;
+const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
+const QUOTE = /^ {0,3}> ?/;
+const ROW_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const headingOf = (text) => (text.length < 2000 ? HEADING.exec(text) : null);
+const isRule = (text) => text.length < 2000 && RULE.test(text);
+const cut = (line, count) => ({ text: line.text.slice(count), at: line.at + count });
+const opensBlock = (text) => FENCE.test(text) || headingOf(text) || isRule(text) || ITEM.test(text);
+const blank = (line) => !line.text.trim();
+
+/** The blocks that lines make. Each has `kind`, `at`, and what it holds. */
+function blocksOf(lines, depth = 0) {
+  const blocks = [];
+  let n = 0;
+  while (n < lines.length) {
+    const line = lines[n];
+    let found;
+    if (blank(line)) {
+      n += 1;
+    } else if ((found = FENCE.exec(line.text))) {
+      const inside = [];
+      const closing = new RegExp(`^ {0,3}${found[1][0]}{${found[1].length},}\\s*$`);
+      const begun = n;
+      for (n += 1; n < lines.length && !closing.test(lines[n].text); n += 1) inside.push(lines[n]);
+      blocks.push({ kind: "code", at: lines[begun].at, language: found[2], lines: inside });
+      n += 1;
+    } else if ((found = headingOf(line.text))) {
+      const start = found[2] ? line.text.indexOf(found[2], found[1].length) : line.text.length;
+      const text = { text: found[2], at: line.at + start };
+      blocks.push({ kind: "heading", at: line.at, level: found[1].length, lines: [text] });
+      n += 1;
+    } else if (isRule(line.text)) {
+      blocks.push({ kind: "rule", at: line.at });
+      n += 1;
+    } else if (QUOTE.test(line.text) && depth < 8) {
+      const inside = [];
+      for (; n < lines.length && QUOTE.test(lines[n].text); n += 1) {
+        inside.push(cut(lines[n], QUOTE.exec(lines[n].text)[0].length));
+      }
+      blocks.push({ kind: "quote", at: line.at, blocks: blocksOf(inside, depth + 1) });
+    } else if (ITEM.test(line.text) && depth < 8) {
+      const list = { kind: "list", at: line.at, ordered: /\d/.test(ITEM.exec(line.text)[2]), items: [], start: 1 };
+      list.start = list.ordered ? Number.parseInt(ITEM.exec(line.text)[2], 10) : 1;
+      n = itemsOf(lines, n, list, depth);
+      blocks.push(list);
+    } else if (line.text.includes("|") && lines[n + 1] && lines[n + 1].text.includes("-") && ROW_RULE.test(lines[n + 1].text)) {
+      const rows = [cellsOf(line)];
+      for (n += 2; n < lines.length && !blank(lines[n]) && lines[n].text.includes("|"); n += 1) rows.push(cellsOf(lines[n]));
+      blocks.push({ kind: "table", at: line.at, rows });
+    } else {
+      const inside = [];
+      for (; n < lines.length && !blank(lines[n]); n += 1) {
+        const { text } = lines[n];
+        if (inside.length && (opensBlock(text) || QUOTE.test(text))) break;
+        inside.push(lines[n]);
+      }
+      blocks.push({ kind: "paragraph", at: line.at, lines: inside });
+    }
+  }
+  return blocks;
+}
+
+function itemsOf(lines, from, list, depth) {
+  let n = from;
+  while (n < lines.length) {
+    const found = ITEM.exec(lines[n].text);
+    if (!found || /\d/.test(found[2]) !== list.ordered || isRule(lines[n].text)) break;
+    const indent = found[0].length;
+    const inside = [cut(lines[n], indent)];
+    for (n += 1; n < lines.length; n += 1) {
+      const { text } = lines[n];
+      const own = /^ */.exec(text)[0].length;
+      if (blank(lines[n])) {
+        const next = lines.slice(n + 1, n + 4).find((line) => !blank(line));
+        if (!next || /^ */.exec(next.text)[0].length < Math.min(indent, 2)) break;
+        inside.push(lines[n]);
+      } else if (own >= Math.min(indent, 2)) {
+        inside.push(cut(lines[n], Math.min(own, indent)));
+      } else if (opensBlock(text) || blank(lines[n - 1])) {
+        break;
+      } else {
+        inside.push(lines[n]);
+      }
+    }
+    while (n < lines.length && blank(lines[n]) && lines[n + 1] && (ITEM.test(lines[n + 1].text) || blank(lines[n + 1]))) n += 1;
+    list.items.push(blocksOf(inside, depth + 1));
+  }
+  return n;
+}
+
+function cellsOf(line) {
+  const cells = [];
+  let from = 0;
+  for (let at = 0; at <= line.text.length; at += 1) {
+    if (at < line.text.length && (line.text[at] !== "|" || line.text[at - 1] === "\\")) continue;
+    const raw = line.text.slice(from, at);
+    const start = from + (raw.length - raw.trimStart().length);
+    cells.push({ text: raw.trim(), at: line.at + start });
+    from = at + 1;
+  }
+  if (cells.length > 1 && !cells[0].text) cells.shift();
+  if (cells.length > 1 && !cells.at(-1).text) cells.pop();
+  return cells;
+}
+
+/** Puts Markdown into elements, and notes for every text node where in the source its text stands. */
+class Writer {
+  /** @param marks sentences of the source, as {start, end}, in order; their text nodes are wrapped and numbered. */
+  constructor(marks = []) {
+    this.marks = marks;
+    this.mark = 0;
+    this.places = []; // {start, end, node}: source offsets of text nodes
+  }
+
+  blocks(into, blocks, tight = false) {
+    for (const block of blocks) into.append(...this.block(block, tight));
+  }
+
+  block(block, tight) {
+    switch (block.kind) {
+      case "heading": {
+        // The page's own headings are the first three levels.
+        return [this.inline(el(`h${Math.min(block.level + 3, 6)}`, { class: `level-${block.level}` }), block.lines)];
+      }
+      case "code": {
+        const code = el("code");
+        block.lines.forEach((line, n) => {
+          if (n) code.append("\n");
+          this.text(code, line.text, line.at);
+        });
+        const language = block.language ? { "data-language": block.language.slice(0, 20) } : {};
+        return [el("pre", { tabIndex: 0, ...language }, code)];
+      }
+      case "rule":
+        return [el("hr")];
+      case "quote": {
+        const quote = el("blockquote");
+        this.blocks(quote, block.blocks);
+        return [quote];
+      }
+      case "list": {
+        const list = el(block.ordered ? "ol" : "ul");
+        if (block.ordered && block.start !== 1) list.start = block.start;
+        for (const item of block.items) {
+          const made = el("li");
+          this.blocks(made, item, item.length === 1 || item.slice(1).every((inner) => inner.kind === "list"));
+          list.append(made);
+        }
+        return [list];
+      }
+      case "table": {
+        const [head, ...rows] = block.rows;
+        const row = (cells, tag) => el("tr", {}, cells.map((cell) => this.inline(el(tag), [cell])));
+        const table = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, rows.map((cells) => row(cells, "td"))));
+        return [el("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": "Table" }, table)];
+      }
+      default: {
+        if (!tight) return [this.inline(el("p"), block.lines)];
+        const loose = document.createDocumentFragment();
+        this.inline(loose, block.lines);
+        return [loose];
+      }
+    }
+  }
+
+  inline(into, lines) {
+    const source = new Inline(lines);
+    if (source.text.length > LONGEST) this.text(into, source.text, source.at(0));
+    else this.spans(into, source, 0, source.text.length, 0);
+    return into;
+  }
+
+  /** The inline elements of a stretch of text. */
+  spans(into, source, from, to, depth) {
+    const { text } = source;
+    let plain = from;
+    const flush = (end) => {
+      // Lines are joined in the text as they are in the source, but a line's beginning may have been cut off there.
+      for (let at = plain; at < end; ) {
+        const next = Math.min(end, source.nextLine(at));
+        this.text(into, text.slice(at, next), source.at(at));
+        at = next;
+      }
+    };
+    let at = from;
+    while (at < to) {
+      const found = depth < 6 ? this.element(source, at, to) : null;
+      if (!found) {
+        at += 1;
+        continue;
+      }
+      flush(at);
+      const { tag, fields, start, end, next, literal } = found;
+      if (literal) {
+        this.text(tag ? into.appendChild(el(tag, fields)) : into, text.slice(start, end), source.at(start));
+      } else {
+        this.spans(into.appendChild(el(tag, fields)), source, start, end, depth + 1);
+      }
+      at = plain = next;
+    }
+    flush(to);
+  }
+
+  /** The element that begins here, or null. */
+  element(source, at, to) {
+    const { text } = source;
+    const char = text[at];
+    if (char === "\\" && at + 1 < to && /[!-/:-@[-`{-~]/.test(text[at + 1])) {
+      return { start: at + 1, end: at + 2, next: at + 2, literal: true };
+    }
+    if (char === "`") {
+      const ticks = /^`+/.exec(text.slice(at, at + 16))[0];
+      const end = text.indexOf(ticks, at + ticks.length);
+      if (end < 0 || end >= to) return { start: at, end: at + ticks.length, next: at + ticks.length, literal: true };
+      return { tag: "code", start: at + ticks.length, end, next: end + ticks.length, literal: true };
+    }
+    if (char === "*" || char === "_" || char === "~") return this.emphasis(text, at, to);
+    if (char === "[" || (char === "!" && text[at + 1] === "[")) return this.link(text, at, to);
+    if (char === "h" && /^https?:\/\//.test(text.slice(at, at + 8)) && !/\w/.test(text[at - 1] ?? "")) {
+      const address = /^[^\s<>"'`]+/.exec(text.slice(at, Math.min(to, at + 2000)))[0].replace(/[.,;:!?)\]]+$/, "");
+      return { ...linkTo(address), start: at, end: at + address.length, next: at + address.length, literal: true };
+    }
+    return null;
+  }
+
+  emphasis(text, at, to) {
+    const char = text[at];
+    const run = text[at + 1] === char ? char + char : char;
+    const start = at + run.length;
+    if (run === "~" || start >= to || /\s/.test(text[start])) return null;
+    if (char === "_" && /\w/.test(text[at - 1] ?? "")) return null;
+    let tries = 100; // and no more, or a text of nothing but asterisks takes minutes
+    for (let end = text.indexOf(run, start + 1); end > 0 && end + run.length <= to; end = text.indexOf(run, end + 1)) {
+      if (!tries--) return null;
+      const alone = run.length === 2 || (text[end + 1] !== char && text[end - 1] !== char);
+      const inWord = char === "_" && /\w/.test(text[end + run.length] ?? "");
+      if (!/\s/.test(text[end - 1]) && text[end - 1] !== "\\" && alone && !inWord) {
+        const tag = run === "~~" ? "del" : run.length === 2 ? "strong" : "em";
+        return { tag, start, end, next: end + run.length };
+      }
+    }
+    return null;
+  }
+
+  link(text, at, to) {
+    const open = text[at] === "!" ? at + 1 : at;
+    const middle = text.indexOf("](", open);
+    if (middle < 0 || middle > open + 500 || middle >= to) return null;
+    const close = text.indexOf(")", middle);
+    if (close < 0 || close > middle + 2000 || close >= to) return null;
+    const address = text.slice(middle + 2, close).trim().split(/\s/)[0];
+    // A picture would be fetched from elsewhere, and tell them who reads this: it becomes a link.
+    return { ...linkTo(address), start: open + 1, end: middle, next: close + 1 };
+  }
+
+  /** Text nodes for a stretch of source, wrapped where it is a sentence's. */
+  text(into, text, at) {
+    let from = 0;
+    while (this.mark < this.marks.length && this.marks[this.mark].end <= at) this.mark += 1;
+    for (let mark = this.mark; mark < this.marks.length && this.marks[mark].start < at + text.length; mark += 1) {
+      const start = Math.max(from, this.marks[mark].start - at);
+      const end = Math.min(text.length, this.marks[mark].end - at);
+      if (start > from) this.node(into, text.slice(from, start), at + from);
+      if (end > start) {
+        const span = el("span", { class: "sentence", "data-sentence": String(mark) });
+        this.node(span, text.slice(start, end), at + start);
+        into.append(span);
+        from = end;
+      }
+    }
+    if (from < text.length) this.node(into, text.slice(from), at + from);
+  }
+
+  node(into, text, at) {
+    const node = document.createTextNode(text);
+    this.places.push({ start: at, end: at + text.length, node });
+    into.append(node);
+  }
+}
+
+/** Several lines as one text that knows where each of its characters stands in the source. */
+class Inline {
+  constructor(lines) {
+    this.text = lines.map((line) => line.text).join("\n");
+    this.begins = [];
+    let length = 0;
+    for (const line of lines) {
+      this.begins.push({ here: length, there: line.at });
+      length += line.text.length + 1;
+    }
+  }
+
+  line(at) {
+    let low = 0;
+    for (let high = this.begins.length - 1; low < high; ) {
+      const middle = Math.ceil((low + high) / 2);
+      if (this.begins[middle].here <= at) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  at(at) {
+    const begun = this.begins[this.line(at)] ?? { here: 0, there: 0 };
+    return begun.there + at - begun.here;
+  }
+
+  nextLine(at) {
+    return this.begins[this.line(at) + 1]?.here ?? Number.POSITIVE_INFINITY;
+  }
+}
+
+/** A link where the address is one to go to; else words that only show it. */
+function linkTo(address) {
+  let url = null;
+  try {
+    url = new URL(address);
+  } catch {
+    // Relative, or no address at all.
+  }
+  if (url && (url.protocol === "https:" || url.protocol === "http:" || url.protocol === "mailto:")) {
+    return { tag: "a", fields: { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" } };
+  }
+  return { tag: "span", fields: { class: "no-link", title: address.slice(0, 200) } };
+}
+
+/** A text that grows: what is settled is drawn once, only its last block again. */
+class Prose {
+  constructor(into) {
+    this.into = into;
+    this.text = "";
+    this.shown = 0;
+    this.settled = 0; // source offset of the first block that may still change
+    this.kept = 0; // children that will not
+    this.places = [];
+    this.raw = null;
+  }
+
+  draw(text) {
+    if (text.length === this.shown && text.length === this.text.length) return;
+    if (!text.startsWith(this.text.slice(0, 64)) || text.length < this.shown) this.clear();
+    this.text = text;
+    this.shown = text.length;
+    if (this.raw) {
+      const end = text.indexOf("\n\n", this.settled);
+      this.raw.appendData(text.slice(this.settled, end < 0 ? text.length : end));
+      this.settled = end < 0 ? text.length : end;
+      if (end < 0) return;
+      this.raw = null;
+      this.kept = this.into.childNodes.length;
+    }
+    while (this.into.childNodes.length > this.kept) this.into.lastChild.remove();
+    const blocks = blocksOf(linesOf(text.slice(this.settled), this.settled));
+    const writer = new Writer();
+    const last = blocks.pop();
+    writer.blocks(this.into, blocks);
+    this.kept = this.into.childNodes.length;
+    if (!last) return;
+    this.settled = last.at;
+    if (last.kind === "paragraph" && text.length - last.at > LONGEST) {
+      this.raw = document.createTextNode(text.slice(last.at));
+      this.into.append(el("p", {}, this.raw));
+      this.settled = text.length;
+    } else {
+      writer.blocks(this.into, [last]);
+    }
+  }
+
+  clear() {
+    this.into.replaceChildren();
+    this.settled = this.kept = this.shown = 0;
+    this.raw = null;
+  }
+
+  /** Draw it whole, with its sentences marked; from then on text nodes can be found by their place in the source. */
+  finish(text, marks = []) {
+    this.clear();
+    this.text = text;
+    this.shown = text.length;
+    const writer = new Writer(marks);
+    writer.blocks(this.into, blocksOf(linesOf(text)));
+    this.places = writer.places;
+    this.kept = this.into.childNodes.length;
+  }
+
+  /** Ranges of the document that show this stretch of the source. */
+  ranges(start, end) {
+    const ranges = [];
+    for (const place of this.places) {
+      if (place.end <= start || place.start >= end) continue;
+      const range = document.createRange();
+      range.setStart(place.node, Math.max(0, start - place.start));
+      range.setEnd(place.node, Math.min(place.end, end) - place.start);
+      ranges.push(range);
+    }
+    return ranges;
+  }
+}
+
+/** The server counts code points, a page UTF-16 units: gives the function from one to the other. */
+function unitsOf(text) {
+  if (!/[\ud800-\udbff]/.test(text)) return (at) => at;
+  const units = [];
+  let unit = 0;
+  for (const char of text) {
+    units.push(unit);
+    unit += char.length;
+  }
+  units.push(unit);
+  return (at) => units[Math.min(at, units.length - 1)];
+}
+
+// -- a run ------------------------------------------------------------------------------------------------------------
+
+const OVER = new Set(["done", "cut", "recalled", "failed", "dropped", "stopped"]);
+const SAID = {
+  waiting: "waiting",
+  asked: "reading",
+  thinking: "thinking",
+  writing: "writing",
+  done: "done",
+  cut: "cut short",
+  recalled: "kept from before",
+  failed: "failed",
+  dropped: "dropped",
+  stopped: "stopped",
+};
+
+/** One agent's part in a run. Times are seconds from the run's start. */
+class Part {
+  constructor({ agent, layer, model, role }) {
+    Object.assign(this, { agent, layer, model, role });
+    this.key = keyOf(this);
+    this.state = "waiting";
+    this.text = this.reasoning = this.why = "";
+    this.references = [];
+    this.readAgain = [];
+    this.began = this.first = this.ended = this.usage = this.cost = null;
+  }
+
+  get tokens() {
+    return this.usage ? this.usage.output_tokens : Math.ceil((this.text.length + this.reasoning.length) / 4);
+  }
+
+  get over() {
+    return OVER.has(this.state);
+  }
+}
+
+const keyOf = ({ layer, agent }) => `${layer}/${agent}`;
+
+/** What a run has come to: a fold of its events. */
+class Run {
+  constructor(id) {
+    this.id = id;
+    this.state = "waiting"; // then running, answered, failed, stopped
+    this.parts = new Map();
+    this.mixture = this.schedule = "";
+    this.speaker = this.selected = this.start = this.firstToken = this.ended = null;
+    this.notices = [];
+    this.causes = [];
+    this.error = "";
+    this.toolCalls = [];
+    this.last = 0; // seconds from the start to the last event
+    this.heard = 0; // this page's clock when it came
+  }
+
+  get over() {
+    return this.ended !== null;
+  }
+
+  /** Seconds since the start, by the server's clock as far as it is known here. */
+  get now() {
+    return this.over ? this.ended : this.last + (this.heard ? (performance.now() - this.heard) / 1000 : 0);
+  }
+
+  get proposers() {
+    return [...this.parts.values()].filter((part) => part.role === "proposer");
+  }
+
+  get answer() {
+    return this.selected ? this.selected.text : (this.speaker?.text ?? "");
+  }
+
+  take(event) {
+    if (event.event === "run_started") {
+      this.start = event.at;
+      this.state = "running";
+      this.mixture = event.mixture;
+      this.schedule = event.schedule;
+      for (const seat of event.seats ?? []) this.parts.set(keyOf(seat), new Part(seat));
+    }
+    const at = (this.last = event.at - this.start);
+    this.heard = performance.now();
+    const part = event.agent === undefined ? null : this.part(event);
+    switch (event.event) {
+      case "agent_started":
+        Object.assign(part, { state: "asked", began: at, model: event.model, role: event.role, references: event.references ?? [] });
+        if (part.role === "aggregator") {
+          this.speaker = part;
+          this.firstToken = null;
+        }
+        break;
+      case "agent_continued":
+        part.references = event.references ?? part.references;
+        part.readAgain.push(at);
+        break;
+      case "agent_said":
+        part.first ??= at;
+        part.text += event.text ?? "";
+        part.reasoning += event.reasoning ?? "";
+        part.state = part.text ? "writing" : "thinking";
+        if (part === this.speaker) {
+          if (event.text || event.tool_calls) this.firstToken ??= at;
+          this.toolCalls.push(...(event.tool_calls ?? []));
+        }
+        break;
+      case "agent_finished":
+        this.end(part, event, event.cut ? "cut" : "done", event.cut ?? "");
+        break;
+      case "agent_failed":
+        this.end(part, event, "failed", event.error);
+        break;
+      case "agent_dropped":
+        this.end(part, event, "dropped", event.reason);
+        break;
+      case "agent_recalled":
+        Object.assign(part, { state: "recalled", text: event.text, began: at, first: at, ended: at, model: event.model });
+        break;
+      case "answer_began":
+        if (event.recalled) this.recall(event.references ?? [], at);
+        break;
+      case "selected":
+        this.selected = event;
+        this.firstToken = at;
+        break;
+      case "noticed":
+        this.notices.push({ text: event.message, degrades: Boolean(event.degrades) });
+        break;
+      case "run_finished":
+        this.finish("answered", at);
+        break;
+      case "run_failed":
+        this.error = event.error;
+        this.causes = event.causes ?? [];
+        this.finish("failed", at);
+        break;
+      case "run_stopped":
+        this.finish("stopped", at);
+        break;
+    }
+  }
+
+  part(event) {
+    const key = keyOf(event);
+    if (!this.parts.has(key)) this.parts.set(key, new Part({ model: "", role: "ranker", ...event }));
+    return this.parts.get(key);
+  }
+
+  /** Proposals that are the turn's, put back while its tool calls go on. */
+  recall(references, at) {
+    for (const { agent, layer, text } of references) {
+      const part = this.part({ agent, layer: layer ?? 1, role: "proposer" });
+      if (part.state === "waiting") Object.assign(part, { state: "recalled", role: "proposer", text, began: at, first: at, ended: at });
+    }
+  }
+
+  end(part, event, state, why) {
+    Object.assign(part, { state, why, ended: this.last, usage: event.usage, cost: event.cost });
+  }
+
+  finish(state, at) {
+    this.state = state;
+    this.ended = at;
+    for (const part of this.parts.values()) {
+      if (!part.over && part.began !== null) Object.assign(part, { state: "stopped", ended: at });
+    }
+  }
+
+  get figures() {
+    const parts = [...this.parts.values()].filter((part) => part.usage);
+    const usage = parts.reduce((sum, { usage }) => sum + usage.input_tokens + usage.output_tokens, 0);
+    const known = parts.filter((part) => part.cost && part.cost.dollars !== null);
+    const dollars = known.length ? known.reduce((sum, part) => sum + part.cost.dollars, 0) : parts.length ? null : 0;
+    const short = known.length < parts.length || known.some((part) => part.cost.at_least);
+    return { calls: parts.length, tokens: usage, dollars: short && !dollars ? null : dollars, atLeast: short };
+  }
+}
+
+/** Colours by agent: the same name has the same one in every layer. */
+class Colours {
+  constructor() {
+    this.names = new Map();
+  }
+
+  of(agent) {
+    if (!this.names.has(agent)) this.names.set(agent, this.names.size % 8);
+    return this.names.get(agent);
+  }
+}
+
+// -- one run, drawn ---------------------------------------------------------------------------------------------------
+
+/** An agent's card: fills with its text as it is written. */
+class Card {
+  constructor(part, colour, open) {
+    this.part = part;
+    this.state = el("span", { class: "state" });
+    this.body = el("div", { class: "text prose", tabIndex: 0, role: "region", "aria-label": `Proposal of ${part.agent}, layer ${part.layer}` });
+    this.figures = el("p", { class: "figures" });
+    this.share = el("p", { class: "share", hidden: true });
+    this.prose = new Prose(this.body);
+    this.followed = true;
+    this.body.addEventListener("scroll", () => {
+      this.followed = this.body.scrollTop + this.body.clientHeight > this.body.scrollHeight - 12;
+    }, { passive: true });
+    this.element = el("article", { class: `card agent-${colour}`, "data-state": "waiting", "aria-label": `${part.agent}, layer ${part.layer}` },
+      el("header", {},
+        el("h4", {}, part.agent),
+        this.state,
+        button("⤢", () => open(this), { class: "quiet tiny", "aria-label": `Read all of ${part.agent}`, title: "Read all of it" })),
+      el("p", { class: "model" }, part.model),
+      this.body, this.figures, this.share);
+  }
+
+  draw(run) {
+    const { part } = this;
+    if (this.element.dataset.state !== part.state) {
+      this.element.dataset.state = part.state;
+      put(this.state, SAID[part.state]);
+    }
+    if (part.over && part.why) this.element.title = part.why;
+    const thinks = !part.text && part.reasoning;
+    this.body.classList.toggle("thought", Boolean(thinks));
+    if (!part.text && (part.state === "failed" || part.state === "dropped")) put(this.body, part.why);
+    else if (thinks) put(this.body, part.reasoning.slice(-2000));
+    else if (!this.told) this.prose.draw(part.text);
+    if (this.followed && !run.over) this.body.scrollTop = this.body.scrollHeight;
+    put(this.figures, figuresOf(part, run));
+  }
+
+  /** The run is over: the text from its beginning, its passages to be found. */
+  settle() {
+    if (this.told || !this.part.text) return;
+    this.told = true;
+    this.prose.finish(this.part.text);
+    this.body.scrollTop = 0;
+    if (this.part.why) this.body.prepend(el("p", { class: "why" }, `${SAID[this.part.state]}: ${this.part.why}`));
+  }
+
+  resemble(share, ignored) {
+    this.share.hidden = share === undefined;
+    put(this.share, ignored ? "hardly anything of the answer" : `${percent(share ?? 0)} of the answer`);
+    this.share.classList.toggle("ignored", Boolean(ignored));
+  }
+}
+
+function figuresOf(part, run) {
+  const told = [];
+  const estimated = !part.usage || part.usage.estimated;
+  if (part.tokens) told.push(`${estimated ? "~" : ""}${plural(part.tokens, "token")}`);
+  if (part.first !== null && part.state !== "recalled") {
+    const writing = (part.ended ?? run.now) - part.first;
+    if (writing > 0.2 && part.tokens > 5) told.push(`${Math.round(part.tokens / writing)}/s`);
+  }
+  if (part.over && part.cost && part.state !== "recalled") told.push(money(part.cost.dollars, part.cost.at_least));
+  if (part.began !== null && part.state !== "recalled") told.push(seconds((part.ended ?? run.now) - part.began));
+  return told.join(" · ");
+}
+
+/** When each call waited, had its first token and finished. */
+class Timeline {
+  constructor(colours) {
+    this.colours = colours;
+    this.rows = new Map();
+    this.list = el("ol", { class: "rows" });
+    this.axis = el("div", { class: "axis", "aria-hidden": "true" });
+    this.element = el("figure", { class: "timeline" },
+      el("figcaption", {}, "Timeline", el("span", { class: "key" }, el("i", { class: "wait" }), "waits", el("i", { class: "write" }), "writes", el("i", { class: "again" }), "reads on")),
+      this.list, this.axis);
+  }
+
+  draw(run) {
+    const length = Math.max(run.now, 0.5);
+    const at = (time) => `${Math.min(100, (time / length) * 100)}%`;
+    for (const part of run.parts.values()) {
+      if (part.began === null) continue;
+      const row = this.rows.get(part.key) ?? this.row(part);
+      const first = part.first ?? part.ended ?? run.now;
+      const end = part.ended ?? run.now;
+      row.wait.style.setProperty("--from", at(part.began));
+      row.wait.style.setProperty("--to", at(first));
+      row.write.style.setProperty("--from", at(first));
+      row.write.style.setProperty("--to", at(end));
+      row.element.dataset.state = part.state;
+      while (row.again.childElementCount < part.readAgain.length) row.again.append(el("i"));
+      part.readAgain.forEach((time, n) => row.again.children[n].style.setProperty("--from", at(time)));
+      put(row.told, part.over ? toldOf(part) : `${SAID[part.state]}`);
+    }
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800].find((size) => length / size <= 8) ?? 3600;
+    if (this.step !== step || this.length !== length) {
+      const marks = [];
+      for (let time = 0; time < length * 0.985; time += step) {
+        const mark = el("span", {}, seconds(time).replace(".0", ""));
+        mark.style.setProperty("--from", at(time));
+        marks.push(mark);
+      }
+      this.axis.replaceChildren(...marks);
+      Object.assign(this, { step, length });
+    }
+  }
+
+  row(part) {
+    const [wait, write, again, told] = [el("i", { class: "wait" }), el("i", { class: "write" }), el("span", { class: "again" }), el("span", { class: "unseen" })];
+    const place = part.role === "proposer" ? `layer ${part.layer}` : part.role;
+    const element = el("li", { class: `agent-${this.colours.of(part.agent)}` },
+      el("span", { class: "label" }, part.agent, " ", el("small", {}, place)), el("span", { class: "track" }, wait, write, again), told);
+    this.list.append(element);
+    const row = { element, wait, write, again, told };
+    this.rows.set(part.key, row);
+    return row;
+  }
+}
+
+function toldOf(part) {
+  if (part.state === "recalled") return "kept from an earlier run";
+  const first = part.first === null ? "no token" : `first token at ${seconds(part.first)}`;
+  return `asked at ${seconds(part.began)}, ${first}, ${SAID[part.state]} at ${seconds(part.ended)}`;
+}
+
+/** What each sentence of the answer resembles: bars, and the sentence that is pointed at. */
+class Origin {
+  /** @param cards the proposals' cards, by key. */
+  constructor(run, colours, cards, body) {
+    Object.assign(this, { run, colours, cards, body });
+    this.bars = el("div", { class: "bars" });
+    this.pointed = el("div", { class: "pointed", "aria-live": "polite" });
+    this.hint = "Point at a sentence of the answer, or click into it and walk with the arrow keys.";
+    this.element = el("section", { class: "origin", "aria-label": "What the answer resembles", hidden: true },
+      el("h4", {}, "What the answer resembles"), this.bars, this.pointed,
+      el("details", {}, el("summary", {}, "What these figures mean"), el("p", { class: "note" }, page.explained)));
+    this.current = null;
+    this.pinned = false;
+  }
+
+  /** Draw the server's figures, and make the answer's sentences ones to point at. */
+  show(attribution, prose) {
+    if (!attribution?.sentences.length) return;
+    this.attribution = attribution;
+    const units = unitsOf(this.run.answer);
+    this.sentences = attribution.sentences.map((sentence) => ({ ...sentence, start: units(sentence.start), end: units(sentence.end) }));
+    prose.finish(this.run.answer, this.sentences);
+    this.prose = prose;
+    this.bars.replaceChildren(...attribution.layers.map((layer) => this.bar(layer)));
+    for (const { layer, shares, ignored = [] } of attribution.layers) {
+      for (const [agent, share] of Object.entries(shares)) {
+        this.cards.get(keyOf({ layer, agent }))?.resemble(share, ignored.includes(agent));
+      }
+    }
+    this.element.hidden = false;
+    this.tell(null);
+    this.body.tabIndex = 0;
+    this.body.setAttribute("role", "group");
+    this.body.setAttribute("aria-label", "Answer. Arrow keys walk through its sentences.");
+    this.body.addEventListener("pointerover", (event) => {
+      const over = event.target.closest?.(".sentence");
+      if (!this.pinned) this.point(over ? Number(over.dataset.sentence) : null);
+    });
+    this.body.addEventListener("pointerleave", () => this.pinned || this.point(null));
+    this.body.addEventListener("click", (event) => {
+      const at = event.target.closest?.(".sentence");
+      if (!at || event.target.closest("a")) return;
+      const sentence = Number(at.dataset.sentence);
+      this.pinned = !(this.pinned && this.current === sentence);
+      this.point(this.pinned ? sentence : null);
+    });
+    this.body.addEventListener("keydown", (event) => this.walk(event));
+    this.body.addEventListener("blur", () => {
+      this.pinned = false;
+      this.point(null);
+    });
+  }
+
+  bar({ layer, shares, new: fresh, ignored = [] }) {
+    const parts = Object.entries(shares).sort((one, other) => other[1] - one[1]);
+    const told = [...parts.map(([agent, share]) => `${agent} ${percent(share)}`), `new ${percent(fresh)}`];
+    const segment = (kind, share) => {
+      const made = el("i", { class: kind });
+      made.style.setProperty("--share", String(share));
+      return made;
+    };
+    const legend = (kind, name, share, more = "") => el("li", { class: kind }, el("b", { class: "dot" }), `${name} `, el("span", {}, percent(share)), more);
+    return el("div", { class: "layer-bar" },
+      this.attribution.layers.length > 1 ? el("p", { class: "note" }, `Against layer ${layer}`) : null,
+      el("div", { class: "bar", role: "img", "aria-label": told.join(", ") },
+        parts.map(([agent, share]) => segment(`agent-${this.colours.of(agent)}`, share)), segment("new", fresh)),
+      el("ul", { class: "legend" },
+        parts.map(([agent, share]) => legend(`agent-${this.colours.of(agent)}`, agent, share, ignored.includes(agent) ? el("em", {}, " ignored") : null)),
+        legend("new", "new", fresh)));
+  }
+
+  walk(event) {
+    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+    if (event.key === "Escape" && this.pinned) {
+      this.pinned = false;
+      this.point(null);
+    } else if (steps[event.key] && event.target === this.body) {
+      const last = this.sentences.length - 1;
+      const next = this.current === null ? (steps[event.key] > 0 ? 0 : last) : this.current + steps[event.key];
+      this.pinned = true;
+      this.point(Math.max(0, Math.min(last, next)));
+      this.body.querySelector(`[data-sentence="${this.current}"]`)?.scrollIntoView({ block: "nearest" });
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  point(number) {
+    if (number === this.current) return;
+    this.current = number;
+    for (const span of this.body.querySelectorAll(".sentence.lit")) span.classList.remove("lit");
+    lights.clear();
+    const found = number === null ? null : this.sentences[number];
+    if (found) {
+      for (const span of this.body.querySelectorAll(`[data-sentence="${number}"]`)) span.classList.add("lit");
+      for (const passage of found.passages) this.light(passage);
+    }
+    for (const [key, card] of this.cards) {
+      card.element.classList.toggle("lit", Boolean(found?.passages.some((passage) => keyOf(passage) === key)));
+    }
+    this.tell(found);
+  }
+
+  light(passage) {
+    const card = this.cards.get(keyOf(passage));
+    if (!card?.told) return;
+    const units = unitsOf(card.part.text);
+    const ranges = card.prose.ranges(units(passage.start), units(passage.end));
+    lights.add(this.colours.of(passage.agent), ranges);
+    const box = ranges[0]?.getBoundingClientRect();
+    const inside = card.body.getBoundingClientRect();
+    if (box && (box.top < inside.top || box.bottom > inside.bottom)) card.body.scrollTop += box.top - inside.top - 24;
+  }
+
+  tell(sentence) {
+    if (!sentence) {
+      this.pointed.replaceChildren(el("p", { class: "note" }, this.hint));
+      return;
+    }
+    const passages = [...sentence.passages].sort((one, other) => other.layer - one.layer || other.share - one.share);
+    const rows = passages.map((passage) => {
+      const units = unitsOf(this.cards.get(keyOf(passage))?.part.text ?? "");
+      const text = (this.cards.get(keyOf(passage))?.part.text ?? "").slice(units(passage.start), units(passage.end));
+      const layer = this.attribution.layers.length > 1 ? `, layer ${passage.layer}` : "";
+      return el("li", { class: `agent-${this.colours.of(passage.agent)}` },
+        el("b", { class: "dot" }), el("strong", {}, `${passage.agent}${layer}`), ` ${percent(passage.share)} of the sentence`, el("q", {}, text.length > 240 ? `${text.slice(0, 240)}…` : text));
+    });
+    const place = `Sentence ${this.current + 1} of ${this.sentences.length}`;
+    const fresh = sentence.new > 0.005 ? `${percent(sentence.new)} of it in no proposal` : "all of it in proposals";
+    this.pointed.replaceChildren(el("p", {}, rows.length ? `${place} resembles (${fresh}):` : `${place} resembles no passage of a proposal: it is new.`), el("ul", {}, rows));
+  }
+}
+
+/** Passages that light up: highlights of the document, one for each colour, so that no text is touched for it. */
+const lights = {
+  add(colour, ranges) {
+    if (!CSS.highlights || !ranges.length) return;
+    const name = `agent-${colour}`;
+    const kept = CSS.highlights.get(name) ?? new Highlight();
+    for (const range of ranges) kept.add(range);
+    CSS.highlights.set(name, kept);
+  },
+  clear() {
+    CSS.highlights?.clear();
+  },
+};
+
+/** A run's layers from left to right, the answer last and largest, the timeline below. */
+class Stage {
+  constructor(run) {
+    this.run = run;
+    this.colours = new Colours();
+    this.cards = new Map();
+    this.layers = el("div", { class: "layers" });
+    this.lines = drawn("svg", { class: "lines", "aria-hidden": "true" });
+    this.body = el("div", { class: "prose answer-text" });
+    this.prose = new Prose(this.body);
+    this.who = el("p", { class: "model" });
+    this.state = el("span", { class: "state" });
+    this.figures = el("p", { class: "figures" });
+    this.thought = el("details", { class: "thinking", hidden: true }, el("summary", {}, "Thinking"), el("p"));
+    this.tools = el("pre", { class: "tools", hidden: true, tabIndex: 0 });
+    this.origin = new Origin(run, this.colours, this.cards, this.body);
+    this.answer = el("article", { class: "answer", "data-state": "waiting", "aria-label": "Answer" },
+      el("header", {}, el("h3", {}, "Answer"), this.state), this.who, this.thought, this.body, this.tools, this.figures, this.origin.element);
+    this.timeline = new Timeline(this.colours);
+    this.notices = el("ul", { class: "notices" });
+    this.element = el("div", { class: "stage" },
+      el("div", { class: "flow" }, this.lines, this.layers, el("section", { class: "layer last", "aria-label": "Answer" }, el("h3", { class: "layer-name" }, "Aggregator"), this.answer)),
+      this.notices, this.timeline.element);
+    this.watched = new ResizeObserver(() => this.connect());
+    this.watched.observe(this.layers);
+  }
+
+  build() {
+    const layers = new Map();
+    for (const part of this.run.parts.values()) {
+      if (part.role !== "proposer") continue;
+      if (!layers.has(part.layer)) layers.set(part.layer, []);
+      layers.get(part.layer).push(part);
+    }
+    const columns = [...layers].sort(([one], [other]) => one - other).map(([layer, parts]) => {
+      const cards = parts.map((part) => {
+        const card = new Card(part, this.colours.of(part.agent), openCard);
+        this.cards.set(part.key, card);
+        return card.element;
+      });
+      return el("section", { class: "layer", "data-count": String(Math.min(parts.length, 6)), "aria-label": `Layer ${layer}` },
+        el("h3", { class: "layer-name" }, `Layer ${layer}`), cards);
+    });
+    this.layers.replaceChildren(...columns);
+    this.element.style.setProperty("--layers", String(columns.length));
+    this.element.dataset.layers = String(columns.length);
+    this.built = this.run.proposers.length;
+  }
+
+  draw() {
+    const { run } = this;
+    if (this.built !== run.proposers.length) this.build();
+    for (const card of this.cards.values()) {
+      card.draw(run);
+      if (run.over) card.settle();
+    }
+    this.drawAnswer();
+    this.timeline.draw(run);
+    const notices = run.notices.map((notice) => el("li", { class: notice.degrades ? "degrades" : "" }, notice.text));
+    if (this.notices.childElementCount !== notices.length) this.notices.replaceChildren(...notices);
+    this.connect();
+  }
+
+  drawAnswer() {
+    const { run } = this;
+    const { speaker, selected } = run;
+    const ranker = [...run.parts.values()].find((part) => part.role === "ranker" && part.began !== null);
+    const state = run.over ? run.state : selected ? "done" : (speaker ?? ranker)?.state ?? "waiting";
+    this.answer.dataset.state = state;
+    const open = run.proposers.filter((part) => !part.over).length;
+    const waits = run.state === "waiting" ? "waiting for a place" : open ? `waits for ${plural(open, "proposal")}` : "waiting";
+    const said = { answered: "done", failed: "no answer", stopped: "stopped", waiting: waits };
+    put(this.state, said[state] ?? SAID[state]);
+    put(this.who, selected ? `${selected.agent}’s proposal, word for word: ${selected.reason}` : speaker ? `${speaker.agent === speaker.model ? "" : `${speaker.agent} · `}${speaker.model}` : aggregatorOf(run));
+    this.thought.hidden = !speaker?.reasoning;
+    if (speaker?.reasoning) put(this.thought.lastChild, speaker.reasoning);
+    if (run.error && !run.answer) {
+      const told = [run.error, ...run.causes];
+      if (this.body.childElementCount !== told.length) this.body.replaceChildren(...told.map((line) => el("p", { class: "why" }, line)));
+    } else if (!this.origin.prose) {
+      this.prose.draw(run.answer);
+      if (run.over && run.error && !this.told) {
+        this.told = true;
+        this.notices.after(el("p", { class: "problem" }, [run.error, ...run.causes].join("\n")));
+      }
+    }
+    this.tools.hidden = !run.toolCalls.length;
+    if (run.toolCalls.length) put(this.tools, callsOf(run.toolCalls));
+    put(this.figures, speaker && !selected ? figuresOf(speaker, run) : "");
+  }
+
+  /** Lines from each card to those that read it; they flow while both write. */
+  connect() {
+    const flow = this.lines.parentElement;
+    const around = flow.getBoundingClientRect();
+    if (!around.width || getComputedStyle(this.lines).display === "none") return;
+    const columns = [...this.layers.children].map((column) => [...column.querySelectorAll(".card")]);
+    const parts = [...this.cards.values()];
+    const partOf = new Map(parts.map((card) => [card.element, card.part]));
+    const reader = this.run.speaker ?? [...this.run.parts.values()].find((part) => part.role === "ranker");
+    const paths = [];
+    columns.forEach((column, n) => {
+      const targets = columns[n + 1] ?? [this.answer];
+      for (const source of column) {
+        for (const target of targets) {
+          const [from, to] = [partOf.get(source), partOf.get(target) ?? reader];
+          const picked = !columns[n + 1] && this.run.selected && this.run.selected.agent === from.agent;
+          const reads = picked || to?.references.includes(from.agent);
+          const flows = reads && !this.run.over && !to.over && (to.state === "asked" || to.state === "writing" || to.state === "thinking");
+          const [a, b] = [source.getBoundingClientRect(), target.getBoundingClientRect()];
+          const [x1, y1, x2] = [a.right - around.left, a.top + Math.min(a.height / 2, 60) - around.top, b.left - around.left];
+          const y2 = b.top + Math.min(b.height / 2, 60) - around.top;
+          const middle = (x1 + x2) / 2;
+          paths.push([`M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}`,
+            `agent-${this.colours.of(from.agent)}${reads ? " reads" : ""}${flows ? " flows" : ""}`]);
+        }
+      }
+    });
+    while (this.lines.childElementCount > paths.length) this.lines.lastChild.remove();
+    paths.forEach(([path, kind], n) => {
+      const line = this.lines.children[n] ?? this.lines.appendChild(drawn("path", {}));
+      if (line.getAttribute("d") !== path) line.setAttribute("d", path);
+      if (line.getAttribute("class") !== kind) line.setAttribute("class", kind);
+    });
+  }
+
+  close() {
+    this.watched.disconnect();
+  }
+}
+
+function aggregatorOf(run) {
+  const seats = [...run.parts.values()].filter((part) => part.role === "aggregator" || part.role === "ranker");
+  if (!seats.length) return run.parts.size ? "the proposal most like the others" : "";
+  return seats[0].agent === seats[0].model ? seats[0].model : `${seats[0].agent} · ${seats[0].model}`;
+}
+
+/** Tool calls as text, put together from their pieces. */
+function callsOf(pieces) {
+  const calls = [];
+  for (const piece of pieces) {
+    const call = (calls[piece.index ?? 0] ??= { name: "", arguments: "" });
+    call.name ||= piece.function?.name ?? "";
+    call.arguments += piece.function?.arguments ?? "";
+  }
+  return calls.filter(Boolean).map((call) => `${call.name}(${call.arguments})`).join("\n");
+}
+
+function openCard(card) {
+  const body = el("div", { class: "prose" });
+  new Prose(body).finish(card.part.text || card.part.reasoning || card.part.why);
+  const { agent, layer, model } = card.part;
+  openSheet(`${agent}, layer ${layer}`, [el("p", { class: "model" }, model), body], [copyButton("Copy", () => card.part.text)]);
+}
+
+function openSheet(title, children, actions = []) {
+  put(byId("sheet-title"), title);
+  byId("sheet-body").replaceChildren(...children);
+  byId("sheet-actions").replaceChildren(...actions);
+  byId("sheet").showModal();
+}
+
+function copyButton(label, text, fields = {}) {
+  const made = button(label, async () => {
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(text());
+    } catch {
+      // Not allowed, or no secure context: the old way.
+      const area = el("textarea", { value: text(), class: "unseen" });
+      (made.closest("dialog") ?? document.body).append(area);
+      area.select();
+      copied = document.execCommand("copy");
+      area.remove();
+      made.focus();
+    }
+    put(made, copied ? "Copied" : "Could not copy");
+    say(copied ? "Copied" : "Could not copy");
+    setTimeout(() => put(made, label), 1500);
+  }, fields);
+  return made;
+}
+
+function save(name, text, type) {
+  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// -- following runs ---------------------------------------------------------------------------------------------------
+
+/** What is drawn while runs go on. Each has `run` and `draw()`. */
+const drawing = new Set();
+const stale = new Set();
+let frame = 0;
+
+function redraw(view) {
+  stale.add(view);
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    for (const each of stale) each.draw();
+    stale.clear();
+  });
+}
+
+setInterval(() => {
+  // Seconds pass also while nothing is said.
+  for (const view of drawing) if (!document.hidden) redraw(view);
+}, 200);
+
+/** Draw a run while its events come; resolves with its record when it is over. */
+async function follow(view, signal, onChange = () => {}) {
+  drawing.add(view);
+  signal.addEventListener("abort", () => drawing.delete(view));
+  try {
+    for await (const event of eventsOf(view.run.id, signal)) {
+      view.run.take(event);
+      onChange(event);
+      redraw(view);
+    }
+    if (!view.run.over) view.run.finish("stopped", view.run.last);
+  } finally {
+    drawing.delete(view);
+  }
+  view.draw();
+  return server.json(`/runs/${view.run.id}`, { signal });
+}
+
+// -- a turn: a question and its run -----------------------------------------------------------------------------------
+
+class Turn {
+  constructor(id, question) {
+    this.run = new Run(id);
+    this.stage = new Stage(this.run);
+    this.left = new AbortController();
+    this.record = null;
+    this.totals = el("p", { class: "totals" });
+    this.actions = el("div", { class: "actions" });
+    this.element = el("section", { class: "turn", "aria-label": question.slice(0, 80) },
+      el("div", { class: "question" }, el("p", {}, question)), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
+  }
+
+  async follow() {
+    let done = 0;
+    const heard = (event) => {
+      const { run } = this;
+      if (event.event === "answer_began") say("The answer begins.");
+      const over = run.proposers.filter((part) => part.over).length;
+      if (over !== done) say(`${over} of ${plural(run.proposers.length, "proposal")} ${over === 1 ? "is" : "are"} there.`);
+      done = over;
+      showState();
+    };
+    try {
+      this.record = await follow(this.stage, this.left.signal, heard);
+    } catch (error) {
+      if (this.left.signal.aborted) return;
+      if (error.status === 404) this.gone();
+      throw error;
+    }
+    this.settle();
+  }
+
+  settle() {
+    const { run } = this;
+    this.stage.origin.show(this.record.attribution, this.stage.prose);
+    if (!this.stage.origin.prose && run.answer) this.stage.prose.finish(run.answer);
+    this.stage.draw();
+    const { calls, tokens, dollars, atLeast } = run.figures;
+    const told = [plural(calls, "call"), plural(tokens, "token"), money(dollars, atLeast)];
+    if (run.firstToken !== null) told.push(`first token ${seconds(run.firstToken)}`);
+    told.push(`${seconds(run.ended)} in all`, run.schedule.replace("Barrier()", "barrier"));
+    put(this.totals, told.join(" · "));
+    const { outcome } = this.record;
+    const goesOn = outcome !== "answered" && outcome !== "degraded";
+    this.actions.replaceChildren(
+      ...[
+        run.answer && copyButton("Copy answer", () => run.answer, { class: "quiet" }),
+        goesOn && button("Continue", () => this.again({ continue: run.id }), { class: "strong" }),
+        button("Run again", () => this.again(), { class: "quiet" }),
+        button("Export", () => save(`run-${run.id.slice(0, 8)}.json`, JSON.stringify(this.record, null, 2), "application/json"), { class: "quiet" }),
+        button("Delete", () => this.remove(), { class: "quiet" }),
+      ].filter(Boolean),
+    );
+    say(run.state === "answered" ? `The answer is complete: ${told.join(", ")}` : `The run ${run.state === "failed" ? "failed" : "was stopped"}.`);
+    showState();
+    runs.load();
+  }
+
+  /** Go on from here, or ask the same again as the mixture now stands, beside this run. */
+  async again(body) {
+    const asked = body ?? { ...editor.who(), messages: this.record.messages };
+    const { run } = await server.json("/runs", { method: "POST", body: asked });
+    location.hash = body ? `#/runs/${run}` : `#/compare/${this.run.id}/${run}`;
+  }
+
+  async remove() {
+    await server.json(`/runs/${this.run.id}`, { method: "DELETE" });
+    location.hash = "#/";
+    runs.load();
+  }
+
+  gone() {
+    this.run.state = "failed";
+    this.run.finish("failed", 0);
+    this.run.error = "This run is not kept.";
+    this.stage.draw();
+  }
+
+  /** An earlier turn: its question and answer, the rest folded away. */
+  fold() {
+    if (this.folded) return;
+    this.folded = true;
+    this.element.classList.add("past");
+    const toggle = button("Layers", () => {
+      const shown = this.element.classList.toggle("past");
+      toggle.setAttribute("aria-expanded", String(!shown));
+      redraw(this.stage);
+    }, { class: "quiet", "aria-expanded": "false" });
+    this.actions.prepend(toggle);
+  }
+
+  close() {
+    this.left.abort();
+    this.stage.close();
+    lights.clear();
+  }
+}
+
+// -- the mixture on the spot ------------------------------------------------------------------------------------------
+
+const copyOf = (value) => JSON.parse(JSON.stringify(value));
+
+/** Who answers: a mixture of the list, or one changed here. */
+const editor = {
+  name: "",
+  draft: null, // the changed table; agents have `off` beside what a table has
+  original: "",
+
+  /** What goes into a request. */
+  who() {
+    if (!this.changed) return { model: this.name };
+    return { mixture: { ...this.table(), name: this.newName } };
+  },
+
+  get changed() {
+    return this.draft !== null && JSON.stringify(this.table()) !== this.original;
+  },
+
+  get newName() {
+    return `${this.name.split("/").pop().replace(/[^A-Za-z0-9._-]/g, "-").replace(/-changed$/, "")}-changed`;
+  },
+
+  /** Choose from the list; `table` where a run brings its own. */
+  choose(name, table = null) {
+    this.name = name;
+    const known = page.mixtures.find((each) => `moa/${each.name}` === name);
+    const own = table ?? known?.table ?? { layers: [], aggregator: { model: name } };
+    this.draft = copyOf({ aggregate: "synthesize", ...own });
+    this.original = known || !table ? JSON.stringify(this.table()) : "";
+    this.draw();
+  },
+
+  /** The draft as a table: agents that are switched off and layers that are left empty are not in it. */
+  table() {
+    const agent = ({ off, ...fields }) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== undefined));
+    const { layers = [], aggregator, ...rest } = this.draft;
+    delete rest.description;
+    const kept = layers.map((layer) => layer.filter((each) => !each.off && each.model).map(agent)).filter((layer) => layer.length);
+    const table = { ...rest, layers: kept };
+    if (aggregator?.model && (rest.aggregate !== "central" || !kept.length)) table.aggregator = agent(aggregator);
+    else if (aggregator?.model && rest.aggregate === "central") table.aggregator = agent(aggregator);
+    if (table.min_proposals > 1) table.min_proposals = Math.min(table.min_proposals, ...kept.map((layer) => layer.length));
+    if (!table.schedule) delete table.schedule;
+    return table;
+  },
+
+  draw() {
+    const list = byId("mixture");
+    for (const option of [...list.querySelectorAll("option.changed")]) option.remove();
+    const listed = [...list.options].some((option) => option.value === this.name);
+    if (this.changed || !listed) {
+      list.prepend(el("option", { class: "changed", value: "", selected: true }, this.changed ? `${this.name}, changed` : this.name));
+      list.value = "";
+    } else {
+      list.value = this.name;
+    }
+    const known = page.mixtures.find((each) => `moa/${each.name}` === this.name);
+    put(byId("about"), known ? (known.available === false ? (known.why_not ?? "not set up") : (known.description ?? "")) : "");
+    if (!byId("editor").hidden) this.drawForm();
+    redraw({ draw: () => drawIdle() });
+  },
+
+  edit(change) {
+    change();
+    this.draw();
+  },
+
+  drawForm() {
+    const { draft } = this;
+    const columns = (draft.layers ?? []).map((layer, n) =>
+      el("fieldset", { class: "edit-layer" }, el("legend", {}, `Layer ${n + 1}`),
+        layer.map((agent, place) => this.agentForm(agent, `layer ${n + 1}, agent ${place + 1}`, () => layer.splice(place, 1))),
+        el("div", { class: "row" },
+          button("Add agent", () => this.edit(() => layer.push({ model: layer.at(-1)?.model ?? page.models[0] ?? "" })), { class: "quiet" }),
+          button("Remove layer", () => this.edit(() => draft.layers.splice(n, 1)), { class: "quiet" }))));
+    const last = el("fieldset", { class: "edit-layer" }, el("legend", {}, "Aggregator"),
+      draft.aggregator ? this.agentForm(draft.aggregator, "aggregator", null) : el("p", { class: "note" }, "none: the proposal most like the others is the answer"),
+      this.choice("Answer", draft.aggregate, { synthesize: "written from the proposals", select: "the proposal it picks", central: "the most central proposal" }, (value) => {
+        draft.aggregate = value;
+        if (value !== "central") draft.aggregator ??= { model: draft.layers?.[0]?.[0]?.model ?? page.models[0] ?? "" };
+      }),
+      this.scheduleForm());
+    byId("editor").replaceChildren(
+      el("div", { class: "edit-layers" }, columns, last),
+      el("div", { class: "row" },
+        button("Add layer", () => this.edit(() => (draft.layers = [...(draft.layers ?? []), [{ model: draft.layers?.at(-1)?.[0]?.model ?? draft.aggregator?.model ?? page.models[0] ?? "" }]])), { class: "quiet" }),
+        el("span", { class: "gap" }),
+        turns.at(-1)?.run.over ? button("Run again beside the last answer", () => attempt(() => turns.at(-1).again())) : null,
+        button("Save as TOML", () => attempt(() => this.saveAsToml()), { class: "quiet" }),
+        button("Undo changes", () => this.choose(this.name), { class: "quiet", disabled: !this.changed })),
+      el("datalist", { id: "models" }, page.models.map((model) => el("option", { value: model }))));
+  },
+
+  /** Fields of one agent. Typing changes the draft; the form is drawn anew only where its shape changes. */
+  agentForm(agent, place, remove) {
+    const field = (label, name, fields, read) => el("label", { class: name }, el("span", {}, label),
+      el("input", { ...fields, value: agent[name] ?? "", "aria-label": `${label} of ${place}`,
+        onchange: (event) => {
+          const value = read(event.target.value);
+          if (value === undefined || value === "") delete agent[name];
+          else agent[name] = value;
+          this.draw();
+        } }));
+    const number = (value) => (value === "" ? undefined : Number(value));
+    const proposer = remove !== null;
+    return el("div", { class: `edit-agent${agent.off ? " off" : ""}` },
+      proposer ? el("label", { class: "on" }, el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`,
+        onchange: (event) => this.edit(() => (agent.off = event.target.checked ? undefined : true)) })) : null,
+      field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, required: true, list: undefined }, (value) => value.trim()),
+      field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, number),
+      field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, number),
+      proposer ? button("✕", () => this.edit(remove), { class: "quiet tiny", "aria-label": `Remove ${place}` }) : null);
+  },
+
+  choice(label, value, options, onchange) {
+    return el("label", { class: "choice" }, el("span", {}, label),
+      el("select", { onchange: (event) => this.edit(() => onchange(event.target.value)) },
+        Object.entries(options).map(([name, told]) => el("option", { value: name, selected: name === value }, told))));
+  },
+
+  scheduleForm() {
+    const { draft } = this;
+    const kind = draft.schedule?.kind ?? "barrier";
+    const kinds = { barrier: "barrier: a layer waits for the one before", quorum: "quorum: not for stragglers", staircase: "staircase: chunk by chunk" };
+    const first = draft.layers?.[0]?.length ?? 1;
+    const more = {
+      quorum: () => [this.figure("Proposals to wait for", draft.schedule.usable, (value) => (draft.schedule.usable = Number(value) || 1))],
+      staircase: () => [this.figure("Tokens read at a time", (draft.schedule.chunks ?? []).join(", "), (value) => {
+        const chunks = value.split(/[^\d]+/).filter(Boolean).map(Number);
+        if (chunks.length) draft.schedule.chunks = chunks;
+        else delete draft.schedule.chunks;
+      }, "32, 128, 384")],
+      barrier: () => [],
+    };
+    return [
+      this.choice("Schedule", kind, kinds, (value) => {
+        draft.schedule = value === "barrier" ? undefined : value === "quorum" ? { kind: value, usable: Math.max(1, first - 1) } : { kind: value };
+      }),
+      ...more[kind](),
+    ];
+  },
+
+  figure(label, value, onchange, placeholder = "") {
+    return el("label", { class: "choice" }, el("span", {}, label), el("input", { type: "text", value, placeholder, onchange: (event) => this.edit(() => onchange(event.target.value)) }));
+  },
+
+  async saveAsToml() {
+    const name = el("input", { type: "text", value: this.changed ? this.newName : this.name.split("/").pop(), id: "toml-name", autocomplete: "off" });
+    const text = el("pre", { tabIndex: 0, "aria-label": "TOML" });
+    const problem = el("p", { class: "problem", role: "alert", hidden: true });
+    const write = async () => {
+      try {
+        const { toml } = await server.json("/mixtures/toml", { method: "POST", body: { name: name.value.trim(), mixture: this.table() } });
+        put(text, toml);
+        problem.hidden = true;
+      } catch (error) {
+        put(problem, error.message);
+        problem.hidden = false;
+      }
+    };
+    name.addEventListener("input", write);
+    await write();
+    openSheet("Save as TOML",
+      [el("label", { htmlFor: "toml-name" }, "Name"), name, problem, text, el("p", { class: "note" }, "Put it into moa.toml, beside what is there, and start the server again.")],
+      [copyButton("Copy", () => text.textContent), button("Download", () => save(`${name.value.trim() || "mixture"}.toml`, text.textContent, "application/toml"))]);
+  },
+};
+
+// -- kept runs --------------------------------------------------------------------------------------------------------
+
+const MARKS = { answered: "✓", degraded: "!", failed: "✗", stopped: "■", running: "…", "broken off": "■" };
+
+const runs = {
+  chosen: new Set(),
+  next: null,
+  searched: 0,
+
+  async load(more = false) {
+    if (byId("runs").hidden) return;
+    const turn = ++this.searched;
+    const query = new URLSearchParams({ limit: "40", search: byId("search").value.trim() });
+    if (more && this.next) query.set("before", this.next);
+    const found = await server.json(`/runs?${query}`);
+    if (turn !== this.searched) return; // a later search has begun
+    this.next = found.next;
+    const items = found.runs.map((run) => this.item(run));
+    if (more) byId("run-list").append(...items);
+    else byId("run-list").replaceChildren(...items);
+    byId("more").hidden = !found.next;
+    const note = found.kept ? "" : "This server does not keep runs; these are of this session.";
+    put(byId("runs-note"), found.runs.length || more ? note : byId("search").value ? "Nothing found." : `No runs yet. ${note}`);
+    this.count();
+  },
+
+  item(run) {
+    const told = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), run.cost === null ? "" : money(run.cost, run.cost_is_at_least)];
+    const current = location.hash.includes(run.run);
+    return el("li", { "data-outcome": run.outcome },
+      el("input", { type: "checkbox", checked: this.chosen.has(run.run), "aria-label": `Compare: ${run.question}`,
+        onchange: (event) => {
+          if (event.target.checked) this.chosen.add(run.run);
+          else this.chosen.delete(run.run);
+          this.count();
+        } }),
+      el("a", { href: `#/runs/${run.run}`, "aria-current": current ? "page" : undefined },
+        el("span", { class: "asked" }, run.question || "(no text)"),
+        el("span", { class: "meta" }, el("span", { class: "mark", title: run.outcome }, MARKS[run.outcome] ?? "?"), ` ${told.filter(Boolean).join(" · ")}`)));
+  },
+
+  count() {
+    byId("compare").disabled = this.chosen.size !== 2;
+    byId("compare").title = this.chosen.size === 2 ? "" : "Tick two runs";
+  },
+
+  open(shown) {
+    byId("runs").hidden = !shown;
+    byId("toggle-runs").setAttribute("aria-expanded", String(shown));
+    document.body.classList.toggle("with-runs", shown);
+    if (shown) attempt(() => this.load());
+  },
+};
+
+/** Two runs side by side. */
+class Side {
+  constructor(id) {
+    this.run = new Run(id);
+    this.left = new AbortController();
+    this.body = el("div", { class: "prose answer-text" });
+    this.prose = new Prose(this.body);
+    this.title = el("h3", {}, "…");
+    this.state = el("span", { class: "state" });
+    this.figures = el("dl", { class: "figures" });
+    this.bars = el("div", { class: "bars" });
+    this.timeline = new Timeline(new Colours());
+    this.element = el("article", { class: "side" }, el("header", {}, this.title, this.state), this.figures, this.body, this.bars, this.timeline.element,
+      el("p", {}, el("a", { href: `#/runs/${id}` }, "Open with its layers")));
+  }
+
+  draw() {
+    const { run } = this;
+    put(this.title, run.mixture || "…");
+    const writing = run.proposers.filter((part) => !part.over).length;
+    put(this.state, run.over ? run.state : writing ? `waits for ${plural(writing, "proposal")}` : "writing");
+    if (!this.settled) this.prose.draw(run.answer);
+    if (run.error) put(this.state, `failed: ${run.error}`);
+    this.timeline.draw(run);
+    const { calls, tokens, dollars, atLeast } = run.figures;
+    const rows = {
+      "First token": run.firstToken === null ? "–" : seconds(run.firstToken),
+      "In all": seconds(run.now),
+      Calls: String(calls),
+      Tokens: counted.format(tokens),
+      Cost: money(dollars, atLeast),
+      Words: counted.format(run.answer.split(/\s+/).filter(Boolean).length),
+    };
+    if (this.figures.childElementCount !== Object.keys(rows).length) {
+      this.figures.replaceChildren(...Object.keys(rows).map((name) => el("div", {}, el("dt", {}, name), el("dd"))));
+    }
+    Object.values(rows).forEach((value, n) => put(this.figures.children[n].lastChild, value));
+  }
+
+  async follow() {
+    try {
+      const record = await follow(this, this.left.signal);
+      this.settled = true;
+      const origin = new Origin(this.run, this.timeline.colours, new Map(), el("div"));
+      origin.attribution = record.attribution;
+      if (record.attribution) this.bars.replaceChildren(...record.attribution.layers.map((layer) => origin.bar(layer)));
+      this.prose.finish(this.run.answer);
+      return record;
+    } catch (error) {
+      if (!this.left.signal.aborted) put(this.state, error.message);
+      return null;
+    }
+  }
+
+  close() {
+    this.left.abort();
+  }
+}
+
+// -- the page ---------------------------------------------------------------------------------------------------------
+
+const page = { mixtures: [], models: [], explained: "" };
+
+/** What is on the page: turns of a conversation, the last with its layers open; or two runs beside each other. */
+let turns = [];
+let shown = [];
+let history = []; // messages of turns that are not drawn with their layers
+
+/** Do something that may be refused, and say so where people look. */
+async function attempt(work) {
+  byId("problem").hidden = true;
+  try {
+    return await work();
+  } catch (error) {
+    if (error.name === "AbortError") return null;
+    put(byId("problem"), error instanceof Refused ? error.message : `The server cannot be reached: ${error.message}`);
+    byId("problem").hidden = false;
+    return null;
+  }
+}
+
+function clearPage() {
+  for (const each of [...turns, ...shown]) each.close();
+  turns = [];
+  shown = [];
+  history = [];
+  document.body.classList.remove("comparing", "idle");
+  byId("turns").replaceChildren();
+}
+
+function showState() {
+  const going = turns.some((turn) => !turn.run.over);
+  byId("send").hidden = going;
+  byId("stop").hidden = !going;
+  document.title = going ? "… Mixture-of-Agents" : "Mixture-of-Agents";
+  if (!byId("editor").hidden && !going) editor.drawForm();
+}
+
+/** Nothing asked yet: the mixture that would be, drawn as it stands. */
+function drawIdle() {
+  if (turns.length || shown.length || !page.mixtures.length) return;
+  document.body.classList.add("idle");
+  const { layers = [], aggregator, aggregate } = editor.table();
+  const colours = new Colours();
+  const card = (agent) => el("article", { class: `card agent-${colours.of(agent.name || agent.model)}` }, el("h4", {}, agent.name || agent.model.split("/").pop()), el("p", { class: "model" }, agent.model));
+  const columns = layers.map((layer, n) => el("section", { class: "layer", "aria-label": `Layer ${n + 1}` }, el("h3", { class: "layer-name" }, `Layer ${n + 1}`), layer.map(card)));
+  const last = aggregate === "central" ? el("p", { class: "model" }, "the proposal most like the others") : el("p", { class: "model" }, aggregator?.model ?? "");
+  const flow = el("div", { class: "flow" }, el("div", { class: "layers" }, columns),
+    el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), el("article", { class: "answer" }, el("h4", {}, "Answer"), last)));
+  const stage = el("div", { class: "stage", "data-layers": String(columns.length) }, flow);
+  stage.style.setProperty("--layers", String(columns.length));
+  byId("turns").replaceChildren(el("section", { class: "idle-stage", "aria-label": "The mixture" }, el("p", { class: "lead" }, "Several models answer, layer by layer, each reading all answers before it. Ask, and watch."), stage));
+}
+
+async function ask(question) {
+  const messages = [...history];
+  for (const turn of turns) messages.push({ role: "user", content: turn.question }, { role: "assistant", content: turn.run.answer });
+  messages.push({ role: "user", content: question });
+  const { run } = await server.json("/runs", { method: "POST", body: { ...editor.who(), messages } });
+  if (shown.length) clearPage();
+  startTurn(run, question);
+  window.history.pushState(null, "", `#/runs/${run}`);
+  runs.load();
+}
+
+function startTurn(id, question) {
+  if (document.body.classList.contains("idle")) byId("turns").replaceChildren();
+  document.body.classList.remove("idle");
+  for (const turn of turns) turn.fold();
+  const turn = new Turn(id, question);
+  turn.question = question;
+  turns.push(turn);
+  byId("turns").append(turn.element);
+  turn.element.scrollIntoView({ block: "start" });
+  say("Asked.");
+  showState();
+  attempt(() => turn.follow());
+  return turn;
+}
+
+/** A run by its name: what was said before it as plain turns, and the run itself with its layers. */
+async function openRun(id) {
+  if (turns.at(-1)?.run.id === id) return;
+  const record = await server.json(`/runs/${id}`);
+  clearPage();
+  const before = record.messages.slice(0, record.messages.findLastIndex((message) => message.role === "user"));
+  history = before;
+  for (const message of before) {
+    if (message.role === "user") byId("turns").append(el("div", { class: "question" }, el("p", {}, textOf(message))));
+    else {
+      const body = el("div", { class: "prose earlier" });
+      new Prose(body).finish(textOf(message));
+      byId("turns").append(message.role === "assistant" ? body : el("details", { class: "earlier" }, el("summary", {}, message.role), body));
+    }
+  }
+  const asked = record.messages.findLast((message) => message.role === "user");
+  const listed = page.mixtures.some((each) => `moa/${each.name}` === record.model) || page.models.includes(record.model);
+  editor.choose(record.model, listed ? null : record.mixture);
+  startTurn(id, asked ? textOf(asked) : "");
+}
+
+async function openComparison(one, other) {
+  const records = await Promise.all([one, other].map((id) => server.json(`/runs/${id}`)));
+  clearPage();
+  document.body.classList.add("comparing");
+  shown = [new Side(one), new Side(other)];
+  const questions = records.map((record) => textOf(record.messages.findLast((message) => message.role === "user") ?? {}));
+  const asked = questions[0] === questions[1] ? [questions[0]] : questions;
+  byId("turns").append(el("section", { class: "comparison", "aria-label": "Comparison" },
+    el("div", { class: "questions" }, asked.map((question) => el("div", { class: "question" }, el("p", {}, question)))),
+    el("div", { class: "sides" }, shown.map((side) => side.element))));
+  for (const side of shown) attempt(() => side.follow().then(() => runs.load()));
+}
+
+function route() {
+  const [, kind, one, other] = location.hash.split("/");
+  attempt(async () => {
+    if (kind === "runs" && /^[0-9a-f]{32}$/.test(one ?? "")) await openRun(one);
+    else if (kind === "compare" && one && other) await openComparison(one, other);
+    else {
+      clearPage();
+      drawIdle();
+      showState();
+    }
+    runs.load();
+  });
+}
+
+function colours(theme) {
+  const told = { auto: "as the system has them", light: "light", dark: "dark" };
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  byId("theme").setAttribute("aria-label", `Colours: ${told[theme]}`);
+  byId("theme").title = `Colours: ${told[theme]}`;
+  put(byId("theme"), { auto: "◐", light: "☀", dark: "☾" }[theme]);
+}
+
+function grow() {
+  const area = byId("question");
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, window.innerHeight * 0.4)}px`;
+}
+
+function listen() {
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const question = byId("question").value.trim();
+    if (!question || byId("send").hidden || byId("send").disabled) return;
+    byId("send").disabled = true;
+    attempt(() => ask(question)).then(() => {
+      byId("send").disabled = false;
+      if (!byId("problem").hidden) return; // the question stays, to be sent again
+      byId("question").value = "";
+      grow();
+    });
+  });
+  byId("question").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    byId("ask").requestSubmit();
+  });
+  byId("question").addEventListener("input", grow);
+  byId("stop").addEventListener("click", () => {
+    for (const turn of turns) if (!turn.run.over) attempt(() => server.json(`/runs/${turn.run.id}/stop`, { method: "POST" }));
+  });
+  byId("mixture").addEventListener("change", (event) => event.target.value && editor.choose(event.target.value));
+  byId("change").addEventListener("click", () => {
+    const hidden = !byId("editor").hidden;
+    byId("editor").hidden = hidden;
+    byId("change").setAttribute("aria-expanded", String(!hidden));
+    if (!hidden) editor.drawForm();
+  });
+  byId("new").addEventListener("click", () => {
+    if (location.hash === "" || location.hash === "#/") route();
+    else location.hash = "#/";
+    byId("question").focus();
+  });
+  byId("toggle-runs").addEventListener("click", () => runs.open(byId("runs").hidden));
+  let typing = 0;
+  byId("search").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => attempt(() => runs.load()), 150);
+  });
+  byId("more").addEventListener("click", () => attempt(() => runs.load(true)));
+  byId("compare").addEventListener("click", () => {
+    location.hash = `#/compare/${[...runs.chosen].join("/")}`;
+    runs.chosen.clear();
+  });
+  byId("run-list").addEventListener("click", (event) => {
+    if (event.target.closest("a") && matchMedia("(max-width: 900px)").matches) runs.open(false);
+  });
+  byId("sheet-close").addEventListener("click", () => byId("sheet").close());
+  byId("theme").addEventListener("click", () => {
+    const order = ["auto", "dark", "light"];
+    const theme = order[(order.indexOf(localStorage.getItem("theme") ?? "auto") + 1) % order.length];
+    localStorage.setItem("theme", theme);
+    colours(theme);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.target.closest("input, textarea, select, dialog")) {
+      event.preventDefault();
+      byId("question").focus();
+    }
+  });
+  window.addEventListener("hashchange", route);
+  window.addEventListener("popstate", route);
+}
+
+async function begin() {
+  colours(localStorage.getItem("theme") ?? "auto");
+  listen();
+  const found = await attempt(() => server.json("/mixtures"));
+  if (!found) return;
+  Object.assign(page, found);
+  const named = (name) => el("option", { value: name }, name);
+  const open = found.mixtures.filter((each) => each.available !== false);
+  const shut = found.mixtures.filter((each) => each.available === false);
+  byId("mixture").append(el("optgroup", { label: "Mixtures" }, open.map((each) => named(`moa/${each.name}`))));
+  if (found.models.length) byId("mixture").append(el("optgroup", { label: "Single models" }, found.models.map(named)));
+  if (shut.length) {
+    byId("mixture").append(el("optgroup", { label: "Not set up here" }, shut.map((each) => el("option", { value: `moa/${each.name}`, disabled: true, title: each.why_not ?? "" }, `moa/${each.name}`))));
+  }
+  editor.choose(`moa/${found.default}`);
+  if (matchMedia("(min-width: 1500px)").matches) runs.open(true);
+  route();
+}
+
+begin();
