@@ -67,7 +67,7 @@ class Recording:
         self.outcome = "running"
         self.begun: Begun | None = None
         self.started = asyncio.Event()
-        self.stopping = False
+        self.stopping = self._cancelled = False
         self._recordings, self._start = recordings, start
         self._task: asyncio.Task[Any] | None = None
         self._more, self._over = asyncio.Event(), asyncio.Event()
@@ -135,10 +135,15 @@ class Recording:
                 yield after + 1, []
 
     async def stop(self) -> None:
+        """Somebody asks for its end: cancel the run, and wait until it is over."""
+        self.stopping = not self.is_over
+        await self.cancel()
+
+    async def cancel(self) -> None:
         """Cancel the run, and wait until it is over."""
         if not self.is_over and self._task:
-            if not self.stopping:
-                self.stopping = True
+            if not self._cancelled:
+                self._cancelled = True
                 self._task.cancel()
             await self._over.wait()
 
@@ -297,7 +302,7 @@ class Recordings:
 
     async def aclose(self) -> None:
         """Stop what goes on, and write all of it."""
-        await asyncio.gather(*(recording.stop() for recording in [*self._at_hand.values()]))
+        await asyncio.gather(*(recording.cancel() for recording in [*self._at_hand.values()]))
         await self.settle()
         await asyncio.to_thread(self.close)
 

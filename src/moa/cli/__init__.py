@@ -143,6 +143,10 @@ def _serve(
         str | None,
         typer.Option(metavar="FILE|off", help="Where turns' proposals and keys' spending are kept; off: in memory."),
     ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep/--no-keep", help="Keep runs in the store, to look at later. Without keys, the default."),
+    ] = None,
     max_runs: Annotated[int, typer.Option(help="Runs at a time.", min=1)] = 64,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait behind them.", min=0)] = 256,
     max_body: Annotated[int, typer.Option(help="Bytes that a request may have.", min=1024)] = 32 * 2**20,
@@ -162,6 +166,7 @@ def _serve(
         keys=keys,
         no_auth=no_auth,
         store=store,
+        keep=keep,
         settings=Settings(max_runs, max_queue, max_body),
         grace=grace,
     )

@@ -14,12 +14,13 @@ from types import FrameType
 
 import uvicorn
 
+from moa.archive import Archive
 from moa.cli.terminal import tell
 from moa.config import Config
 from moa.errors import ConfigError
 from moa.models.providers import is_loopback
 from moa.runs import RunStore
-from moa.server.app import Settings, create_app
+from moa.server.app import Server, Settings, create_app
 from moa.server.keys import Keys, default_place
 
 
@@ -36,11 +37,13 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        server: Server = self.config.loaded_app.state.server
         if not self.should_exit:
+            server.drain(self.config.timeout_graceful_shutdown or 0)
             tell("stopping: no new requests; those under way may finish (once more to stop at once)")
         else:
+            server.drain(0)
             self.force_exit = True
-        self.config.loaded_app.state.server.draining = True
         self.should_exit = True
 
 
@@ -52,6 +55,7 @@ def serve(
     keys: Path | None,
     no_auth: bool,
     store: str | None,
+    keep: bool | None,
     settings: Settings,
     grace: int,
 ) -> int:
@@ -62,11 +66,14 @@ def serve(
     """
     ring = _ring(host, keys, no_auth)
     place = None if store == "off" else Path(store) if store else _store_place()
-    kept = RunStore(place)
+    if keep and place is None:
+        raise ConfigError("--keep needs a store: leave out --store off")
+    keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
+    kept, archive = RunStore(place), Archive(place) if keep else None
     configured = Config(config, memory=kept, on_notice=tell)
     listener = _listener(host, port)
     _log_to_stderr()
-    app = create_app(configured, store=kept, keys=ring, settings=settings)
+    app = create_app(configured, store=kept, keys=ring, settings=settings, archive=archive)
     server = _Server(
         uvicorn.Config(
             app,
@@ -84,6 +91,7 @@ def serve(
     if configured.default == "auto":
         tell(f"moa/auto is {configured.chosen().mixture}: {configured.chosen().why}")
     server.run(sockets=[listener])
+    app.state.server.recordings.close()  # told to stop at once, it did not shut down in order
     return 0 if server.started else 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from moa.archive import Archive
 from moa.config import Config
 from moa.errors import UnknownName
 from moa.messages import Answer
+from moa.recording import Recording, Recordings
 from moa.runs import RunStore
 from moa.server.admission import Admission
 from moa.server.body import Asked, ChatBody
@@ -24,10 +28,18 @@ from moa.server.catalogue import Catalogue
 from moa.server.completions import Completion, Report
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key, Keys
-from moa.server.origins import foreign_page
+from moa.server.mixtures import Tables
+from moa.server.origins import foreign_host, foreign_page
+from moa.server.runner import Runner
+from moa.server.runs import routes
 from moa.telemetry import Metrics, log_run, trace_run
 
 ANYONE = Key("anyone", "")
+
+RUNS_IN_MEMORY = 32
+"""How many finished runs are at hand where none are kept."""
+
+log = logging.getLogger("moa.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +64,29 @@ class Server:
         store: turns' proposals and keys' spending.
         keys: who may ask; None lets anyone.
         settings: see :class:`Settings`.
+        archive: where runs are kept; None keeps the last few that it ran itself, in memory.
+
+    Attributes:
+        keeps: whether all runs are kept.
+        draining: whether it was told to stop; its own runs may go on ``until`` this time of the monotonic clock.
     """
 
-    def __init__(self, config: Config, store: RunStore, keys: Keys | None, settings: Settings) -> None:
+    def __init__(
+        self, config: Config, store: RunStore, keys: Keys | None, settings: Settings, archive: Archive | None = None
+    ) -> None:
         self.config, self.store, self.keys, self.settings = config, store, keys, settings
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.catalogue = Catalogue(config)
+        self.tables = Tables(config, self.catalogue)
+        self.keeps = archive is not None
+        self.recordings = Recordings(archive or Archive(most=RUNS_IN_MEMORY))
+        self.runner = Runner(self)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.catalogue.label)
-        self.draining = False
+        self.draining, self.until = False, 0.0
+
+    def drain(self, grace: float) -> None:
+        """Take no more requests, and give runs so many seconds."""
+        self.draining, self.until = True, time.monotonic() + grace
 
     def caller(self, request: Request) -> Key:
         """Whose request this is.
@@ -78,6 +105,27 @@ class Server:
             message = "no key, or one that is not known: send it as 'Authorization: Bearer …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")
         return key
+
+    def page_caller(self, request: Request) -> Key:
+        """Whose request this is, where what is kept here can be read; raises as :meth:`caller` does.
+
+        Without keys, a web page could have made a name of its own mean this machine; it would read along.
+        """
+        if self.keys is None and (host := foreign_host(request)) is not None:
+            message = f"asked as {host!r}: without keys, runs are shown only under localhost or an address"
+            raise Refusal(403, message, "permission_error", "host_not_allowed")
+        return self.caller(request)
+
+    def owner(self, key: Key) -> str:
+        """Who a key's runs belong to; where there are no keys, to everybody."""
+        return "" if self.keys is None else key.name
+
+    def recorder(self, asked: Asked, key: Key) -> Callable[[], Recording] | None:
+        """Gives a recording for each choice of a request; None where runs are not kept."""
+        if not self.keeps:
+            return None
+        model, request, table = asked.model, asked.request.body, self.tables.written(asked.model)
+        return lambda: self.recordings.new(owner=self.owner(key), model=model, request=request, mixture=table)
 
     def check_limits(self, key: Key) -> None:
         """Count a request of this key; raises Refusal, 429, where its limits are reached."""
@@ -121,17 +169,23 @@ class Server:
 
 
 def create_app(
-    config: Config, *, store: RunStore | None = None, keys: Keys | None = None, settings: Settings | None = None
+    config: Config,
+    *,
+    store: RunStore | None = None,
+    keys: Keys | None = None,
+    settings: Settings | None = None,
+    archive: Archive | None = None,
 ) -> FastAPI:
-    """The ASGI application. It closes ``config`` and ``store`` when it shuts down.
+    """The ASGI application. It closes ``config``, ``store`` and ``archive`` when it shuts down.
 
     Args:
         config: the mixtures and models; made with ``memory=store``, so that several processes can share a tool loop.
         store: turns' proposals and keys' spending; in memory where None.
         keys: who may ask; None lets anyone.
         settings: see :class:`Settings`.
+        archive: where runs are kept; None keeps none but the last few that the server ran itself, in memory.
     """
-    server = Server(config, store or RunStore(), keys, settings or Settings())
+    server = Server(config, store or RunStore(), keys, settings or Settings(), archive)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -140,6 +194,8 @@ def create_app(
         await asyncio.to_thread(config.prices.load)
         await asyncio.to_thread(lambda: server.catalogue.rows)
         yield
+        await server.runner.wait()
+        await server.recordings.aclose()
         await config.aclose()
         server.store.close()
 
@@ -159,6 +215,11 @@ def create_app(
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(sqlite3.Error)
+    async def unkept(request: Request, error: sqlite3.Error) -> Response:
+        log.error("the run store cannot be used: %s", error)
+        return Refusal(503, "the server's run store cannot be used; its log says why", "server_error").response()
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
@@ -205,7 +266,10 @@ def create_app(
         mixture = server.catalogue.mixture(asked.model)
         progress = mixture.progress if asked.progress is None else asked.progress
         report = server.reporter(asked.model, key)
-        return Completion(mixture, asked, report, server.admission.slot(), progress=progress)
+        record = server.recorder(asked, key)
+        return Completion(mixture, asked, report, server.admission.slot(), progress=progress, record=record)
+
+    app.include_router(routes(server))
 
     @app.get("/healthz", tags=["operation"], summary="Whether the process is alive")
     async def healthz() -> PlainTextResponse:

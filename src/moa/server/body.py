@@ -96,12 +96,15 @@ class Asked:
         stream, usage_in_stream, choices, progress: what the server is to do; ``progress`` None leaves it to the mixture.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | Mapping[str, Any]) -> None:
         """
+        Args:
+            data: the body as it came, or the object in it.
+
         Raises:
             Refusal: 400; with the field in ``param``.
         """
-        body = _object(data)
+        body = object_of(data) if isinstance(data, bytes) else data
         try:
             checked = ChatBody.model_validate(body)
             # Request.of copies level by level, in Python: nesting that JSON's reader bore may be too deep for it.
@@ -126,7 +129,12 @@ BRANCH = re.compile(r"str|(function-|literal\[|dict\[|list\[).*")
 """What pydantic puts into the place of an error for the branch of a union that it tried."""
 
 
-def _object(data: bytes) -> Mapping[str, Any]:
+def object_of(data: bytes) -> Mapping[str, Any]:
+    """The object that a body is.
+
+    Raises:
+        Refusal: 400; it is none, or holds a field that no request may name.
+    """
     try:
         body = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):

@@ -34,14 +34,23 @@ class Catalogue:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """What ``GET /v1/models`` lists: every mixture, then the single models they are made of that can be asked."""
-        rows, singles = [], dict[str, None]()
+        rows = []
         for listed in self._config.listed():
             missing = self._missing(listed.name)
             more = {"description": listed.description, "available": missing is None, "why_not": missing}
             rows.append(self._row(f"moa/{listed.name}", moa={k: v for k, v in more.items() if v is not None}))
-            members = [member.model for layer in (*listed.layers, listed.aggregators) for member in layer]
-            singles.update(dict.fromkeys(name for name in members if not name.startswith("moa/")))
-        return rows + [self._row(name) for name in singles if self._can_be_asked(name)]
+        return rows + [self._row(name) for name in self._members if self._can_be_asked(name)]
+
+    @cached_property
+    def _members(self) -> dict[str, None]:
+        """Every single model that a mixture is made of, in order, set up here or not."""
+        members = (
+            member.model
+            for listed in self._config.listed()
+            for layer in (*listed.layers, listed.aggregators)
+            for member in layer
+        )
+        return dict.fromkeys(name for name in members if not name.startswith("moa/"))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -65,6 +74,26 @@ class Catalogue:
                 # There is such a mixture, and what is wrong with it is not the caller's to mend.
                 raise refusal_of(ConfigError(*error.args)) from None
             raise refusal_of(error) from None
+
+    def check_member(self, name: str) -> None:
+        """Whether a caller's own mixture may have this member: what can be asked alone, and members of mixtures here.
+
+        Raises:
+            ConfigError: it may not, or it cannot be opened.
+        """
+        if "/" not in name:
+            raise ConfigError(f"{name!r} is no model; write provider/name or moa/NAME")
+        if name.startswith("moa/"):
+            self._check_weights(self._config.mixture(name))
+            return
+        if name not in self._members and name.partition("/")[0] not in self._config.endpoints:
+            raise UnknownName("model", name, self.ids, "(GET /v1/models lists them)")
+        self._check_weights(self._config.model(name))
+
+    def forget(self, name: str) -> None:
+        """Let go of a model that is not listed; whoever has it goes on with it."""
+        if name not in self._members and name not in self._alone:
+            self._config.catalog.forget(name)
 
     def label(self, name: str) -> str:
         """A model's name in metrics; those that are not listed, which callers may make up, share one."""

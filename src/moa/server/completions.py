@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from moa.errors import MoaError
-from moa.messages import Answer, Delta, pieces_of
+from moa.messages import Answer, Delta, Request, pieces_of
 from moa.mixture.events import (
     AgentSaid,
     AgentStarted,
@@ -33,6 +33,7 @@ from moa.mixture.events import (
 )
 from moa.mixture.mixture import Mixture
 from moa.mixture.prompts import Reference
+from moa.recording import Recording
 from moa.server.body import Asked
 from moa.server.failures import Refusal, refusal_of
 from moa.server.progress import Progress
@@ -46,6 +47,9 @@ Report = Callable[[Answer, str, float], None]
 """Told how each run ended: its answer; ``answered``, ``degraded``, ``failed`` or ``cancelled``; and when it began, in
 seconds since 1970."""
 
+Record = Callable[[], Recording | None]
+"""Gives the recording for a run that is about to begin; None where it is not recorded."""
+
 log = logging.getLogger("moa.server")
 
 T = TypeVar("T")
@@ -53,6 +57,10 @@ T = TypeVar("T")
 
 class ClientGone(Exception):
     """The client went away; there is nobody to answer."""
+
+
+class Stopped(Exception):
+    """Somebody else stopped the run while its answer was under way."""
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -80,21 +88,28 @@ async def _gone(receive: Receive) -> None:
 
 
 class Choice:
-    """One choice of an answer: a run, its fold, and what its answer says."""
+    """One choice of an answer: a run, its fold, and what its answer says; recorded where there is a recording.
+
+    ``restart``, ``proposals`` and ``kept`` are as in :meth:`Mixture.run`.
+    """
 
     def __init__(
         self,
         mixture: Mixture,
-        asked: Asked,
+        request: Request,
         report: Report,
         index: int = 0,
-        proposals: tuple[Reference, ...] | None = None,
+        *,
+        recording: Recording | None = None,
+        restart: bool = True,
+        proposals: Sequence[Reference] | None = None,
+        kept: Sequence[Reference] = (),
     ) -> None:
         self.index = index
         self.fold = Fold()
         self.extras: dict[str, Any] = {}
-        self._events = mixture.run(asked.request, restart=not asked.stream, proposals=proposals)
-        self._mixture, self._asked, self._report = mixture, asked, report
+        self._events = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
+        self._mixture, self._request, self._report, self._recording = mixture, request, report, recording
         self._began = time.time()
         self._speaker: tuple[int, str] | None = None
 
@@ -109,6 +124,8 @@ class Choice:
             async with aclosing(self._events) as events:
                 async for event in events:
                     self.fold.add(event)
+                    if self._recording:
+                        self._recording.add(event)
                     if isinstance(event, RunFailed):
                         raise event.error
                     yield self, event, self._said(event)
@@ -117,7 +134,9 @@ class Choice:
             outcome = "failed"
             raise
         finally:
-            answer = with_estimates(self.fold.answer, self._asked.request, self._mixture.prices)
+            answer = with_estimates(self.fold.answer, self._request, self._mixture.prices)
+            if self._recording:
+                self._recording.end(outcome, answer)
             self._report(answer, outcome, self._began)
 
     def _said(self, event: Event) -> list[Delta]:
@@ -153,14 +172,19 @@ def _gather(into: dict[str, Any], name: str, value: Any) -> None:
 
 
 async def choices_of(
-    mixture: Mixture, asked: Asked, report: Report
+    mixture: Mixture, asked: Asked, report: Report, record: Record
 ) -> AsyncGenerator[tuple[Choice, Event, list[Delta]], None]:
     """The events of every choice, as they come: the proposers are asked once, the aggregator for each choice.
 
     Raises:
         RunError: a choice has no answer.
     """
-    first = Choice(mixture, asked, report)
+
+    def choice_of(index: int, proposals: Sequence[Reference] | None = None) -> Choice:
+        restart = not asked.stream
+        return Choice(mixture, asked.request, report, index, recording=record(), restart=restart, proposals=proposals)
+
+    first = choice_of(0)
     if asked.choices == 1:
         async with aclosing(first.events()) as events:
             async for told in events:
@@ -189,7 +213,7 @@ async def choices_of(
                 continue
             choice, event, _ = heard
             if choice is first and isinstance(event, AnswerBegan):
-                others = [Choice(mixture, asked, report, index, event.references) for index in range(1, asked.choices)]
+                others = [choice_of(index, event.references) for index in range(1, asked.choices)]
                 tasks += [asyncio.create_task(listen(other)) for other in others]
                 going += len(others)
             yield heard
@@ -208,13 +232,23 @@ class Completion(Response):
         report: told how each run ended.
         slot: a place among the server's runs, held while it is answered; entering it may wait, or raise a Refusal.
         progress: whether proposals are shown as ``reasoning_content`` while they are written.
+        record: gives the recording for each run; None where runs are not recorded.
     """
 
     def __init__(
-        self, mixture: Mixture, asked: Asked, report: Report, slot: AbstractAsyncContextManager[None], *, progress: bool
+        self,
+        mixture: Mixture,
+        asked: Asked,
+        report: Report,
+        slot: AbstractAsyncContextManager[None],
+        *,
+        progress: bool,
+        record: Callable[[], Recording] | None = None,
     ) -> None:
         super().__init__()
         self._mixture, self._asked, self._report, self._slot = mixture, asked, report, slot
+        self._make_recording = record
+        self._recordings: list[Recording] = []
         self._progress = Progress() if progress else None
         self._begun = False
         self._run_id = ""
@@ -228,22 +262,47 @@ class Completion(Response):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with self._slot:
-                await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+                await self._unless_stopped(
+                    self._stream(send) if self._asked.stream else self._whole(scope, receive, send)
+                )
         except Refusal:
             raise  # no place to run in
+        except Stopped:
+            # Not a status that clients try again on.
+            await self._refuse(Refusal(400, "the run was stopped", code="run_stopped"), scope, receive, send)
         except Exception as error:
             if not isinstance(error, MoaError):
                 log.error("run %s broke", self._run_id, exc_info=error)
-            refusal = refusal_of(error)
-            if self._begun:
-                await self._send(send, b"data: " + refusal.json + b"\n\n")
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                await refusal.response({"x-moa-run": self._run_id} if self._run_id else None)(scope, receive, send)
+            await self._refuse(refusal_of(error), scope, receive, send)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._begun:
+            await self._send(send, b"data: " + refusal.json + b"\n\n")
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await refusal.response({"x-moa-run": self._run_id} if self._run_id else None)(scope, receive, send)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work; raises Stopped where its run was stopped, which cancels whoever does it."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not any(recording.stopping for recording in self._recordings):
+                raise
+            while task.cancelling():
+                task.uncancel()
+            raise Stopped from None
+
+    def _record(self) -> Recording | None:
+        if self._make_recording is None:
+            return None
+        self._recordings.append(self._make_recording())
+        return self._recordings[-1]
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         choices: dict[int, Choice] = {}
-        async with aclosing(choices_of(self._mixture, self._asked, self._report)) as told:
+        async with aclosing(choices_of(self._mixture, self._asked, self._report, self._record)) as told:
             async for choice, event, _ in told:
                 choices[choice.index] = choice
                 if isinstance(event, RunStarted):
@@ -269,7 +328,7 @@ class Completion(Response):
         choices: dict[int, Choice] = {}
         wire: Wire | None = None
         opened: set[int] = set()
-        async with aclosing(choices_of(self._mixture, self._asked, self._report)) as told:
+        async with aclosing(choices_of(self._mixture, self._asked, self._report, self._record)) as told:
             async for choice, event, deltas in told:
                 choices[choice.index] = choice
                 if wire is None and isinstance(event, RunStarted):

@@ -40,15 +40,16 @@ def moa_object(answer: Answer) -> dict[str, Any]:
     """What a mixture tells beside ``usage``: the run, its cost and its calls. Dollars, tokens and seconds."""
     return {
         "run": answer.run_id,
-        **_cost(answer.cost),
+        **cost_fields(answer.cost),
         "time_to_first_token": answer.time_to_first_token,
         "duration": answer.duration,
         "degraded": list(answer.degraded),
-        "calls": [_call(call) for call in answer.calls],
+        "calls": [call_object(call) for call in answer.calls],
     }
 
 
-def _call(call: Call) -> dict[str, Any]:
+def call_object(call: Call) -> dict[str, Any]:
+    """One call: who, with what role, and its tokens, dollars and seconds."""
     usage = call.usage or Usage()
     told = {
         "agent": call.agent,
@@ -60,16 +61,17 @@ def _call(call: Call) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,
-        **_cost(call.cost or Cost(None)),
+        **cost_fields(call.cost or Cost(None)),
         "time_to_first_token": call.time_to_first_token,
         "duration": call.duration,
         "finish_reason": call.finish_reason,
         "dropped": call.dropped,
     }
-    return {**told, "calls": [_call(inner) for inner in call.calls]} if call.calls else told
+    return {**told, "calls": [call_object(inner) for inner in call.calls]} if call.calls else told
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
+def cost_fields(cost: Cost) -> dict[str, Any]:
+    """US dollars, None where they are not known; and whether they are only a part."""
     return {"cost": cost.dollars, "cost_is_at_least": cost.at_least}
 
 

@@ -1,0 +1,138 @@
+"""Runs that are tasks of the server: from what is asked for to a task, which goes on when whoever asked is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moa.errors import MoaError
+from moa.messages import Request
+from moa.mixture.mixture import Mixture
+from moa.mixture.prompts import Reference
+from moa.recording import Recording
+from moa.server.body import Asked
+from moa.server.completions import Choice, Report
+from moa.server.failures import Refusal
+from moa.server.mixtures import table_object, table_of
+from moa.server.record import finished_proposals
+
+if TYPE_CHECKING:
+    from moa.server.app import Server
+
+NOT_OF_A_RUN = ("stream", "stream_options", "n", "moa")
+"""Fields of a chat request that say how its answer is sent."""
+
+log = logging.getLogger("moa.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A run that is asked for: who answers what, and what is there of it already.
+
+    Attributes:
+        table: the mixture's, as JSON; None for a single model.
+        kept: proposals of the run that it continues.
+    """
+
+    model: str
+    mixture: Mixture
+    table: Mapping[str, Any] | None
+    request: Request
+    kept: Sequence[Reference] = ()
+    continues: str | None = None
+
+
+class Runner:
+    """The server's own runs."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def order(self, body: Mapping[str, Any], owner: str) -> Order:
+        """What a body asks for.
+
+        Raises:
+            Refusal: 400, 404, 409 or 503.
+        """
+        ways = [way for way in ("model", "mixture", "continue") if body.get(way) is not None]
+        if len(ways) != 1:
+            told = " and ".join(map(repr, ways)) if ways else "none of them"
+            message = f"give one of 'model', 'mixture' and 'continue', not {told}"
+            raise Refusal(400, message, param=ways[-1] if ways else "model", code="invalid_value")
+        if ways == ["continue"]:
+            return await self._continuation(body, owner)
+        for field in NOT_OF_A_RUN:
+            if body.get(field) is not None:
+                message = f"{field!r} does not go with a run of the server's: follow it at /runs/RUN/events"
+                raise Refusal(400, message, param=field, code="invalid_value")
+        if ways == ["model"]:
+            asked = Asked(body)
+            mixture = self._server.catalogue.mixture(asked.model)
+            return Order(asked.model, mixture, self._server.tables.written(asked.model), asked.request)
+        name, table = table_of(body["mixture"])
+        model = f"moa/{name}"
+        asked = Asked({**{key: value for key, value in body.items() if key != "mixture"}, "model": model})
+        return Order(model, self._server.tables.mixture(name, table), table_object(table), asked.request)
+
+    async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
+        run = body["continue"]
+        if more := [name for name, value in body.items() if name != "continue" and value is not None]:
+            message = f"{more[0]!r} does not go with 'continue': the run has it already"
+            raise Refusal(400, message, param=more[0], code="invalid_value")
+        recordings, tables = self._server.recordings, self._server.tables
+        kept = await recordings.kept(run, owner) if isinstance(run, str) else None
+        if kept is None:
+            raise Refusal(404, f"no run is called {run!r}", code="run_not_found", param="continue")
+        begun = kept.begun
+        if recordings.outcome(begun.run, kept.outcome) == "running":
+            raise Refusal(409, f"run {begun.run} is under way; stop it first", code="run_under_way", param="continue")
+        if begun.mixture is None or tables.written(begun.model) == begun.mixture:
+            mixture = self._server.catalogue.mixture(begun.model)
+        else:
+            mixture = tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/")))
+        proposals = await asyncio.to_thread(finished_proposals, kept.lines)
+        return Order(begun.model, mixture, begun.mixture, Request(begun.request), proposals, begun.run)
+
+    async def begin(self, order: Order, report: Report, recording: Recording) -> str:
+        """Begin a run, as soon as there is a place for it, and give its id. Cancelled by then, it does not begin.
+
+        Raises:
+            Refusal: 429; there is no place, and no room to wait.
+        """
+        task = asyncio.create_task(self._run(order, report, recording))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        begun = asyncio.create_task(recording.started.wait())
+        try:
+            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+            if recording.begun is None:
+                task.cancel()
+        if recording.begun is None:
+            await task
+            raise RuntimeError("a run ended that did not begin")
+        return recording.begun.run
+
+    async def _run(self, order: Order, report: Report, recording: Recording) -> None:
+        async with self._server.admission.slot():
+            choice = Choice(order.mixture, order.request, report, recording=recording, kept=order.kept)
+            try:
+                async with aclosing(choice.events()) as events:
+                    async for _ in events:
+                        pass
+            except MoaError:
+                pass  # its last event tells
+            except Exception as error:
+                log.error("run %s broke", recording.begun and recording.begun.run, exc_info=error)
+
+    async def wait(self) -> None:
+        """Wait for all of them, as long as the server lets them go on."""
+        while self._tasks and time.monotonic() < self._server.until:
+            await asyncio.wait(self._tasks, timeout=0.1)
