@@ -289,13 +289,12 @@ class Recordings:
 
     async def delete(self, run: str, owner: str) -> bool:
         """Stop it, and forget it; False where there is none."""
-        recording = self.at_hand(run, owner)
-        if recording:
+        if recording := self.at_hand(run, owner):
             await recording.stop()
-        await self.settle()
-        self._at_hand.pop(run, None)
-        self._changes = [change for change in self._changes if change.run != run]
-        if not recording and await self._in_thread(lambda: self._archive.kept(run, owner)) is None:
+            await self.settle()
+            self._at_hand.pop(run, None)
+            self._changes = [change for change in self._changes if change.run != run]
+        elif await self._in_thread(lambda: self._archive.kept(run, owner)) is None:
             return False
         await self._in_thread(lambda: self._archive.delete(run))
         return True
