@@ -21,6 +21,7 @@ from moa.errors import RequestRejected
 
 if TYPE_CHECKING:
     from moa.errors import MoaError
+    from moa.mixture.attribution import Attribution
 
 Message = Mapping[str, Any]
 """One entry of ``messages``: ``role``, ``content`` (a string or a list of content parts), and what else the API allows."""
@@ -295,6 +296,15 @@ class Answer:
         """The proposers' calls whose text became a reference, those of earlier runs first."""
         used = (call for call in self.calls if call.role == "proposer" and call.dropped is None and call.text)
         return (*self.recalled, *used)
+
+    @property
+    def attribution(self) -> Attribution | None:
+        """Which passages of the proposals each sentence resembles; None without a text or proposals. Computed when asked."""
+        if not self.text.strip() or not self.proposals:
+            return None
+        from moa.mixture.attribution import attribution
+
+        return attribution(self.text, self.proposals)
 
     def __str__(self) -> str:
         return self.text

@@ -1,0 +1,151 @@
+"""A text cut into sentences, for telling of each what it resembles.
+
+Notable decisions:
+- What Markdown sets apart stands apart: a heading, a list item, a table's row; each sentence of a paragraph, too.
+- A line of code is a sentence. A program changes line by line, and a whole block would hide that.
+- A line break ends a sentence, unless the line is long enough to have been wrapped and the next goes on in lower case.
+- A full stop is an end only before something that can begin a sentence, and not after an abbreviation.
+- No sentence is longer than :data:`LONGEST`, so that a text without a stop or a space costs no more than any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+LONGEST = 1000
+"""Characters of a sentence; what is longer is cut, between words where there are any."""
+
+WRAPPED = 50
+"""Characters from which a line may have been wrapped."""
+
+_LINE = re.compile(r"[^\n\r\x0b\x0c\x85\u2028\u2029]+")
+_FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
+_MARKERS = re.compile(
+    r"(?:[ \t]*+(?:>|#{1,6}(?=\s)|[-*+•‣◦▪●·–—](?=\s)"
+    r"|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{2,4})\)(?=\s)|\d{1,3}\.(?=\s)|\[[ xX]\](?=\s)))*+"
+)
+_STOP = re.compile(r"(?:[.!?…؟۔।॥։።]++|([。！？｡]++))(?:[\"'”’»)\]*_`」』）】》]|\[\d{1,3}\])*+")
+_SPACE = re.compile(r"\s*+")
+_OPENS = re.compile(r"[\"'“‘«(\[*_`]*+")
+_WORD_BEFORE = re.compile(r"[^\s(\[\"“*_]+$")
+_LETTERS = re.compile(r"[^\W\d_]")
+WORDED = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")
+"""What a stretch must have to be a sentence: a letter, a digit, a sign that stands for itself."""
+
+_ABBREVIATIONS = """
+e.g i.e eg ie cf vs v mr mrs ms dr prof sr jr st mt no nos fig figs eq vol ch sec pp p approx ca c al viz resp
+gen col lt sgt capt rev hon gov sen rep jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat
+sun z.b d.h u.a bzw usw nr bspw ggf art bd abs env p.ex
+"""
+_AT_ENDS_TOO = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]|etc|inc|ltd|co|corp|ph\.d|bros|dept|univ|assn", re.IGNORECASE)
+"""Abbreviations that may end a sentence; they do where the next word is one that often begins one."""
+
+_OPENERS = """
+the this that these those it its he she they we you i a an in on at for from with as by if when while where what
+why how who however but and so or to there here some many most all each every one no not after before since
+because although though then thus also their our your his her my
+"""
+
+_NEVER_AT_ENDS, _BEGINNINGS = frozenset(_ABBREVIATIONS.split()), frozenset(_OPENERS.split())
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Where each sentence begins and ends, in order: code points of ``text``, without white space or list markers around.
+
+    They do not overlap. What stands outside is white space, markup, or a stretch without a letter or digit.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end, code in _blocks(text):
+        for piece in [(start, end)] if code else _pieces(text, start, end):
+            found.extend(_cut(text, *piece))
+    return found
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Stretches that no sentence reaches beyond, and whether they are code: lines, but wrapped ones together."""
+    fence = ""
+    held: tuple[int, int] | None = None
+    for line in _LINE.finditer(text):
+        start, end = line.span()
+        if fence:
+            mark = text[start:end].strip(" \t>")
+            if mark.startswith(fence) and not mark.strip(fence[0]):
+                fence = ""
+            else:
+                yield start, end, True
+            continue
+        opening = _FENCE.match(text, start, end)
+        plain = opening is None or ("`" in opening[1] and "`" in opening[2])
+        bare = _end_of(_MARKERS, text, start, end)
+        if held:
+            first = text[_end_of(_SPACE, text, start, end) :][:1] if bare == start else ""
+            wrapped = held[1] - held[0] >= WRAPPED and text[held[1] : start] in ("\n", "\r\n")
+            if plain and wrapped and first.islower() and not _STOP.search(text, max(held[0], held[1] - 4), held[1]):
+                held = held[0], end
+                continue
+            yield *held, False
+            held = None
+        if opening and not plain:
+            fence = opening[1]
+        elif text.startswith("|", _end_of(_SPACE, text, bare, end)):
+            row = text[bare:end]
+            yield bare + len(row) - len(row.lstrip(" \t|")), end - len(row) + len(row.rstrip(" \t|")), True
+        else:
+            held = bare, end
+    if held:
+        yield *held, False
+
+
+def _end_of(pattern: re.Pattern[str], text: str, start: int, end: int) -> int:
+    match = pattern.match(text, start, end)
+    return match.end() if match else start
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The sentences of a paragraph."""
+    lower = not any(letter.isupper() for letter in text[start : min(end, start + LONGEST)])
+    for stop in _STOP.finditer(text, start, end):
+        if stop.start() < start:
+            continue
+        following = _end_of(_SPACE, text, stop.end(), end)
+        if following == end:
+            break
+        if stop[1] is None and (following == stop.end() or not _ends(text, start, stop, following, end, lower)):
+            continue
+        yield start, stop.end()
+        start = following
+    yield start, end
+
+
+def _ends(text: str, start: int, stop: re.Match[str], following: int, end: int, lower: bool) -> bool:
+    """Whether a full stop, with white space behind it, ends a sentence that began at ``start``."""
+    head = _end_of(_OPENS, text, following, min(end, following + 8))
+    if text[head : head + 1].islower() and not lower:
+        return False
+    if text[stop.start() : stop.start() + 2].strip() != "." and text[stop.start()] != ".":
+        return True
+    if not _LETTERS.search(text, max(start, stop.start() - 40), stop.start()):
+        return stop.start() - start > 40  # a number alone is the number of what follows
+    before = _WORD_BEFORE.search(text, max(start, stop.start() - 12), stop.start())
+    word = before[0].lower() if before else ""
+    if word in _NEVER_AT_ENDS:
+        return False
+    if _AT_ENDS_TOO.fullmatch(word) and word != "i":
+        next_word = re.match(r"[^\W\d_]+", text[head : head + 12])
+        return next_word is None or next_word[0].lower() in _BEGINNINGS
+    return True
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The stretch without white space around it, in pieces of at most :data:`LONGEST`; nothing where there is no word."""
+    while start < end:
+        start = _end_of(_SPACE, text, start, end)
+        last = min(end, start + LONGEST)
+        if last < end and not text[last].isspace():
+            space = max(text.rfind(" ", start + LONGEST // 2, last), text.rfind("\n", start + LONGEST // 2, last))
+            last = space if space > 0 else last
+        tight = start + len(text[start:last].rstrip())
+        if WORDED.search(text, start, tight):
+            yield start, tight
+        start = last
