@@ -22,6 +22,7 @@ from moa.errors import UnknownName
 from moa.messages import Answer
 from moa.recording import Recording, Recordings
 from moa.runs import RunStore
+from moa.server import static
 from moa.server.admission import Admission
 from moa.server.body import Asked, ChatBody
 from moa.server.catalogue import Catalogue
@@ -270,6 +271,7 @@ def create_app(
         return Completion(mixture, asked, report, server.admission.slot(), progress=progress, record=record)
 
     app.include_router(routes(server))
+    app.include_router(static.router)
 
     @app.get("/healthz", tags=["operation"], summary="Whether the process is alive")
     async def healthz() -> PlainTextResponse:

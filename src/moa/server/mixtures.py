@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from moa.config import Config
 from moa.errors import ConfigError
+from moa.mixture.attribution import EXPLAINED
 from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN
 from moa.server.catalogue import Catalogue
@@ -55,7 +56,12 @@ class Tables:
                 }
             )
         singles = [row["id"] for row in rows if not row["id"].startswith("moa/")]
-        return {"default": self._config.default, "models": singles, "mixtures": mixtures}
+        return {
+            "default": self._config.default,
+            "models": singles,
+            "mixtures": mixtures,
+            "explained": EXPLAINED,
+        }
 
     def written(self, model: str) -> Mapping[str, Any] | None:
         """The table of a mixture of the configuration, as JSON; None for a single model, or where its prompt is gone."""

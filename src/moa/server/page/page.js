@@ -138,6 +138,7 @@ async function* eventsOf(id, signal) {
     try {
       const headers = last ? { "last-event-id": String(last) } : {};
       const response = await server.ask(`/runs/${id}/events`, { signal, headers });
+      if (response.status === 204) return; // it is over, and there is no more than what came
       let rest = "";
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
@@ -193,6 +194,7 @@ const ROW_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*
 const headingOf = (text) => (text.length < 2000 ? HEADING.exec(text) : null);
 const isRule = (text) => text.length < 2000 && RULE.test(text);
 const cut = (line, count) => ({ text: line.text.slice(count), at: line.at + count });
+const isRowRule = (text) => text.length < 2000 && text.includes("-") && ROW_RULE.test(text);
 const opensBlock = (text) => FENCE.test(text) || headingOf(text) || isRule(text) || ITEM.test(text);
 const blank = (line) => !line.text.trim();
 
@@ -231,7 +233,7 @@ function blocksOf(lines, depth = 0) {
       list.start = list.ordered ? Number.parseInt(ITEM.exec(line.text)[2], 10) : 1;
       n = itemsOf(lines, n, list, depth);
       blocks.push(list);
-    } else if (line.text.includes("|") && lines[n + 1] && lines[n + 1].text.includes("-") && ROW_RULE.test(lines[n + 1].text)) {
+    } else if (line.text.includes("|") && isRowRule(lines[n + 1]?.text ?? "")) {
       const rows = [cellsOf(line)];
       for (n += 2; n < lines.length && !blank(lines[n]) && lines[n].text.includes("|"); n += 1) rows.push(cellsOf(lines[n]));
       blocks.push({ kind: "table", at: line.at, rows });
@@ -308,7 +310,7 @@ class Writer {
     switch (block.kind) {
       case "heading": {
         // The page's own headings are the first three levels.
-        return [this.inline(el(`h${Math.min(block.level + 3, 6)}`, { class: `level-${block.level}` }), block.lines)];
+        return [this.inline(el(`h${Math.min(block.level + 3, 6)}`, { class: `level-${block.level}`, dir: "auto" }), block.lines)];
       }
       case "code": {
         const code = el("code");
@@ -322,7 +324,7 @@ class Writer {
       case "rule":
         return [el("hr")];
       case "quote": {
-        const quote = el("blockquote");
+        const quote = el("blockquote", { dir: "auto" });
         this.blocks(quote, block.blocks);
         return [quote];
       }
@@ -330,7 +332,7 @@ class Writer {
         const list = el(block.ordered ? "ol" : "ul");
         if (block.ordered && block.start !== 1) list.start = block.start;
         for (const item of block.items) {
-          const made = el("li");
+          const made = el("li", { dir: "auto" });
           this.blocks(made, item, item.length === 1 || item.slice(1).every((inner) => inner.kind === "list"));
           list.append(made);
         }
@@ -338,12 +340,12 @@ class Writer {
       }
       case "table": {
         const [head, ...rows] = block.rows;
-        const row = (cells, tag) => el("tr", {}, cells.map((cell) => this.inline(el(tag), [cell])));
+        const row = (cells, tag) => el("tr", {}, cells.map((cell) => this.inline(el(tag, { dir: "auto" }), [cell])));
         const table = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, rows.map((cells) => row(cells, "td"))));
         return [el("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": "Table" }, table)];
       }
       default: {
-        if (!tight) return [this.inline(el("p"), block.lines)];
+        if (!tight) return [this.inline(el("p", { dir: "auto" }), block.lines)];
         const loose = document.createDocumentFragment();
         this.inline(loose, block.lines);
         return [loose];
@@ -522,10 +524,17 @@ class Prose {
     this.kept = 0; // children that will not
     this.places = [];
     this.raw = null;
+    this.pause = 0; // what takes long to draw is drawn less often
   }
 
   draw(text) {
-    if (text.length === this.shown && text.length === this.text.length) return;
+    const began = performance.now();
+    if (text.length === this.shown || began < this.pause) return;
+    this.write(text);
+    this.pause = performance.now() + 5 * (performance.now() - began);
+  }
+
+  write(text) {
     if (!text.startsWith(this.text.slice(0, 64)) || text.length < this.shown) this.clear();
     this.text = text;
     this.shown = text.length;
@@ -547,7 +556,7 @@ class Prose {
     this.settled = last.at;
     if (last.kind === "paragraph" && text.length - last.at > LONGEST) {
       this.raw = document.createTextNode(text.slice(last.at));
-      this.into.append(el("p", {}, this.raw));
+      this.into.append(el("p", { dir: "auto" }, this.raw));
       this.settled = text.length;
     } else {
       writer.blocks(this.into, [last]);
@@ -1104,8 +1113,9 @@ class Stage {
         this.cards.set(part.key, card);
         return card.element;
       });
-      return el("section", { class: "layer", "data-count": String(Math.min(parts.length, 6)), "aria-label": `Layer ${layer}` },
-        el("h3", { class: "layer-name" }, `Layer ${layer}`), cards);
+      const column = el("section", { class: "layer", "aria-label": `Layer ${layer}` }, el("h3", { class: "layer-name" }, `Layer ${layer}`), cards);
+      column.style.setProperty("--count", String(parts.length));
+      return column;
     });
     this.layers.replaceChildren(...columns);
     this.element.style.setProperty("--layers", String(columns.length));
@@ -1303,7 +1313,7 @@ class Turn {
     this.totals = el("p", { class: "totals" });
     this.actions = el("div", { class: "actions" });
     this.element = el("section", { class: "turn", "aria-label": question.slice(0, 80) },
-      el("div", { class: "question" }, el("p", {}, question)), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
+      el("div", { class: "question" }, el("p", { dir: "auto" }, question)), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
   }
 
   async follow() {
@@ -1764,7 +1774,7 @@ async function openRun(id) {
   const before = record.messages.slice(0, record.messages.findLastIndex((message) => message.role === "user"));
   history = before;
   for (const message of before) {
-    if (message.role === "user") byId("turns").append(el("div", { class: "question" }, el("p", {}, textOf(message))));
+    if (message.role === "user") byId("turns").append(el("div", { class: "question" }, el("p", { dir: "auto" }, textOf(message))));
     else {
       const body = el("div", { class: "prose earlier" });
       new Prose(body).finish(textOf(message));
@@ -1785,7 +1795,7 @@ async function openComparison(one, other) {
   const questions = records.map((record) => textOf(record.messages.findLast((message) => message.role === "user") ?? {}));
   const asked = questions[0] === questions[1] ? [questions[0]] : questions;
   byId("turns").append(el("section", { class: "comparison", "aria-label": "Comparison" },
-    el("div", { class: "questions" }, asked.map((question) => el("div", { class: "question" }, el("p", {}, question)))),
+    el("div", { class: "questions" }, asked.map((question) => el("div", { class: "question" }, el("p", { dir: "auto" }, question)))),
     el("div", { class: "sides" }, shown.map((side) => side.element))));
   for (const side of shown) attempt(() => side.follow().then(() => runs.load()));
 }
