@@ -12,6 +12,7 @@ from typing import Any
 from moa.archive import Kept, Row
 from moa.errors import RunError
 from moa.messages import Answer, Call, Request
+from moa.mixture.attribution import attribution_json
 from moa.mixture.events import event_of, fold
 from moa.mixture.prompts import Reference
 from moa.prices import Prices
@@ -56,7 +57,7 @@ def record_of(kept: Kept, outcome: str, prices: Prices) -> dict[str, Any]:
             {"agent": each.agent, "layer": each.layer, "model": each.model, "text": each.text, "cut": each.cut}
             for each in answer.recalled
         ],
-        "attribution": None,
+        "attribution": attribution_json(origin) if (origin := answer.attribution) else None,
     }
 
 
