@@ -25,7 +25,20 @@ from moa.server.keys import Keys, default_place
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, ending with exit code 0 when it is told to stop and has done what was under way."""
+    """Uvicorn, ending with exit code 0 when it is told to stop and has done what was under way.
+
+    Args:
+        grace: seconds that runs may go on. The server's own are stopped then, and a second later all connections are cut.
+    """
+
+    def __init__(self, config: uvicorn.Config, grace: int) -> None:
+        super().__init__(config)
+        self._grace, config.timeout_graceful_shutdown = grace, grace + 1
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()  # which it leaves out; what was paid for is kept all the same
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,7 +52,7 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, frame: FrameType | None) -> None:
         server: Server = self.config.loaded_app.state.server
         if not self.should_exit:
-            server.drain(self.config.timeout_graceful_shutdown or 0)
+            server.drain(self._grace)
             tell("stopping: no new requests; those under way may finish (once more to stop at once)")
         else:
             server.drain(0)
@@ -80,9 +93,9 @@ def serve(
             log_level="warning",
             access_log=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=grace,
             lifespan="on",
-        )
+        ),
+        grace,
     )
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -91,7 +104,7 @@ def serve(
     if configured.default == "auto":
         tell(f"moa/auto is {configured.chosen().mixture}: {configured.chosen().why}")
     server.run(sockets=[listener])
-    app.state.server.recordings.close()  # told to stop at once, it did not shut down in order
+    app.state.server.recordings.close()  # where it could not shut down in order
     return 0 if server.started else 1
 
 

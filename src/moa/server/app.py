@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import time
@@ -69,7 +70,8 @@ class Server:
 
     Attributes:
         keeps: whether all runs are kept.
-        draining: whether it was told to stop; its own runs may go on ``until`` this time of the monotonic clock.
+        draining: whether it was told to stop.
+        loop: where it runs, once it does.
     """
 
     def __init__(
@@ -83,11 +85,14 @@ class Server:
         self.recordings = Recordings(archive or Archive(most=RUNS_IN_MEMORY))
         self.runner = Runner(self)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.catalogue.label)
-        self.draining, self.until = False, 0.0
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def drain(self, grace: float) -> None:
-        """Take no more requests, and give runs so many seconds."""
-        self.draining, self.until = True, time.monotonic() + grace
+        """Take no more requests, and stop the server's own runs in so many seconds. Safe in a signal handler."""
+        self.draining = True
+        if self.loop:
+            self.loop.call_soon_threadsafe(lambda: self.runner.stop_in(grace))
 
     def caller(self, request: Request) -> Key:
         """Whose request this is.
@@ -190,12 +195,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        import asyncio
-
+        server.loop = asyncio.get_running_loop()
         await asyncio.to_thread(config.prices.load)
         await asyncio.to_thread(lambda: server.catalogue.rows)
         yield
-        await server.runner.wait()
+        await server.runner.end()
         await server.recordings.aclose()
         await config.aclose()
         server.store.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -53,6 +52,7 @@ class Runner:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._tasks = set[asyncio.Task[None]]()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def order(self, body: Mapping[str, Any], owner: str) -> Order:
         """What a body asks for.
@@ -103,8 +103,11 @@ class Runner:
         """Begin a run, as soon as there is a place for it, and give its id. Cancelled by then, it does not begin.
 
         Raises:
-            Refusal: 429; there is no place, and no room to wait.
+            Refusal: 429, there is no place, and no room to wait; 503, the server stops.
         """
+        stops = Refusal(503, "the server stops; ask the next one", "server_error", "stopping")
+        if self._server.draining:
+            raise stops
         task = asyncio.create_task(self._run(order, report, recording))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -116,7 +119,10 @@ class Runner:
             if recording.begun is None:
                 task.cancel()
         if recording.begun is None:
-            await task
+            await asyncio.wait({task})
+            if task.cancelled():
+                raise stops
+            task.result()
             raise RuntimeError("a run ended that did not begin")
         return recording.begun.run
 
@@ -132,7 +138,21 @@ class Runner:
             except Exception as error:
                 log.error("run %s broke", recording.begun and recording.begun.run, exc_info=error)
 
-    async def wait(self) -> None:
-        """Wait for all of them, as long as the server lets them go on."""
-        while self._tasks and time.monotonic() < self._server.until:
-            await asyncio.wait(self._tasks, timeout=0.1)
+    def stop_in(self, seconds: float) -> None:
+        """Let them go on for so many seconds; the last word counts."""
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._stop)
+
+    async def end(self) -> None:
+        """Wait for all of them; at once, unless they were given time."""
+        if self._alarm is None:
+            self._stop()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._alarm:
+            self._alarm.cancel()
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
