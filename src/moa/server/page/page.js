@@ -845,10 +845,18 @@ class Card {
     if (this.part.why) this.body.prepend(el("p", { class: "why" }, `${SAID[this.part.state]}: ${this.part.why}`));
   }
 
+  /** Its share of the answer; `ignored` where that is next to nothing. */
   resemble(share, ignored) {
-    this.share.hidden = share === undefined;
-    put(this.share, ignored ? "hardly anything of the answer" : `${percent(share ?? 0)} of the answer`);
-    this.share.classList.toggle("ignored", Boolean(ignored));
+    this.own = ignored ? "hardly anything of the answer" : `${percent(share)} of the answer`;
+    this.share.classList.toggle("ignored", ignored);
+    this.share.hidden = false;
+    this.light(null);
+  }
+
+  /** Its share of the sentence that is pointed at; null where none is. */
+  light(share) {
+    this.element.classList.toggle("lit", share > 0);
+    put(this.share, share === null ? (this.own ?? "") : share > 0 ? `${percent(share)} of this sentence` : "nothing of this sentence");
   }
 }
 
@@ -1024,7 +1032,8 @@ class Origin {
       for (const passage of found.passages) this.light(passage);
     }
     for (const [key, card] of this.cards) {
-      card.element.classList.toggle("lit", Boolean(found?.passages.some((passage) => keyOf(passage) === key)));
+      const mine = found?.passages.filter((passage) => keyOf(passage) === key) ?? [];
+      card.light(found ? mine.reduce((sum, passage) => sum + passage.share, 0) : null);
     }
     this.tell(found);
   }
@@ -1093,11 +1102,16 @@ class Stage {
       el("header", {}, el("h3", {}, "Answer"), this.state), this.who, this.thought, this.body, this.tools, this.figures, this.origin.element);
     this.timeline = new Timeline(this.colours);
     this.notices = el("ul", { class: "notices" });
-    this.element = el("div", { class: "stage" },
-      el("div", { class: "flow" }, this.lines, this.layers, el("section", { class: "layer last", "aria-label": "Answer" }, el("h3", { class: "layer-name" }, "Aggregator"), this.answer)),
-      this.notices, this.timeline.element);
+    const last = el("section", { class: "layer last", "aria-label": "Answer" }, el("h3", { class: "layer-name" }, "Aggregator"), this.answer);
+    const below = el("div", { class: "below" }, this.notices, this.timeline.element);
+    this.element = el("div", { class: "stage" }, el("div", { class: "flow" }, this.lines, this.layers, last, below));
     this.watched = new ResizeObserver(() => this.connect());
     this.watched.observe(this.layers);
+    this.seen = new IntersectionObserver(([entry]) => {
+      this.hidden = !entry.isIntersecting && entry.boundingClientRect.top > 0;
+      offerAnswer();
+    });
+    this.seen.observe(this.answer);
   }
 
   build() {
@@ -1143,6 +1157,7 @@ class Stage {
     const ranker = [...run.parts.values()].find((part) => part.role === "ranker" && part.began !== null);
     const state = run.over ? run.state : selected ? "done" : (speaker ?? ranker)?.state ?? "waiting";
     this.answer.dataset.state = state;
+    this.element.classList.toggle("answering", Boolean(run.answer));
     const open = run.proposers.filter((part) => !part.over).length;
     const waits = run.state === "waiting" ? "waiting for a place" : open ? `waits for ${plural(open, "proposal")}` : "waiting";
     const said = { answered: "done", failed: "no answer", stopped: "stopped", waiting: waits };
@@ -1163,6 +1178,7 @@ class Stage {
     this.tools.hidden = !run.toolCalls.length;
     if (run.toolCalls.length) put(this.tools, callsOf(run.toolCalls));
     put(this.figures, speaker && !selected ? figuresOf(speaker, run) : "");
+    offerAnswer();
   }
 
   /** Lines from each card to those that read it; they flow while both write. */
@@ -1202,6 +1218,7 @@ class Stage {
 
   close() {
     this.watched.disconnect();
+    this.seen.disconnect();
   }
 }
 
@@ -1403,6 +1420,12 @@ class Turn {
 }
 
 // -- the mixture on the spot ------------------------------------------------------------------------------------------
+
+/** A way to the answer where it is further down than the window. */
+function offerAnswer() {
+  const stage = turns.at(-1)?.stage;
+  byId("to-answer").hidden = !(stage?.hidden && (stage.run.answer || stage.run.over));
+}
 
 const copyOf = (value) => JSON.parse(JSON.stringify(value));
 
@@ -1712,6 +1735,7 @@ function clearPage() {
   turns = [];
   shown = [];
   history = [];
+  byId("to-answer").hidden = true;
   document.body.classList.remove("comparing", "idle");
   byId("turns").replaceChildren();
 }
@@ -1877,6 +1901,7 @@ function listen() {
   byId("run-list").addEventListener("click", (event) => {
     if (event.target.closest("a") && matchMedia("(max-width: 900px)").matches) runs.open(false);
   });
+  byId("to-answer").addEventListener("click", () => turns.at(-1)?.stage.answer.scrollIntoView({ block: "start", behavior: "smooth" }));
   byId("sheet-close").addEventListener("click", () => byId("sheet").close());
   byId("theme").addEventListener("click", () => {
     const order = ["auto", "dark", "light"];
