@@ -58,6 +58,9 @@ def _ask(
     mixture: MixtureName = None,
     show: Shown = None,
     json: Annotated[bool, typer.Option("--json", help="Print every event of the run, one JSON object a line.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Then say which proposals each sentence of the answer resembles.")
+    ] = False,
     config: ConfigFile = None,
 ) -> int:
     """Ask one question.
@@ -71,7 +74,7 @@ def _ask(
     text = question_of(question or [])
     from moa.cli import ask
 
-    return ask.run(lambda: ask.ask(text, mixture, show, json, config))
+    return ask.run(lambda: ask.ask(text, mixture, show, json, config, explain))
 
 
 @app.command("chat")

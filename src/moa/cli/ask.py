@@ -54,8 +54,15 @@ async def opened(path: str | None) -> AsyncGenerator[Opened, None]:
         yield here
 
 
-async def ask(question: str, mixture: str | None, show: Show | None, as_lines: bool, config: str | None) -> int:
-    """Answer on standard output; 0 when there is an answer, 1 when there is none."""
+async def ask(
+    question: str,
+    mixture: str | None,
+    show: Show | None,
+    as_lines: bool,
+    config: str | None,
+    explain: bool = False,
+) -> int:
+    """Answer on standard output; 0 when there is an answer, 1 when there is none. ``explain``: and what it resembles."""
     async with opened(config) as here:
         asked, request = here.mixture(mixture), Request.of(question)
         if as_lines:
@@ -65,9 +72,22 @@ async def ask(question: str, mixture: str | None, show: Show | None, as_lines: b
         else:
             answer = await as_text(asked, request, show)
     if answer.error is None:
+        if explain:
+            _explain(answer, as_lines)
         return 0
     fail(answer.error, answer if live() and not as_lines else None)
     return 1
+
+
+def _explain(answer: Answer, as_lines: bool) -> None:
+    from moa.cli.explain import explain_drawn, explain_plainly, explained_json
+
+    if as_lines:
+        say(json.dumps(explained_json(answer)))
+    elif live():
+        explain_drawn(answer)
+    else:
+        explain_plainly(answer)
 
 
 async def as_seen(

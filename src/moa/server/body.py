@@ -42,6 +42,7 @@ class Extras(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     progress: bool | None = Field(None, description="Stream proposals as reasoning_content while they are written.")
+    explain: bool = Field(False, description="Say which passages of the proposals each sentence resembles.")
 
 
 class Function(_Strict):
@@ -93,7 +94,8 @@ class Asked:
     Attributes:
         model: who is to answer.
         request: what goes to the models.
-        stream, usage_in_stream, choices, progress: what the server is to do; ``progress`` None leaves it to the mixture.
+        stream, usage_in_stream, choices, progress, explain: what the server is to do; ``progress`` None leaves it to the
+            mixture.
     """
 
     def __init__(self, data: bytes | Mapping[str, Any]) -> None:
@@ -120,6 +122,7 @@ class Asked:
         self.usage_in_stream = bool(checked.stream_options and checked.stream_options.include_usage)
         self.choices = checked.n or 1
         self.progress = checked.moa.progress if checked.moa else None
+        self.explain = bool(checked.moa and checked.moa.explain)
 
 
 _FOR_THE_SERVER = frozenset({"model", "stream", "stream_options", "n", "moa"})

@@ -38,7 +38,7 @@ from moa.server.body import Asked
 from moa.server.failures import Refusal, refusal_of
 from moa.server.progress import Progress
 from moa.server.unfinished import with_estimates
-from moa.server.wire import Wire, encoded
+from moa.server.wire import Explained, Wire, encoded
 
 QUIET = 15.0
 """Seconds without a word after which a comment is sent."""
@@ -309,7 +309,8 @@ class Completion(Response):
                     self._run_id = self._run_id or event.run_id
         ordered = [choices[index] for index in sorted(choices)]
         wire = Wire(self._run_id, self._asked.model, int(time.time()))
-        body = wire.whole([choice.fold.answer for choice in ordered], [choice.extras for choice in ordered])
+        answers = [choice.fold.answer for choice in ordered]
+        body = wire.whole(answers, [choice.extras for choice in ordered], await self._explained(answers))
         headers = {"x-moa-run": self._run_id}
         await Response(encoded(body), headers=headers, media_type="application/json")(scope, receive, send)
 
@@ -347,7 +348,14 @@ class Completion(Response):
                     self._progress = None if choice.index == 0 else self._progress  # the answer is there to be read
                     yield wire.said(delta, choice.index)
         if wire:
-            yield wire.closing([choices[index].fold.answer for index in sorted(choices)])
+            answers = [choices[index].fold.answer for index in sorted(choices)]
+            yield wire.closing(answers, await self._explained(answers))
+
+    async def _explained(self, answers: Sequence[Answer]) -> Explained:
+        """What the answers resemble, if it was asked for; apart from the event loop, which long texts would hold up."""
+        if not self._asked.explain:
+            return ()
+        return await asyncio.to_thread(lambda: [answer.attribution for answer in answers])
 
     async def _send(self, send: Send, packet: bytes) -> None:
         async with self._sending:

@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moa.messages import Answer, Call, Cost, Delta, Usage
+from moa.mixture.attribution import Attribution, attribution_json
+
+Explained = Sequence[Attribution | None]
+"""What each choice's answer resembles, where the caller asked for it; otherwise empty."""
 
 DONE = b"data: [DONE]\n\n"
 
@@ -36,9 +40,10 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
-def moa_object(answer: Answer) -> dict[str, Any]:
+def moa_object(answer: Answer, explained: Explained = ()) -> dict[str, Any]:
     """What a mixture tells beside ``usage``: the run, its cost and its calls. Dollars, tokens and seconds."""
-    return {
+    attributions = [attribution_json(each) if each else None for each in explained]
+    told = {
         "run": answer.run_id,
         **cost_fields(answer.cost),
         "time_to_first_token": answer.time_to_first_token,
@@ -46,6 +51,9 @@ def moa_object(answer: Answer) -> dict[str, Any]:
         "degraded": list(answer.degraded),
         "calls": [call_object(call) for call in answer.calls],
     }
+    if len(attributions) == 1:
+        return {**told, "attribution": attributions[0]}
+    return {**told, "attributions": attributions} if attributions else told
 
 
 def call_object(call: Call) -> dict[str, Any]:
@@ -119,18 +127,21 @@ class Wire:
         """Progress or thinking, which clients fold away."""
         return self.chunk({"reasoning_content": text}, index)
 
-    def closing(self, answers: Sequence[Answer]) -> bytes:
+    def closing(self, answers: Sequence[Answer], explained: Explained = ()) -> bytes:
         """The last chunks: why each choice ended, then the usage and the ``moa`` object, then ``[DONE]``."""
         merged = _merged(answers)
+        told = moa_object(merged, explained)
         ends = [self.chunk({}, index, answer.finish_reason) for index, answer in enumerate(answers)]
         if self._usage_in_stream:
-            tail = {"choices": [], "usage": usage_object(merged.usage), "moa": moa_object(merged)}
+            tail = {"choices": [], "usage": usage_object(merged.usage), "moa": told}
             ends.append(self._head.replace(b', "usage": null', b"") + encoded(tail)[1:] + b"\n\n")
         else:
-            ends[-1] = ends[-1].removesuffix(b"}\n\n") + b', "moa": ' + encoded(moa_object(merged)) + b"}\n\n"
+            ends[-1] = ends[-1].removesuffix(b"}\n\n") + b', "moa": ' + encoded(told) + b"}\n\n"
         return b"".join(ends) + DONE
 
-    def whole(self, answers: Sequence[Answer], extras: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def whole(
+        self, answers: Sequence[Answer], extras: Sequence[Mapping[str, Any]], explained: Explained = ()
+    ) -> dict[str, Any]:
         """The answer in one piece. ``extras``: for each choice, other fields of it."""
         merged = _merged(answers)
         return {
@@ -152,7 +163,7 @@ class Wire:
                 for index, (answer, extra) in enumerate(zip(answers, extras, strict=True))
             ],
             "usage": usage_object(merged.usage),
-            "moa": moa_object(merged),
+            "moa": moa_object(merged, explained),
         }
 
 
