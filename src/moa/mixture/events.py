@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from moa.errors import MoaError, RunError
@@ -168,25 +169,35 @@ class RunStopped(Event):
 
 def as_json(event: Event) -> dict[str, Any]:
     """The event as plain data for ``json.dumps``: ``{"event": "agent_said", "at": …, …}``, empty fields left out."""
-    data: dict[str, Any] = {"event": _NAMES[type(event)]}
-    for field in fields(event):
-        value = getattr(event, field.name)
+    kind: Any = type(event)
+    data: dict[str, Any] = {"event": _NAMES[kind]}
+    for name in _fields(kind):
+        value = getattr(event, name)
         if isinstance(value, MoaError):
-            data[field.name] = value.reason if isinstance(value, RunError) else str(value)
+            data[name] = value.reason if isinstance(value, RunError) else str(value)
             if isinstance(value, RunError) and value.causes:
                 data["causes"] = list(value.causes)
         elif isinstance(value, Delta):
             data.update(_plain(value))
         elif value is not None and value != () and value != []:
-            data[field.name] = _plain(value)
+            data[name] = _plain(value)
     return data
 
 
+@cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Delta):
-        return {key: _plain(item) for key, item in asdict(value).items() if item not in ("", None, (), [])}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(item) for key, item in asdict(value).items()}
+    kind: Any = type(value)
+    if kind in (str, float, int, bool):
+        return value
+    if kind is Delta:
+        told = ((name, getattr(value, name)) for name in _fields(Delta))
+        return {name: _plain(item) for name, item in told if item not in ("", None, (), [])}
+    if is_dataclass(kind):
+        return {name: _plain(getattr(value, name)) for name in _fields(kind)}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
@@ -196,10 +207,13 @@ def encoded_event(event: Event) -> bytes:
     """The event as one line of JSON in UTF-8, without the line's end."""
     if type(event) is AgentSaid and event.delta == Delta(text=event.delta.text):
         # Nearly all events of a run are these; written out, one takes a tenth of the time.
-        agent, text = json.dumps(event.agent), json.dumps(event.delta.text)
+        agent, text = _encode(event.agent), _encode(event.delta.text)
         line = f'{{"event":"agent_said","at":{event.at!r},"agent":{agent},"layer":{event.layer},"text":{text}}}'
         return line.encode()
-    return json.dumps(as_json(event), separators=(",", ":")).encode()
+    return _encode(as_json(event)).encode()
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def event_of(data: Mapping[str, Any]) -> Event:
