@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
     if kind is Delta:
         told = ((name, getattr(value, name)) for name in _fields(Delta))
         return {name: _plain(item) for name, item in told if item not in ("", None, (), [])}
-    if is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         return {name: _plain(getattr(value, name)) for name in _fields(kind)}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
