@@ -113,7 +113,7 @@ class Stretch:
     Attributes:
         start, end: where it stands in its text.
         key: all its tokens; equal ones say the same.
-        size: how much it says, in letters.
+        size: its length in characters, white space aside.
         content: its tokens that carry meaning, with what each counts; all of them where none does.
         light: its function words.
     """
@@ -122,7 +122,7 @@ class Stretch:
         self.start, self.end = start, end
         tokens = _tokens(text[start:end])
         self.key = tuple(token for token, _ in tokens)
-        self.size = sum(map(len, self.key))
+        self.size = sum(map(len, text[start:end].split()))
         content = [token for token in tokens if token[1] > LIGHT]
         self.light = [token for token, counts in tokens if counts == LIGHT] if content else []
         self.content = content or [(token, 1.0) for token in self.key]
