@@ -18,7 +18,7 @@ function el(tag, fields = {}, ...children) {
     if (value === undefined || value === null) continue;
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (name === "class") made.className = value;
-    else if (name === "role" || name.includes("-")) made.setAttribute(name, value);
+    else if (name === "role" || name === "list" || name.includes("-")) made.setAttribute(name, value);
     else made[name] = value;
   }
   made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
@@ -1319,6 +1319,8 @@ async function follow(view, signal, onChange = () => {}) {
   return server.json(`/runs/${view.run.id}`, { signal });
 }
 
+const questionOf = (text) => el("div", { class: "question" }, el("h2", { dir: "auto" }, text));
+
 // -- a turn: a question and its run -----------------------------------------------------------------------------------
 
 class Turn {
@@ -1330,7 +1332,7 @@ class Turn {
     this.totals = el("p", { class: "totals" });
     this.actions = el("div", { class: "actions" });
     this.element = el("section", { class: "turn", "aria-label": question.slice(0, 80) },
-      el("div", { class: "question" }, el("p", { dir: "auto" }, question)), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
+      questionOf(question), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
   }
 
   async follow() {
@@ -1473,7 +1475,8 @@ const editor = {
     return table;
   },
 
-  draw() {
+  /** Show what is chosen; `form` where the form's shape has changed, for a form drawn anew loses the click on its way. */
+  draw(form = true) {
     const list = byId("mixture");
     for (const option of [...list.querySelectorAll("option.changed")]) option.remove();
     const listed = [...list.options].some((option) => option.value === this.name);
@@ -1485,7 +1488,9 @@ const editor = {
     }
     const known = page.mixtures.find((each) => `moa/${each.name}` === this.name);
     put(byId("about"), known ? (known.available === false ? (known.why_not ?? "not set up") : (known.description ?? "")) : "");
-    if (!byId("editor").hidden) this.drawForm();
+    if (form && !byId("editor").hidden) this.drawForm();
+    const undo = byId("editor").querySelector("[data-field=undo]");
+    if (undo) undo.disabled = !this.changed;
     redraw({ draw: () => drawIdle() });
   },
 
@@ -1496,11 +1501,12 @@ const editor = {
 
   drawForm() {
     const { draft } = this;
+    const held = byId("editor").contains(document.activeElement) ? document.activeElement.dataset.field : null;
     const columns = (draft.layers ?? []).map((layer, n) =>
       el("fieldset", { class: "edit-layer" }, el("legend", {}, `Layer ${n + 1}`),
         layer.map((agent, place) => this.agentForm(agent, `layer ${n + 1}, agent ${place + 1}`, () => layer.splice(place, 1))),
         el("div", { class: "row" },
-          button("Add agent", () => this.edit(() => layer.push({ model: layer.at(-1)?.model ?? page.models[0] ?? "" })), { class: "quiet" }),
+          button("Add agent", () => this.edit(() => layer.push({ model: layer.at(-1)?.model ?? page.models[0] ?? "" })), { class: "quiet", "data-field": `add agent ${n}` }),
           button("Remove layer", () => this.edit(() => draft.layers.splice(n, 1)), { class: "quiet" }))));
     const last = el("fieldset", { class: "edit-layer" }, el("legend", {}, "Aggregator"),
       draft.aggregator ? this.agentForm(draft.aggregator, "aggregator", null) : el("p", { class: "note" }, "none: the proposal most like the others is the answer"),
@@ -1512,30 +1518,31 @@ const editor = {
     byId("editor").replaceChildren(
       el("div", { class: "edit-layers" }, columns, last),
       el("div", { class: "row" },
-        button("Add layer", () => this.edit(() => (draft.layers = [...(draft.layers ?? []), [{ model: draft.layers?.at(-1)?.[0]?.model ?? draft.aggregator?.model ?? page.models[0] ?? "" }]])), { class: "quiet" }),
+        button("Add layer", () => this.edit(() => (draft.layers = [...(draft.layers ?? []), [{ model: draft.layers?.at(-1)?.[0]?.model ?? draft.aggregator?.model ?? page.models[0] ?? "" }]])), { class: "quiet", "data-field": "add layer" }),
         el("span", { class: "gap" }),
         turns.at(-1)?.run.over ? button("Run again beside the last answer", () => attempt(() => turns.at(-1).again())) : null,
         button("Save as TOML", () => attempt(() => this.saveAsToml()), { class: "quiet" }),
-        button("Undo changes", () => this.choose(this.name), { class: "quiet", disabled: !this.changed })),
+        button("Undo changes", () => this.choose(this.name), { class: "quiet", disabled: !this.changed, "data-field": "undo" })),
       el("datalist", { id: "models" }, page.models.map((model) => el("option", { value: model }))));
+    if (held) byId("editor").querySelector(`[data-field="${CSS.escape(held)}"]`)?.focus();
   },
 
   /** Fields of one agent. Typing changes the draft; the form is drawn anew only where its shape changes. */
   agentForm(agent, place, remove) {
     const field = (label, name, fields, read) => el("label", { class: name }, el("span", {}, label),
-      el("input", { ...fields, value: agent[name] ?? "", "aria-label": `${label} of ${place}`,
+      el("input", { ...fields, value: agent[name] ?? "", "aria-label": `${label} of ${place}`, "data-field": `${name} of ${place}`,
         onchange: (event) => {
           const value = read(event.target.value);
           if (value === undefined || value === "") delete agent[name];
           else agent[name] = value;
-          this.draw();
+          this.draw(false);
         } }));
     const number = (value) => (value === "" ? undefined : Number(value));
     const proposer = remove !== null;
     return el("div", { class: `edit-agent${agent.off ? " off" : ""}` },
-      proposer ? el("label", { class: "on" }, el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`,
+      proposer ? el("label", { class: "on" }, el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`, "data-field": `ask ${place}`,
         onchange: (event) => this.edit(() => (agent.off = event.target.checked ? undefined : true)) })) : null,
-      field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, required: true, list: undefined }, (value) => value.trim()),
+      field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, list: "models" }, (value) => value.trim()),
       field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, number),
       field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, number),
       proposer ? button("✕", () => this.edit(remove), { class: "quiet tiny", "aria-label": `Remove ${place}` }) : null);
@@ -1543,7 +1550,7 @@ const editor = {
 
   choice(label, value, options, onchange) {
     return el("label", { class: "choice" }, el("span", {}, label),
-      el("select", { onchange: (event) => this.edit(() => onchange(event.target.value)) },
+      el("select", { "data-field": label, onchange: (event) => this.edit(() => onchange(event.target.value)) },
         Object.entries(options).map(([name, told]) => el("option", { value: name, selected: name === value }, told))));
   },
 
@@ -1570,7 +1577,10 @@ const editor = {
   },
 
   figure(label, value, onchange, placeholder = "") {
-    return el("label", { class: "choice" }, el("span", {}, label), el("input", { type: "text", value, placeholder, onchange: (event) => this.edit(() => onchange(event.target.value)) }));
+    return el("label", { class: "choice" }, el("span", {}, label), el("input", { type: "text", value, placeholder, onchange: (event) => {
+      onchange(event.target.value);
+      this.draw(false);
+    } }));
   },
 
   async saveAsToml() {
@@ -1761,7 +1771,7 @@ function drawIdle() {
     el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), el("article", { class: "answer" }, el("h4", {}, "Answer"), last)));
   const stage = el("div", { class: "stage", "data-layers": String(columns.length) }, flow);
   stage.style.setProperty("--layers", String(columns.length));
-  byId("turns").replaceChildren(el("section", { class: "idle-stage", "aria-label": "The mixture" }, el("p", { class: "lead" }, "Several models answer, layer by layer, each reading all answers before it. Ask, and watch."), stage));
+  byId("turns").replaceChildren(el("section", { class: "idle-stage", "aria-label": "The mixture" }, el("h2", { class: "lead" }, "Several models answer, layer by layer, each reading all answers before it. Ask, and watch."), stage));
 }
 
 async function ask(question) {
@@ -1798,7 +1808,7 @@ async function openRun(id) {
   const before = record.messages.slice(0, record.messages.findLastIndex((message) => message.role === "user"));
   history = before;
   for (const message of before) {
-    if (message.role === "user") byId("turns").append(el("div", { class: "question" }, el("p", { dir: "auto" }, textOf(message))));
+    if (message.role === "user") byId("turns").append(questionOf(textOf(message)));
     else {
       const body = el("div", { class: "prose earlier" });
       new Prose(body).finish(textOf(message));
@@ -1819,7 +1829,7 @@ async function openComparison(one, other) {
   const questions = records.map((record) => textOf(record.messages.findLast((message) => message.role === "user") ?? {}));
   const asked = questions[0] === questions[1] ? [questions[0]] : questions;
   byId("turns").append(el("section", { class: "comparison", "aria-label": "Comparison" },
-    el("div", { class: "questions" }, asked.map((question) => el("div", { class: "question" }, el("p", { dir: "auto" }, question)))),
+    el("div", { class: "questions" }, asked.map(questionOf)),
     el("div", { class: "sides" }, shown.map((side) => side.element))));
   for (const side of shown) attempt(() => side.follow().then(() => runs.load()));
 }

@@ -1,0 +1,710 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tomllib
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, expect
+
+from browser import Window, browsing, needs_browser, window
+from moa import Config
+from moa.server.keys import Keys
+from serving import CONFIG, Served, answer_well
+from upstream import Upstream, call_tool, chunk, done, finish, hang, refuse, say, think, until, usage, words
+
+pytestmark = [pytest.mark.anyio, needs_browser]
+
+WIDE = """
+[mixtures.deep]
+layers = [["up/a", "up/b", "up/c"], ["up/a", "up/b", "up/c"], ["up/a", "up/b", "up/c"], ["up/a", "up/b", "up/c"]]
+aggregator = "up/last"
+
+[mixtures.picked]
+layers = [["up/a", "up/b"]]
+aggregate = "select"
+aggregator = "up/last"
+"""
+
+SKY = "The sky is blue because air scatters short waves far more than long ones."
+SUNSET = "Sunsets are red because evening light crosses forty times as much air."
+MILK = "Try it with a drop of milk in a glass of water beside any lamp."
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def up() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def served(up: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    config = CONFIG.format(base_url=up.base_url) + WIDE
+    async with Served(tmp_path_factory.mktemp("page"), config=config) as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(up: Upstream) -> Upstream:
+    """Every model answers, and nothing was asked yet."""
+    answer_well(up)
+    return up
+
+
+@pytest.fixture
+async def page(browser: Browser, served: Served, upstream: Upstream) -> AsyncIterator[Window]:
+    async with window(browser, served.origin) as opened:
+        yield opened
+
+
+def card(page: Window, agent: str, layer: int = 1) -> Any:
+    return page.page.locator(f"article.card[aria-label='{agent}, layer {layer}']")
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_question_is_answered_and_every_layer_is_seen(page: Window) -> None:
+    """Enter asks; each proposal stands in a card with its model and figures, the answer beside them, and what it cost."""
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    assert await page.texts(".card h4") == ["a", "b", "c"]
+    assert await page.texts(".card .model") == ["up/a", "up/b", "up/c"]
+    assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
+    assert await page.text(".answer-text") == "the whole answer"
+    assert "5 tokens" in await page.text(".card .figures")
+    assert re.fullmatch(
+        r"4 calls · 60 tokens · \$[\d.]+ · first token .* s in all · barrier", await page.text(".totals")
+    )
+    assert await page.page.locator(".timeline li").count() == 4
+
+
+async def test_cards_fill_while_upstreams_still_write(page: Window, upstream: Upstream) -> None:
+    """A proposal is read as it is written, while another agent waits and the answer has not begun."""
+    gate = asyncio.Event()
+    upstream.script("a", words("the first half") + until(gate) + words(" and the second") + finish() + usage() + done())
+    upstream.script("b", until(gate) + say("late"))
+    await page.ask("Why?", "moa/trio")
+    await expect(card(page, "a").locator(".text")).to_have_text("the first half")
+    await expect(card(page, "a").locator(".state")).to_have_text("writing")
+    await expect(card(page, "b").locator(".state")).to_have_text("reading")
+    await expect(card(page, "c").locator(".state")).to_have_text("done")
+    await expect(page.page.locator(".answer .state")).to_have_text("waits for 2 proposals")
+    assert await page.page.locator("#stop").is_visible()
+    gate.set()
+    await page.finished()
+    assert await card(page, "a").locator(".text").inner_text() == "the first half and the second"
+    assert await page.page.locator("#send").is_visible()
+
+
+async def test_a_thinking_model_is_seen_to_think(page: Window, upstream: Upstream) -> None:
+    """Thinking stands in a card until there is text, and folded above the answer."""
+    gate = asyncio.Event()
+    upstream.script("a", chunk({"reasoning_content": "let me see"}) + until(gate) + say("seen"))
+    upstream.script("last", think("weighing them", "the whole answer"))
+    await page.ask("Why?", "moa/trio")
+    await expect(card(page, "a").locator(".state")).to_have_text("thinking")
+    await expect(card(page, "a").locator(".text")).to_have_text("let me see")
+    gate.set()
+    await page.finished()
+    await page.page.click(".thinking summary")
+    assert await page.text(".thinking p") == "weighing them"
+
+
+async def test_shift_enter_starts_a_line_and_enter_sends(page: Window, upstream: Upstream) -> None:
+    """As in every chat; an empty question is not sent."""
+    await page.page.press("#question", "Enter")
+    await page.page.type("#question", "one")
+    await page.page.press("#question", "Shift+Enter")
+    await page.page.type("#question", "two")
+    assert await page.page.locator(".turn").count() == 0
+    await page.page.press("#question", "Enter")
+    await page.page.wait_for_selector(".turn")
+    await page.finished()
+    assert upstream.requests[0].prompt == "one\ntwo"
+    assert await page.page.input_value("#question") == ""
+
+
+async def test_a_second_question_goes_on_with_the_conversation(page: Window, upstream: Upstream) -> None:
+    """What was asked and answered before is sent along; the earlier turn folds, and unfolds again."""
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    await page.ask("And then?")
+    await page.finished()
+    messages = upstream.calls("a")[-1].body["messages"]
+    assert [(message["role"], message["content"]) for message in messages] == [
+        ("user", "Why?"),
+        ("assistant", "the whole answer"),
+        ("user", "And then?"),
+    ]
+    first = page.page.locator(".turn").first
+    assert not await first.locator(".card").first.is_visible()
+    await first.get_by_role("button", name="Layers").click()
+    assert await first.locator(".card").first.is_visible()
+
+
+async def test_the_answer_can_be_copied(browser: Browser, served: Served, upstream: Upstream) -> None:
+    """The button puts its source, not its looks, into the clipboard."""
+    upstream.script("last", say("**bold** words"))
+    async with window(browser, served.origin, permissions=["clipboard-read", "clipboard-write"]) as page:
+        await page.ask("Why?", "moa/trio")
+        await page.finished()
+        await page.page.get_by_role("button", name="Copy answer").click()
+        await expect(page.page.get_by_role("button", name="Copied")).to_be_visible()
+        assert await page.page.evaluate("navigator.clipboard.readText()") == "**bold** words"
+        assert await page.page.locator(".answer-text strong").inner_text() == "bold"
+
+
+async def test_a_chosen_proposal_says_whose_it_is(page: Window, upstream: Upstream) -> None:
+    """Where the answer is a proposal, word for word, the page says so; a ranker stands in the timeline."""
+    await page.ask("Why?", "moa/central")
+    await page.finished()
+    assert "proposal, word for word: most like the other proposals" in await page.text(".answer .model")
+    upstream.script("last", say("2"))
+    await page.page.click("#new")
+    await page.ask("Why?", "moa/picked")
+    await page.finished()
+    assert (await page.text(".answer .model")).startswith("b’s proposal, word for word: chosen by")
+    assert await page.text(".answer-text") == "proposal b"
+
+
+async def test_a_single_model_answers_alone(page: Window) -> None:
+    """A single model is chosen like a mixture; there are no layers, and nothing to compare its answer with."""
+    await page.ask("Why?", "up/a")
+    await page.finished()
+    assert await page.text(".answer-text") == "proposal a"
+    assert await page.page.locator(".card").count() == 0
+    assert not await page.page.locator(".origin").is_visible()
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_agent_that_fails_says_why_and_the_answer_comes(page: Window, upstream: Upstream) -> None:
+    """Its card is marked and has the reason; the answer is made of the others."""
+    upstream.script("b", refuse(500, "out of memory"))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    assert await card(page, "b").get_attribute("data-state") == "failed"
+    assert "out of memory" in await card(page, "b").locator(".text").inner_text()
+    assert await page.text(".answer-text") == "the whole answer"
+
+
+async def test_a_run_that_fails_keeps_its_proposals_and_goes_on_from_them(page: Window, upstream: Upstream) -> None:
+    """Without an answer the page has the causes, the proposals, and a button that asks only who has not answered."""
+    upstream.script("b", refuse(500, "out of memory"))
+    upstream.script("last", refuse(503, "overloaded"))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    assert await page.text(".answer .state") == "no answer"
+    assert "overloaded" in await page.text(".answer-text")
+    failed = page.run
+    answer_well(upstream)
+    await page.page.get_by_role("button", name="Continue").click()
+    await expect(page.page.locator(".answer-text")).to_have_text("the whole answer")
+    await page.finished()
+    assert page.run != failed
+    assert sorted(call.model for call in upstream.requests) == ["b", "last"]
+    assert await card(page, "a").locator(".state").inner_text() == "kept from before"
+
+
+async def test_stop_ends_every_call_and_the_run_can_go_on(page: Window, upstream: Upstream) -> None:
+    """Stop closes what is under way; what was finished is kept, and not asked for again."""
+    upstream.script("b", words("half of") + hang())
+    await page.ask("Why?", "moa/trio")
+    await expect(card(page, "a").locator(".state")).to_have_text("done")
+    await expect(card(page, "c").locator(".state")).to_have_text("done")
+    await expect(card(page, "b").locator(".text")).to_have_text("half of")
+    await page.page.click("#stop")
+    await page.finished()
+    async with asyncio.timeout(5):
+        await upstream.calls("b")[0].disconnected.wait()
+    assert await card(page, "b").locator(".state").inner_text() == "stopped"
+    assert await page.text(".answer .state") == "stopped"
+    upstream.script("b", say("whole now"))
+    await page.page.get_by_role("button", name="Continue").click()
+    await expect(page.page.locator(".answer-text")).to_have_text("the whole answer")
+    assert [len(upstream.calls(name)) for name in ("a", "b", "c", "last")] == [1, 2, 1, 1]
+
+
+async def test_a_refusal_is_said_where_the_question_is(page: Window, upstream: Upstream) -> None:
+    """What the server refuses is told in its words, and the question is still there to be sent again."""
+    page.expected.append("400")
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.fill("[aria-label='Model of layer 1, agent 2']", "elsewhere/gpt")
+    await page.page.press("[aria-label='Model of layer 1, agent 2']", "Tab")
+    page.expected.append("404")
+    await page.page.fill("#question", "Why?")
+    await page.page.press("#question", "Enter")
+    await expect(page.page.locator("#problem")).to_contain_text("elsewhere/gpt")
+    assert await page.page.input_value("#question") == "Why?"
+    assert upstream.requests == []
+
+
+HOSTILE = {
+    "script": "<script>window.bad = 1</script><img src=x onerror='window.bad = 2'><svg onload='window.bad = 3'>",
+    "link": "[click](javascript:window.bad=4) [data](data:text/html,<script>window.bad=5</script>) ![p](http://127.0.0.1:9/p.png)",
+    "broken": "**bold [link]( `code ``` \n# \n| a | b\n|--\n> > > x\n- \n  - *_~~`\n\n```\nnever closed",
+    "rtl": "שלום עולם. זה **מודגש**.\n\n- פריט ראשון",
+    "huge": "x" * 1_000_000,
+    "control": "a\u202eevil\u2066 \x00 \x1b[31m \ud83d\ude00 👩‍👩‍👧 \u0301" + "\u0300" * 200,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_hostile_text_is_only_text(page: Window, upstream: Upstream, kind: str) -> None:
+    """Whatever a model writes stands there as words: nothing runs, nothing is fetched, nothing breaks the page's width."""
+    text = HOSTILE[kind]
+    upstream.script("a", chunk({"content": text}) + finish() + usage() + done())
+    upstream.script("last", chunk({"content": text}) + finish() + usage() + done())
+    await page.ask("Why?", "moa/trio")
+    await page.page.wait_for_selector(".actions button", timeout=60_000)
+    assert await page.page.evaluate("window.bad") is None
+    assert await page.page.locator("main script, main img, main svg:not(.lines), main iframe, main style").count() == 0
+    for link in await page.page.locator("main .prose a").all():
+        assert re.match(r"(https?|mailto):", await link.get_attribute("href") or "")
+    assert await page.wider_than_the_window() == 0
+    shown = await page.page.locator(".answer-text").evaluate("node => node.textContent")
+    if kind == "script":
+        assert shown == text
+    if kind == "huge":
+        assert len(shown) == 1_000_000
+    if kind == "rtl":
+        paragraph = page.page.locator(".answer-text p").first
+        assert await paragraph.evaluate("node => getComputedStyle(node).direction") == "rtl"
+
+
+async def test_a_mixture_wide_and_deep_fits_the_window(browser: Browser, served: Served, upstream: Upstream) -> None:
+    """Twelve agents in four layers stand side by side on a wide screen, and below each other on a phone."""
+    async with window(browser, served.origin, size=(1440, 900)) as page:
+        await page.ask("Why?", "moa/deep")
+        await page.finished()
+        assert await page.page.locator(".card").count() == 12
+        boxes = [await each.bounding_box() for each in await page.page.locator(".layers .layer").all()]
+        lefts = [box["x"] for box in boxes if box]
+        assert lefts == sorted(set(lefts))
+        assert len(lefts) == 4
+        assert await page.page.locator(".lines path").count() == 3 * 9 + 3
+        assert await page.wider_than_the_window() == 0
+        run = page.run
+    async with window(browser, served.origin, f"/#/runs/{run}", size=(390, 844), has_touch=True) as page:
+        await page.finished()
+        assert await page.page.locator(".card").count() == 12
+        tops = [box["y"] for each in await page.page.locator(".card").all() if (box := await each.bounding_box())]
+        assert tops == sorted(tops)
+        assert await page.wider_than_the_window() == 0
+
+
+async def test_a_phone_can_ask_and_reach_the_answer(browser: Browser, served: Served, upstream: Upstream) -> None:
+    """On a small window the question box is there, the answer is one tap away, and a tapped sentence tells its share."""
+    upstream.script("a", say(SKY))
+    upstream.script("b", say("One line.\n\n" * 30))
+    upstream.script("last", say(SKY))
+    async with window(browser, served.origin, size=(390, 500), has_touch=True, is_mobile=True) as page:
+        await page.ask("Why?", "moa/trio")
+        await page.finished()
+        await page.page.tap("#to-answer")
+        await expect(page.page.locator(".answer h3")).to_be_in_viewport()
+        await page.page.tap(".sentence")
+        await expect(page.page.locator(".pointed ul")).to_be_in_viewport()
+        assert "a 100 % of the sentence" in await page.text(".pointed")
+        assert await page.wider_than_the_window() == 0
+
+
+# -- a run that goes on without the page ------------------------------------------------------------------------------
+
+
+async def test_a_reload_picks_the_run_up_where_it_is(page: Window, upstream: Upstream) -> None:
+    """The run goes on while the page is gone; what was said meanwhile is there, and nothing is asked twice."""
+    gate, away = asyncio.Event(), asyncio.Event()
+    upstream.script("a", words("before") + until(away) + words(" meanwhile") + until(gate) + say(" after"))
+    await page.ask("Why?", "moa/trio")
+    await expect(card(page, "a").locator(".text")).to_have_text("before")
+    address = page.page.url
+    await page.page.goto("about:blank")
+    away.set()
+    await page.page.goto(address)
+    await expect(card(page, "a").locator(".text")).to_have_text("before meanwhile")
+    gate.set()
+    await page.finished()
+    assert await card(page, "a").locator(".text").inner_text() == "before meanwhile after"
+    assert len(upstream.requests) == 4
+
+
+async def test_a_second_window_sees_the_same_run(browser: Browser, page: Window, upstream: Upstream) -> None:
+    """Two windows draw the same run, at the same time."""
+    gate = asyncio.Event()
+    upstream.script("last", words("the first") + until(gate) + words(" and the rest") + finish() + usage() + done())
+    await page.ask("Why?", "moa/trio")
+    await expect(page.page.locator(".answer-text")).to_have_text("the first")
+    async with window(browser, page.origin, f"/#/runs/{page.run}") as other:
+        await expect(other.page.locator(".answer-text")).to_have_text("the first")
+        gate.set()
+        for each in (page, other):
+            await each.finished()
+            assert await each.text(".answer-text") == "the first and the rest"
+        assert await other.text(".totals") == await page.text(".totals")
+
+
+async def test_a_run_of_another_client_can_be_watched(page: Window, served: Served, upstream: Upstream) -> None:
+    """What an SDK asks through the API is in the list, with its layers and its tool calls."""
+    upstream.script("last", call_tool("look_up", {"city": "Oslo"}))
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    body = {"model": "moa/trio", "messages": [{"role": "user", "content": "Weather in Oslo?"}], "tools": [tool]}
+    async with aiohttp.ClientSession() as http, http.post(f"{served.url}/chat/completions", json=body) as response:
+        assert response.status == 200
+    await page.page.click("#toggle-runs")
+    await page.page.locator("#run-list a", has_text="Weather in Oslo?").click()
+    await page.finished()
+    assert await page.page.locator(".card").count() == 3
+    assert await page.text(".tools") == 'look_up({"city": "Oslo"})'
+
+
+# -- where it came from ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def merged(page: Window, upstream: Upstream) -> Window:
+    """A finished run whose answer has a sentence of one proposal, one of another, and a new one."""
+    upstream.script("a", say(f"Here is why. {SKY}"))
+    upstream.script("b", say(SUNSET))
+    upstream.script("c", say("Nobody knows, and nobody ever will."))
+    upstream.script("last", say(f"{SKY} {SUNSET} {MILK}"))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    return page
+
+
+async def test_the_bar_tells_each_agents_share(merged: Window) -> None:
+    """Shares of the answer by agent, what is new, and who was ignored: in the bar, on the cards, and in words."""
+    legend = " ".join((await merged.text(".legend")).split())
+    shares = {name: int(share) for name, share in re.findall(r"(\w+) (\d+) %", legend)}
+    assert 20 <= shares["a"] <= 45
+    assert 20 <= shares["b"] <= 45
+    assert 20 <= shares["new"] <= 45
+    assert "ignored" in legend
+    told = await merged.page.locator(".bar").get_attribute("aria-label")
+    assert told == ", ".join(f"{name} {share} %" for name, share in shares.items())
+    assert await card(merged, "c").locator(".share").inner_text() == "hardly anything of the answer"
+    await merged.page.click(".origin summary")
+    assert "resembles" in await merged.text(".origin details p")
+    assert "caused" not in await merged.page.inner_text("main")
+
+
+async def test_pointing_at_a_sentence_lights_what_it_resembles(merged: Window) -> None:
+    """The passage lights up in its card, the card says its share, and a new sentence lights nothing."""
+    lit = "[...(CSS.highlights ?? new Map()).values()].flatMap(each => [...each]).map(String).join('')"
+    await merged.page.hover(".sentence[data-sentence='0']")
+    assert await merged.page.evaluate(lit) == SKY
+    assert await card(merged, "a").get_attribute("class") == "card agent-0 lit"
+    assert await card(merged, "a").locator(".share").inner_text() == "100 % of this sentence"
+    assert SKY in await merged.text(".pointed")
+    await merged.page.hover(".sentence[data-sentence='1']")
+    assert await merged.page.evaluate(lit) == SUNSET
+    await merged.page.hover(".sentence[data-sentence='2']")
+    assert await merged.page.evaluate(lit) == ""
+    assert "it is new" in await merged.text(".pointed")
+    await merged.page.hover("h1")
+    assert await merged.page.locator(".lit").count() == 0
+
+
+async def test_sentences_can_be_walked_with_the_keyboard(merged: Window) -> None:
+    """Arrow keys go from sentence to sentence and tell each; Escape lets go."""
+    await merged.page.focus(".answer-text")
+    await merged.page.keyboard.press("ArrowRight")
+    assert (await merged.text(".pointed")).startswith("Sentence 1 of 3 resembles")
+    await merged.page.keyboard.press("ArrowRight")
+    await merged.page.keyboard.press("ArrowDown")
+    assert (await merged.text(".pointed")).startswith("Sentence 3 of 3")
+    await merged.page.keyboard.press("ArrowRight")
+    assert (await merged.text(".pointed")).startswith("Sentence 3 of 3")
+    await merged.page.keyboard.press("ArrowLeft")
+    assert "b 100 % of the sentence" in await merged.text(".pointed")
+    await merged.page.keyboard.press("Escape")
+    assert await merged.page.locator(".lit").count() == 0
+
+
+async def test_sentences_are_found_behind_signs_outside_the_basic_plane(page: Window, upstream: Upstream) -> None:
+    """Offsets count characters as people do: an emoji before a passage does not shift what lights up."""
+    upstream.script("a", say(f"🌞🌅 First a sun. {SKY}"))
+    upstream.script("last", say(f"👩‍🔬 Look at it this way! {SKY}"))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    await page.page.hover(".sentence >> text=short waves")
+    assert await page.text(".sentence.lit") == SKY
+    lit = "[...CSS.highlights.values()].flatMap(each => [...each]).map(String).join('')"
+    assert await page.page.evaluate(lit) == SKY
+
+
+# -- kept runs ---------------------------------------------------------------------------------------------------------
+
+
+async def test_runs_are_found_opened_and_deleted(page: Window, upstream: Upstream) -> None:
+    """The list has every run, search narrows it, a run opens with its layers, and a deleted one is gone."""
+    await page.ask("What of otters?", "moa/trio")
+    await page.finished()
+    await page.page.click("#new")
+    await page.ask("What of herons?")
+    await page.finished()
+    await page.page.click("#toggle-runs")
+    await expect(page.page.locator("#run-list a", has_text="What of herons?")).to_be_visible()
+    await page.page.fill("#search", "OTTER")
+    await expect(page.page.locator("#run-list li")).to_have_count(1)
+    await page.page.locator("#run-list a").click()
+    await expect(page.page.locator(".question")).to_have_text("What of otters?")
+    await page.finished()
+    assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
+    await page.page.get_by_role("button", name="Delete").click()
+    await expect(page.page.locator("#run-list li")).to_have_count(0)
+    assert await page.text("#runs-note") == "Nothing found."
+
+
+async def test_a_run_can_be_taken_away_as_json(page: Window) -> None:
+    """Export saves the record: question, calls with their texts, cost, attribution."""
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    async with page.page.expect_download() as download:
+        await page.page.get_by_role("button", name="Export").click()
+    saved = json.loads((await (await download.value).path()).read_text())
+    assert saved["run"] == page.run
+    assert [call["text"] for call in saved["calls"]] == ["proposal a", "proposal b", "proposal c", "the whole answer"]
+    assert saved["attribution"]["layers"][0]["shares"].keys() == {"a", "b", "c"}
+
+
+async def test_two_runs_stand_side_by_side(page: Window, upstream: Upstream) -> None:
+    """Two ticked runs are compared: both answers, what each took, what each resembles."""
+    await page.ask("Side by side?", "moa/trio")
+    await page.finished()
+    upstream.script("last", say("another answer"))
+    await page.page.click("#new")
+    await page.ask("Side by side?", "moa/own")
+    await page.finished()
+    await page.page.click("#toggle-runs")
+    await page.page.fill("#search", "Side by side?")
+    await expect(page.page.locator("#run-list li")).to_have_count(2)
+    assert await page.page.is_disabled("#compare")
+    for each in await page.page.locator("#run-list input").all():
+        await each.check()
+    await page.page.click("#compare")
+    await expect(page.page.locator(".side .bar")).to_have_count(2)
+    assert sorted(await page.texts(".side .answer-text")) == ["another answer", "the whole answer"]
+    assert sorted(await page.texts(".side h3")) == ["moa/own", "moa/trio"]
+    await page.page.locator(".side a").first.click()
+    await page.finished()
+    assert await page.page.locator(".card").count() in (2, 3)
+
+
+# -- the mixture on the spot -------------------------------------------------------------------------------------------
+
+
+async def test_a_mixture_is_changed_and_run_again_beside_the_answer(page: Window, upstream: Upstream) -> None:
+    """One agent off, one hotter, another schedule: the question is asked anew, beside the old answer."""
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    upstream.requests.clear()
+    upstream.script("last", say("a changed answer"))
+    await page.page.click("#change")
+    await page.page.uncheck("[aria-label='Ask layer 1, agent 2']")
+    await page.page.fill("[aria-label='Temperature of layer 1, agent 1']", "0.3")
+    await page.page.press("[aria-label='Temperature of layer 1, agent 1']", "Tab")
+    await page.page.get_by_label("Schedule").select_option("quorum")
+    await page.page.get_by_label("Proposals to wait for").fill("1")
+    await page.page.get_by_role("button", name="Run again beside").click()
+    await expect(page.page.locator(".side .answer-text").nth(1)).to_have_text("a changed answer")
+    await expect(page.page.locator(".side .answer-text").nth(0)).to_have_text("the whole answer")
+    assert {call.model for call in upstream.requests} <= {"a", "c", "last"}
+    assert upstream.calls("a")[0].body["temperature"] == 0.3
+    assert await page.texts(".side h3") == ["moa/trio", "moa/trio-changed"]
+
+
+async def test_layers_and_agents_are_added_and_removed(page: Window, upstream: Upstream) -> None:
+    """The mixture is drawn as it will be; what is asked is what is drawn."""
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.get_by_role("button", name="Remove layer 1, agent 3").click()
+    await page.page.get_by_role("button", name="Add layer").click()
+    await page.page.fill("[aria-label='Model of layer 2, agent 1']", "up/d")
+    await page.page.press("[aria-label='Model of layer 2, agent 1']", "Tab")
+    assert await page.texts(".idle-stage .card h4") == ["a", "b", "d"]
+    await page.ask("Why?")
+    await page.finished()
+    assert [call.model for call in upstream.requests][2:] == ["d", "last"]
+    assert await page.page.locator(".layers .layer").count() == 2
+
+
+async def test_a_changed_mixture_is_taken_away_as_toml(page: Window, served: Served, tmp_path: Path) -> None:
+    """What is saved is a moa.toml that stands for the same mixture; a name that cannot be one is told at once."""
+    page.expected.append("400")
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.uncheck("[aria-label='Ask layer 1, agent 1']")
+    await page.page.get_by_label("Schedule").select_option("staircase")
+    await page.page.get_by_role("button", name="Save as TOML").click()
+    table = tomllib.loads(await page.text("#sheet-body pre"))["mixtures"]["trio-changed"]
+    assert table["layers"] == [["up/b", "up/c"]]
+    assert table["schedule"]["kind"] == "staircase"
+    await page.page.fill("#toml-name", "no good")
+    await expect(page.page.locator("#sheet-body .problem")).to_contain_text("no good")
+    await page.page.fill("#toml-name", "duo")
+    await expect(page.page.locator("#sheet-body pre")).to_contain_text("[mixtures.duo]")
+    async with page.page.expect_download() as download:
+        await page.page.get_by_role("button", name="Download").click()
+    saved = (await (await download.value).path()).read_text()
+    assert (await download.value).suggested_filename == "duo.toml"
+    (tmp_path / "moa.toml").write_text(saved + "[endpoints.up]\nbase_url = 'http://127.0.0.1:1/v1'\n")
+
+    assert [*Config(tmp_path / "moa.toml").mixture("duo").layers[0]] == ["b", "c"]
+
+
+# -- safe, quiet, usable -----------------------------------------------------------------------------------------------
+
+
+async def test_the_page_is_served_under_a_strict_policy(served: Served) -> None:
+    """Only its own script and style, no text that becomes a document, no frame around it; nothing is sent twice."""
+    async with aiohttp.ClientSession() as http:
+        for path in ("/", "/page.js", "/page.css"):
+            async with http.get(served.origin + path) as response:
+                assert response.status == 200
+                policy = response.headers["content-security-policy"]
+                tag = response.headers["etag"]
+                text = await response.text()
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "require-trusted-types-for 'script'" in policy
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert not re.search(r"https?://(?!www\.w3\.org/|localhost)", text), path
+            async with http.get(served.origin + path, headers={"if-none-match": tag}) as response:
+                assert response.status == 304
+        async with http.get(served.url) as response:
+            assert str(response.url) == served.origin + "/"
+
+
+async def test_nothing_of_a_script_gets_past_the_policy(page: Window) -> None:
+    """Were a way to put HTML into the page ever found, the browser would still refuse it."""
+    page.expected += ["Content Security Policy", "Trusted"]
+    for attempt in ("document.body.innerHTML = '<b>x</b>'", "eval('1')", "document.write('x')"):
+        refused = await page.page.evaluate(f"(() => {{ try {{ {attempt}; return false }} catch {{ return true }} }})()")
+        assert refused or "eval" in attempt
+    handler = "document.body.setAttribute('onclick', 'window.bad = 1'); document.body.click()"
+    await page.page.evaluate(f"(() => {{ try {{ {handler} }} catch {{}} }})()")
+    assert await page.page.evaluate("window.bad") is None
+
+
+async def test_a_server_with_keys_asks_for_one(browser: Browser, up: Upstream, tmp_path: Path) -> None:
+    """The page asks for a key, keeps it to itself, and shows only that key's runs."""
+    answer_well(up)
+
+    keys = Keys(tmp_path / "keys.json")
+    secret = keys.add("ann")
+    async with Served(
+        tmp_path, "--keys", str(tmp_path / "keys.json"), config=CONFIG.format(base_url=up.base_url)
+    ) as served:
+        context = await browser.new_context()
+        try:
+            tab = Window(await context.new_page(), served.origin)
+            tab.expected.append("401")
+            await tab.page.goto(served.origin)
+            await tab.page.fill("#key-value", "wrong")
+            await tab.page.get_by_role("button", name="Use it").click()
+            await expect(tab.page.locator("#key-value")).to_have_value("")
+            await tab.page.fill("#key-value", secret)
+            await tab.page.get_by_role("button", name="Use it").click()
+            await tab.page.wait_for_selector("#mixture option", state="attached")
+            await tab.ask("Why?", "moa/trio")
+            await tab.finished()
+            assert await tab.text(".answer-text") == "the whole answer"
+            stored = await tab.page.evaluate(
+                "JSON.stringify([{...localStorage}, {...sessionStorage}, location.href, document.cookie])"
+            )
+            assert secret not in stored
+            tab.check()
+        finally:
+            await context.close()
+    assert secret not in served.text
+
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
+async def accessible(page: Window) -> None:
+    """No violation that axe-core finds by WCAG 2.1 A and AA."""
+    await page.page.evaluate(AXE)
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+    found = await page.page.evaluate("rules => axe.run(document, rules)", rules)
+    told = [(each["id"], each["help"], [node["html"] for node in each["nodes"]][:3]) for each in found["violations"]]
+    assert told == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_page_is_accessible(browser: Browser, served: Served, upstream: Upstream, scheme: Any) -> None:
+    """Idle, running, finished, with its list, its form, a sheet and two runs: axe-core finds nothing, in both colours."""
+    gate = asyncio.Event()
+    upstream.script("a", say(f"# Why\n\n{SKY}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```py\nx = 1\n```"))
+    upstream.script("b", refuse(500, "out of memory"))
+    upstream.script("last", words(f"{SKY} ") + until(gate) + say(MILK))
+    async with window(browser, served.origin, color_scheme=scheme, reduced_motion="reduce") as page:
+        await accessible(page)
+        await page.ask("Why?", "moa/trio")
+        await expect(page.page.locator(".answer-text")).to_contain_text("short waves")
+        await accessible(page)
+        gate.set()
+        await page.finished()
+        await page.page.focus(".answer-text")
+        await page.page.keyboard.press("ArrowRight")
+        await page.page.click("#toggle-runs")
+        await expect(page.page.locator("#run-list li").first).to_be_visible()
+        await accessible(page)
+        await page.page.click("#change")
+        await accessible(page)
+        await page.page.get_by_role("button", name="Save as TOML").click()
+        await expect(page.page.locator("#sheet")).to_be_visible()
+        await accessible(page)
+        await page.page.keyboard.press("Escape")
+        await page.page.get_by_role("button", name="Run again", exact=True).click()
+        await expect(page.page.locator(".side .bar").nth(1)).to_be_visible()
+        await accessible(page)
+
+
+async def test_everything_is_reached_with_the_keyboard(page: Window) -> None:
+    """From the top, Tab reaches every control that is seen; a question is asked without a mouse."""
+    controls = ["toggle-runs", "new", "theme", "mixture", "change", "question", "send"]
+    await page.page.focus("#toggle-runs")
+    reached = []
+    for _ in range(12):
+        reached.append(await page.page.evaluate("document.activeElement.id"))
+        await page.page.keyboard.press("Tab")
+    assert [each for each in dict.fromkeys(reached) if each in controls] == controls
+    await page.page.keyboard.press("Escape")
+    await page.page.focus("h1 a")
+    await page.page.keyboard.press("/")
+    await page.page.keyboard.type("Why?")
+    await page.page.keyboard.press("Enter")
+    await page.finished()
+    assert await page.text("#status") != ""
+
+
+async def test_colours_are_chosen_and_remembered(page: Window) -> None:
+    """The button goes from the system's colours to dark to light; a reload keeps the choice."""
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = await page.page.evaluate(paper)
+    await page.page.click("#theme")
+    dark = await page.page.evaluate(paper)
+    assert dark != light
+    await page.page.reload()
+    await page.page.wait_for_selector("#mixture option", state="attached")
+    assert await page.page.evaluate(paper) == dark
+    await page.page.click("#theme")
+    assert await page.page.evaluate(paper) == light
