@@ -39,6 +39,9 @@ LEAST_ORDER = 0.1
 MOST_TRIED = 4
 """Sentences of one text that are compared with a sentence in full: those that hold most of its words."""
 
+MORE_TOGETHER = 0.1
+"""What two sentences that follow each other must hold more than the better of them, to be taken together."""
+
 COMMON = 200
 """A word in more sentences of one text than these says nothing about where to look."""
 
@@ -75,7 +78,7 @@ _COUNTS = {word: str(number) for number, word in enumerate(_COUNTING.split(), st
 
 
 def _stem(word: str) -> str:
-    bare = _ENDING.sub("", word)
+    bare = _ENDING.sub("", word) if word[-1] in "sgdye" else word
     if len(bare) > 3 and bare[-1] == bare[-2]:
         bare = bare[:-1]
     return bare[:STEM]
@@ -190,6 +193,10 @@ class Weighed:
         self.weights += [LIGHT * rarity(token) for token in sentence.light]
         self.weight = sum(self.weights)
 
+    def content(self) -> Iterable[tuple[str, float]]:
+        """Its tokens that carry meaning, with their weights."""
+        return zip(self.tokens[: len(self.pairs) - 1], self.weights, strict=False)
+
     def compared(self, passage: Stretch) -> Match:
         """How the passage holds it."""
         held, following, near = passage.held, passage.pairs, passage.near
@@ -244,17 +251,20 @@ class Text:
         if same is not None:
             return [sentence.copied(self.stretches[same])]
         held = self._held(sentence)
-        found = []
-        for rank, place in enumerate(sorted(held, key=lambda place: (-held[place], place))[:MOST_TRIED]):
-            if held[place] < LEAST_HELD * sentence.weight:
-                break
-            alone = sentence.compared(self.stretches[place])
-            found.append(alone)
-            for other in (place - 1, place + 1) if rank < 2 else ():
-                if held.get(other, 0.0) >= LEAST_HELD * sentence.weight:
-                    both = sentence.compared(self._with_next(min(place, other)))
-                    if both.resemblance > alone.resemblance + 0.1:
-                        found.append(both)
+        likely = sorted(held, key=lambda place: (-held[place], place))[:MOST_TRIED]
+        tried = [place for place in likely if held[place] >= LEAST_HELD * sentence.weight]
+        alone = {place: sentence.compared(self.stretches[place]) for place in tried}
+        found = [*alone.values()]
+        for place in tried[:2]:
+            for first in (place - 1, place):
+                other = first if first != place else place + 1
+                if held.get(other, 0.0) < LEAST_HELD * sentence.weight:
+                    continue
+                # Two sentences are a passage where both are needed: a long one holds a little of everything.
+                parts = [alone.get(each) or sentence.compared(self.stretches[each]) for each in (place, other)]
+                both = sentence.compared(self._with_next(first))
+                if both.resemblance > max(part.resemblance for part in parts) + MORE_TOGETHER:
+                    found.append(both)
         return sorted(found, key=lambda match: (-match.resemblance, match.start, match.end))
 
     def _with_next(self, place: int) -> Stretch:
@@ -265,7 +275,7 @@ class Text:
     def _held(self, sentence: Weighed) -> dict[int, float]:
         """By place, how much of a sentence is held there, of its words that are not everywhere."""
         held: dict[int, float] = {}
-        for token, weight in zip(sentence.tokens, sentence.weights, strict=True):
+        for token, weight in sentence.content():
             places = self._places.get(token, ())
             if len(places) <= COMMON:
                 for place in places:
