@@ -51,6 +51,10 @@ def shares(text: str, **proposals: str) -> LayerShares:
         ("The U.S. Senate met. In the U.S. The law holds.", ["The U.S. Senate met.", "In the U.S.", "The law holds."]),
         ("Dr. Smith et al. agree. So do we.", ["Dr. Smith et al. agree.", "So do we."]),
         ("It costs approx. 5 dollars. No. 7 is free.", ["It costs approx. 5 dollars.", "No. 7 is free."]),
+        (
+            "A work of art. The sun. He said no. It sat. Then",
+            ["A work of art.", "The sun.", "He said no.", "It sat.", "Then"],
+        ),
         ('"Really?" he said. "Yes." She left.', ['"Really?" he said.', '"Yes."', "She left."]),
         ("(See above.) It is **so.** Then.[2] End", ["(See above.)", "It is **so.**", "Then.[2]", "End"]),
         ("so. it is all small. yes.", ["so.", "it is all small.", "yes."]),

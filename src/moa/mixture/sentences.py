@@ -34,12 +34,16 @@ WORDED = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")
 """What a stretch must have to be a sentence: a letter, a digit, a sign that stands for itself."""
 
 _ABBREVIATIONS = """
-e.g i.e eg ie cf vs v mr mrs ms dr prof sr jr st mt no nos fig figs eq vol ch sec pp p approx ca c al viz resp
-gen col lt sgt capt rev hon gov sen rep jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat
-sun z.b d.h u.a bzw usw nr bspw ggf art bd abs env p.ex
+e.g i.e eg ie cf vs v mr mrs ms dr prof sr jr st mt nos figs eq vol ch pp p approx ca c al viz resp
+lt sgt capt hon gov jan feb apr jun jul aug sep sept oct nov dec tue thu
+z.b d.h u.a bzw usw nr bspw ggf bd env p.ex
 """
-_AT_ENDS_TOO = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]|etc|inc|ltd|co|corp|ph\.d|bros|dept|univ|assn", re.IGNORECASE)
-"""Abbreviations that may end a sentence; they do where the next word is one that often begins one."""
+_AT_ENDS_TOO = re.compile(
+    r"(?:[A-Za-z]\.)*[A-Za-z]|etc|inc|ltd|co|corp|ph\.d|bros|dept|univ|assn"
+    r"|no|fig|sec|gen|col|rev|sen|rep|mar|mon|wed|fri|sat|sun|art|abs",
+    re.IGNORECASE,
+)
+"""Abbreviations that may end a sentence, or are words besides; they do where the next word is one that often begins one."""
 
 _OPENERS = """
 the this that these those it its he she they we you i a an in on at for from with as by if when while where what
@@ -133,7 +137,7 @@ def _ends(text: str, start: int, stop: re.Match[str], following: int, end: int, 
         return False
     if _AT_ENDS_TOO.fullmatch(word) and word != "i":
         next_word = re.match(r"[^\W\d_]+", text[head : head + 12])
-        return next_word is None or next_word[0].lower() in _BEGINNINGS
+        return not text[head : head + 1].isdigit() and (next_word is None or next_word[0].lower() in _BEGINNINGS)
     return True
 
 
