@@ -422,7 +422,7 @@ async def test_a_run_of_a_killed_server_goes_on(
     async with Served(tmp_path, config=config) as server:
         run = await begin(http, server, asking())
         await holds(lambda: upstream.calls("last"))
-        await asyncio.sleep(1.3)
+        await asyncio.sleep(1.7)
         await server.stop(signal.SIGKILL)
     async with Served(tmp_path, config=config) as server:
         told = await record(http, server, run)

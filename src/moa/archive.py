@@ -214,7 +214,9 @@ class Archive:
                 wanted.append(condition)
                 values.append(value)
         if search:
-            wanted.append("(instr(folded(question), ?) OR instr(folded(answer), ?))")
+            # SQLite's own lower() knows ASCII alone, is ten times as fast, and lets other threads run meanwhile.
+            fold = "lower" if search.isascii() else "folded"
+            wanted.append(f"(instr({fold}(question), ?) OR instr({fold}(answer), ?))")
             values += [_clean(search).casefold()] * 2
         found = self._file.execute(
             "SELECT number, run, started, outcome, model, substr(question, 1, ?), substr(answer, 1, ?), "

@@ -35,7 +35,7 @@ from moa.mixture.events import (
 FLUSH = 1.0
 """Seconds that must pass between two writes of a run that goes on."""
 
-BATCH = 0.05
+BATCH = 0.25
 """Seconds in which changes are gathered for one write."""
 
 AGAIN = 5.0

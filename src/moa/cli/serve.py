@@ -103,6 +103,8 @@ def serve(
     tell(f"{len(configured.names())} mixtures; select one as moa/NAME; Ctrl-C stops")
     if configured.default == "auto":
         tell(f"moa/auto is {configured.chosen().mixture}: {configured.chosen().why}")
+    if keep:
+        tell(f"runs are kept in {place}, with what was asked and answered; --no-keep keeps none")
     server.run(sockets=[listener])
     app.state.server.recordings.close()  # where it could not shut down in order
     return 0 if server.started else 1

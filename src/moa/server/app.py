@@ -26,7 +26,7 @@ from moa.runs import RunStore
 from moa.server import static
 from moa.server.admission import Admission
 from moa.server.body import Asked, ChatBody
-from moa.server.catalogue import Catalogue
+from moa.server.catalogue import Catalogue, full_name
 from moa.server.completions import Completion, Report
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key, Keys
@@ -130,7 +130,7 @@ class Server:
         """Gives a recording for each choice of a request; None where runs are not kept."""
         if not self.keeps:
             return None
-        model, request, table = asked.model, asked.request.body, self.tables.written(asked.model)
+        model, request, table = full_name(asked.model), asked.request.body, self.tables.written(asked.model)
         return lambda: self.recordings.new(owner=self.owner(key), model=model, request=request, mixture=table)
 
     def check_limits(self, key: Key) -> None:

@@ -97,8 +97,7 @@ class Catalogue:
 
     def label(self, name: str) -> str:
         """A model's name in metrics; those that are not listed, which callers may make up, share one."""
-        if "/" not in name:
-            return f"moa/{name}"
+        name = full_name(name)
         return name if name in self.ids else f"{name.partition('/')[0]}/*"
 
     def _single(self, name: str) -> Mixture:
@@ -143,3 +142,8 @@ class Catalogue:
                 fetch = f"`moa check {model.name}` fetches them"
                 raise ConfigError(f"the weights of {model.name} are not on the server's machine; {fetch}")
             self._here.add(model.name)
+
+
+def full_name(name: str) -> str:
+    """A mixture's name with ``moa/`` before it, as callers may leave out; a single model's as it is."""
+    return name if "/" in name else f"moa/{name}"

@@ -15,6 +15,7 @@ from moa.mixture.mixture import Mixture
 from moa.mixture.prompts import Reference
 from moa.recording import Recording
 from moa.server.body import Asked
+from moa.server.catalogue import full_name
 from moa.server.completions import Choice, Report
 from moa.server.failures import Refusal
 from moa.server.mixtures import table_object, table_of
@@ -74,7 +75,7 @@ class Runner:
         if ways == ["model"]:
             asked = Asked(body)
             mixture = self._server.catalogue.mixture(asked.model)
-            return Order(asked.model, mixture, self._server.tables.written(asked.model), asked.request)
+            return Order(full_name(asked.model), mixture, self._server.tables.written(asked.model), asked.request)
         name, table = table_of(body["mixture"])
         model = f"moa/{name}"
         asked = Asked({**{key: value for key, value in body.items() if key != "mixture"}, "model": model})
