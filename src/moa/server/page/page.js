@@ -1092,6 +1092,7 @@ class Stage {
     this.lines = drawn("svg", { class: "lines", "aria-hidden": "true" });
     this.body = el("div", { class: "prose answer-text" });
     this.prose = new Prose(this.body);
+    this.name = el("h3", { class: "layer-name" });
     this.who = el("p", { class: "model" });
     this.state = el("span", { class: "state" });
     this.figures = el("p", { class: "figures" });
@@ -1102,7 +1103,7 @@ class Stage {
       el("header", {}, el("h3", {}, "Answer"), this.state), this.who, this.thought, this.body, this.tools, this.figures, this.origin.element);
     this.timeline = new Timeline(this.colours);
     this.notices = el("ul", { class: "notices" });
-    const last = el("section", { class: "layer last", "aria-label": "Answer" }, el("h3", { class: "layer-name" }, "Aggregator"), this.answer);
+    const last = el("section", { class: "layer last", "aria-label": "Answer" }, this.name, this.answer);
     const below = el("div", { class: "below" }, this.notices, this.timeline.element);
     this.element = el("div", { class: "stage" }, el("div", { class: "flow" }, this.lines, this.layers, last, below));
     this.watched = new ResizeObserver(() => this.connect());
@@ -1157,6 +1158,8 @@ class Stage {
     const ranker = [...run.parts.values()].find((part) => part.role === "ranker" && part.began !== null);
     const state = run.over ? run.state : selected ? "done" : (speaker ?? ranker)?.state ?? "waiting";
     this.answer.dataset.state = state;
+    const roles = new Set([...run.parts.values()].map((part) => part.role));
+    put(this.name, roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
     this.element.classList.toggle("answering", Boolean(run.answer));
     const open = run.proposers.filter((part) => !part.over).length;
     const waits = run.state === "waiting" ? "waiting for a place" : open ? `waits for ${plural(open, "proposal")}` : "waiting";
@@ -1529,7 +1532,8 @@ const editor = {
 
   /** Fields of one agent. Typing changes the draft; the form is drawn anew only where its shape changes. */
   agentForm(agent, place, remove) {
-    const field = (label, name, fields, read) => el("label", { class: name }, el("span", {}, label),
+    const shown = (label, name) => (name === "model" && agent.name ? `${agent.name}: ${label.toLowerCase()}` : label);
+    const field = (label, name, fields, read) => el("label", { class: name }, el("span", {}, shown(label, name)),
       el("input", { ...fields, value: agent[name] ?? "", "aria-label": `${label} of ${place}`, "data-field": `${name} of ${place}`,
         onchange: (event) => {
           const value = read(event.target.value);
