@@ -14,7 +14,6 @@ import asyncio
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -36,9 +35,13 @@ SPEAKERS: dict[str, Any] = tomllib.loads((HERE / "speakers.toml").read_text(enco
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chrome")
 
 
+PACE = web.AppKey("pace", float)
+"""How fast the models speak, as a multiple of what the file says."""
+
+
 async def speak(request: web.Request) -> web.StreamResponse:
     """A chat completion: the model's words, from where the request's last message leaves off."""
-    body = await request.json()
+    body, pace = await request.json(), request.app[PACE]
     speaker, messages = SPEAKERS["models"][body["model"]], body["messages"]
     told = any("<response 1 " in str(message["content"]) for message in messages)
     text = speaker["with_references" if told or "asked" not in speaker else "asked"].strip()
@@ -53,7 +56,7 @@ async def speak(request: web.Request) -> web.StreamResponse:
         )
 
     clock = asyncio.get_running_loop().time
-    due = clock() + speaker["first_token"]
+    due = clock() + speaker["first_token"] / pace
     pieces = pieces_of(text)
     for piece in pieces:
         await asyncio.sleep(max(0.0, due - clock()))
@@ -61,7 +64,7 @@ async def speak(request: web.Request) -> web.StreamResponse:
             await say(choices=[{"index": 0, "delta": {"content": piece}}])
         except ClientConnectionResetError:
             return response  # it reads on elsewhere
-        due += 1 / speaker["speed"]
+        due += 1 / speaker["speed"] / pace
     await say(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
     words = sum(len(pieces_of(str(message["content"]))) for message in messages)
     usage = {"prompt_tokens": words, "completion_tokens": len(pieces), "total_tokens": words + len(pieces)}
@@ -71,9 +74,10 @@ async def speak(request: web.Request) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def speaking() -> AsyncIterator[str]:
+async def speaking(pace: float) -> AsyncIterator[str]:
     """The models' server; gives its base URL."""
     app = web.Application()
+    app[PACE] = pace
     app.router.add_post("/v1/chat/completions", speak)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
@@ -185,8 +189,8 @@ async def stills(browser: Browser, address: str) -> None:
 
 
 async def animation(browser: Browser, address: str) -> None:
-    """A run under the staircase, as it happens, at a third of its size."""
-    page = await opened(browser, address, 1280, 800, color_scheme="light")
+    """A run under the staircase, as it happens, at two thirds of its size."""
+    page = await opened(browser, address, 1440, 1000, color_scheme="light")
     clock = asyncio.get_running_loop().time
     frames: list[Image.Image] = []
     times: list[float] = []
@@ -195,17 +199,17 @@ async def animation(browser: Browser, address: str) -> None:
 
     async def take() -> None:
         times.append(clock())
-        frames.append(Image.open(io.BytesIO(await page.screenshot(type="png"))).convert("RGB"))
+        frames.append(Image.open(io.BytesIO(await page.screenshot(type="jpeg", quality=90))))
 
     while not await page.evaluate("Boolean(document.querySelector('.origin:not([hidden])'))"):
         await take()
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.05)
     for sentence in (0, 2, 4, 6):
         await page.hover(f".sentence[data-sentence='{sentence}']")
         await page.evaluate("scrollTo(0, 0)")
         await take()
         times[-1] = times[-2] + 1.4 if sentence else times[-1]
-    small = [frame.resize((960, 600), Image.Resampling.LANCZOS) for frame in frames]
+    small = [frame.resize((960, 667), Image.Resampling.LANCZOS) for frame in frames]
     lengths = [max(40, round(1000 * (after - before))) for before, after in pairwise(times)] + [2500]
     path = HERE / "staircase.webp"
     small[0].save(path, save_all=True, append_images=small[1:], duration=lengths, loop=0, quality=60, method=6)
@@ -213,12 +217,13 @@ async def animation(browser: Browser, address: str) -> None:
 
 
 async def draw(only: str) -> None:
-    async with speaking() as base_url, serving(base_url) as address, async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-        for name, work in {"stills": stills, "animation": animation}.items():
-            if re.match(only, name):
-                await work(browser, address)
-        await browser.close()
+    for name, work, pace in (("stills", stills, 1.0), ("animation", animation, 0.5)):
+        if not name.startswith(only):
+            continue
+        async with speaking(pace) as base_url, serving(base_url) as address, async_playwright() as driver:
+            browser = await driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+            await work(browser, address)
+            await browser.close()
 
 
 if __name__ == "__main__":
