@@ -21,7 +21,7 @@ from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN
 from moa.server.catalogue import Catalogue
 from moa.server.failures import Refusal, refusal_of
-from moa.tables import AgentTable, AggregatorTable, MixtureTable, problem_of, wrong_name
+from moa.tables import NAME, AgentTable, AggregatorTable, MixtureTable, problem_of, wrong_name
 
 UNNAMED = "unnamed"
 """What a caller's mixture is called that was not given a name."""
@@ -100,12 +100,13 @@ class Tables:
         return mixture
 
 
-def table_of(data: object, name: object = None) -> tuple[str, MixtureTable]:
+def table_of(data: object, name: object = None, *, is_run: bool = False) -> tuple[str, MixtureTable]:
     """A caller's table, checked: its name, and the table itself.
 
     Args:
         data: the table as JSON; may hold its ``name``.
         name: what it is called otherwise.
+        is_run: whether it is only run; it may then be called as one of ours that no file can name.
 
     Raises:
         Refusal: 400, with the field in ``param``.
@@ -115,9 +116,10 @@ def table_of(data: object, name: object = None) -> tuple[str, MixtureTable]:
     fields = dict(data)
     param = "mixture.name" if "name" in fields else "name"
     name = fields.pop("name", name) or UNNAMED
-    if not isinstance(name, str) or (why := wrong_name(name)):
-        told = f"the name {name!r} {why}" if isinstance(name, str) else "a name is text"
-        raise Refusal(400, told, param=param, code="invalid_value")
+    if not isinstance(name, str):
+        raise Refusal(400, "a name is text", param=param, code="invalid_value")
+    if (why := wrong_name(name)) and not (is_run and NAME.fullmatch(name)):
+        raise Refusal(400, f"the name {name!r} {why}", param=param, code="invalid_value")
     if fields.get("prompt_file") is not None:
         message = "'prompt_file' is not accepted: give the text itself in 'prompt'"
         raise Refusal(400, message, param="mixture.prompt_file", code="invalid_value")

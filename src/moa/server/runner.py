@@ -72,14 +72,15 @@ class Runner:
             if body.get(field) is not None:
                 message = f"{field!r} does not go with a run of the server's: follow it at /runs/RUN/events"
                 raise Refusal(400, message, param=field, code="invalid_value")
+        fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
+        tables = self._server.tables
         if ways == ["model"]:
-            asked = Asked(body)
+            asked = Asked(fields)
             mixture = self._server.catalogue.mixture(asked.model)
-            return Order(full_name(asked.model), mixture, self._server.tables.written(asked.model), asked.request)
-        name, table = table_of(body["mixture"])
-        model = f"moa/{name}"
-        asked = Asked({**{key: value for key, value in body.items() if key != "mixture"}, "model": model})
-        return Order(model, self._server.tables.mixture(name, table), table_object(table), asked.request)
+            return Order(full_name(asked.model), mixture, tables.written(asked.model), asked.request)
+        name, table = table_of(body["mixture"], is_run=True)
+        asked = Asked({**fields, "model": f"moa/{name}"})
+        return Order(asked.model, tables.mixture(name, table), table_object(table), asked.request)
 
     async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
         run = body["continue"]
@@ -96,7 +97,7 @@ class Runner:
         if begun.mixture is None or tables.written(begun.model) == begun.mixture:
             mixture = self._server.catalogue.mixture(begun.model)
         else:
-            mixture = tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/")))
+            mixture = tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
         proposals = await asyncio.to_thread(finished_proposals, kept.lines)
         return Order(begun.model, mixture, begun.mixture, Request(begun.request), proposals, begun.run)
 
