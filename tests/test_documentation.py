@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import moa
+from moa.messages import Delta
+from moa.mixture import events
 from moa.tables import File
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +49,18 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_event_is_described_with_its_fields() -> None:
+    """The table in docs/server.md has the events that there are, each with the fields that it has."""
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([^|]*) \|", (ROOT / "docs" / "server.md").read_text(), re.MULTILINE)
+    described = {name: set(re.findall(r"`(\w+)`", told)) for name, told in rows if name in events.EVENTS}
+    assert described.keys() == events.EVENTS.keys()
+    for name, kind in events.EVENTS.items():
+        has = {field.name for field in fields(kind)} - {"at"}
+        has |= {field.name for field in fields(Delta)} if "delta" in has else set()
+        has |= {"causes"} if name == "run_failed" else set()
+        assert described[name] == has - {"delta"}, name
 
 
 def test_the_public_names_are_these() -> None:

@@ -224,7 +224,7 @@ def event_of(data: Mapping[str, Any]) -> Event:
     """
     told = dict(data)
     try:
-        kind = _KINDS[told.pop("event")]
+        kind = EVENTS[told.pop("event")]
         if kind is AgentSaid:
             place = {name: told.pop(name) for name in ("at", "agent", "layer")}
             return AgentSaid(**place, delta=_delta(told))
@@ -268,7 +268,8 @@ _NAMES: dict[type[Event], str] = {
         *(AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
     )
 }
-_KINDS = {name: kind for kind, name in _NAMES.items()}
+EVENTS = {name: kind for kind, name in _NAMES.items()}
+"""Every kind of event, by the name that its lines have."""
 
 
 class Fold:
