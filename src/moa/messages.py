@@ -222,6 +222,12 @@ class Delta:
         """Whether it holds something said, thought or asked for, not only bookkeeping."""
         return bool(self.text or self.reasoning or self.tool_calls or self.extra)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it holds nothing but text."""
+        more = self.reasoning or self.tool_calls or self.finish_reason or self.calls
+        return not more and self.usage is None and self.cost is None and self.extra is None
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
