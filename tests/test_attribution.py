@@ -243,6 +243,12 @@ def test_a_short_heading_is_not_held_by_every_text_that_has_its_word() -> None:
     assert found.shares["bob"] > 0.7
 
 
+def test_a_single_word_is_supported_where_a_sentence_begins_or_ends_with_it() -> None:
+    """Not wherever it occurs: it may be a word of the topic."""
+    assert shares("- Camping", ann="Try tent camping with friends.").new == 1
+    assert shares("- Camping", ann="Camping: bring a tent.").new == 0
+
+
 def test_layers_are_compared_one_by_one() -> None:
     """In their order, whatever order the proposals have; new counts for the last."""
     proposals = [Reference("b", SUN, layer=2), Reference("a", BEES, layer=1), Reference("a", SUN, layer=2)]

@@ -144,7 +144,7 @@ class Stretch:
 
     @cached_property
     def near(self) -> set[tuple[str, str]]:
-        told = self.sequence
+        told = self.sequence[1:-1]
         return {
             *zip(told, told[2:], strict=False),
             *zip(told, told[3:], strict=False),
