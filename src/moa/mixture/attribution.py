@@ -111,7 +111,8 @@ def attribution(text: str, proposals: Sequence[Call | Reference]) -> Attribution
     said = stretches(text)
     compared = {id(proposal): Text(proposal.text) for proposal in proposals}
     rarity = Rarity(stretch for one in compared.values() for stretch in one.stretches)
-    weighed = {sentence.key: Weighed(sentence, rarity) for sentence in said}
+    different = {sentence.key: sentence for sentence in said}
+    weighed = {key: Weighed(sentence, rarity) for key, sentence in different.items()}
     passages: list[list[Passage]] = [[] for _ in said]
     new = [1.0] * len(said)
     layers = []
