@@ -7,8 +7,7 @@ import json
 import os
 import signal
 import time
-import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import aiohttp
 import pytest
 
 from moa.mixture.events import event_of, fold
-from moa.server.mixtures import table_object
-from moa.tables import File, MixtureTable
-from serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, home, post, said, streamed
+from run_client import asked_times, begin, call, ended, follow, holds, record
+from serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, post, said, streamed
 from upstream import (
     Received,
     Script,
@@ -68,62 +66,6 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(autouse=True)
 def well(upstream: Upstream) -> None:
     answer_well(upstream)
-
-
-async def holds(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - another process has no event for us
-            await asyncio.sleep(0.005)
-
-
-async def call(
-    http: aiohttp.ClientSession, method: str, server: Served, path: str, body: Any = None, **how: Any
-) -> tuple[int, Any]:
-    """Status and JSON, None where there is no body."""
-    async with http.request(method, f"{server.origin}{path}", json=body, **how) as response:
-        data = await response.read()
-        return response.status, json.loads(data) if data else None
-
-
-async def begin(http: aiohttp.ClientSession, server: Served, body: Any, **how: Any) -> str:
-    """Begin a run; gives its id."""
-    status, told = await call(http, "POST", server, "/runs", body, **how)
-    assert status == 201, told
-    return str(told["run"])
-
-
-async def follow(
-    http: aiohttp.ClientSession, server: Served, run: str, after: int | None = None, **how: Any
-) -> list[tuple[int, dict[str, Any]]]:
-    """All events of a run, with their ids; waits for its end."""
-    query = "" if after is None else f"?after={after}"
-    heard: list[tuple[int, dict[str, Any]]] = []
-    async with asyncio.timeout(PATIENCE):
-        async with http.get(f"{server.origin}/runs/{run}/events{query}", **how) as response:
-            if response.status == 204:
-                return []
-            assert response.status == 200, await response.text()
-            assert response.headers["content-type"].startswith("text/event-stream")
-            number = 0
-            for line in (await response.text()).split("\n"):
-                field, _, value = line.partition(": ")
-                if field == "id":
-                    number = int(value)
-                elif field == "data":
-                    heard.append((number, json.loads(value)))
-    return heard
-
-
-async def record(http: aiohttp.ClientSession, server: Served, run: str, **how: Any) -> Any:
-    status, told = await call(http, "GET", server, f"/runs/{run}", **how)
-    assert status == 200, told
-    return told
-
-
-async def ended(http: aiohttp.ClientSession, server: Served, run: str) -> Any:
-    """The record of a run, when it is over."""
-    await follow(http, server, run)
-    return await record(http, server, run)
 
 
 # -- a run of the server's ---------------------------------------------------------------------------------------------
@@ -336,10 +278,6 @@ async def test_stopping_cancels_every_upstream_call(
 # -- going on ----------------------------------------------------------------------------------------------------------
 
 
-def asked_times(upstream: Upstream) -> dict[str, int]:
-    return {name: len(upstream.calls(name)) for name in ("a", "b", "c", "last")}
-
-
 async def test_a_stopped_run_goes_on_from_its_finished_proposals(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
@@ -386,20 +324,6 @@ async def test_a_failed_run_goes_on_and_so_does_one_that_went_on(
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 4}
 
 
-async def test_a_mixture_of_a_callers_own_goes_on_too(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream
-) -> None:
-    """It stands nowhere but in the run."""
-    upstream.script("last", refuse(500, "broken"), say("at last"))
-    table = {"name": "mine", "layers": [["up/a", {"model": "up/b", "name": "bee"}]], "aggregator": "up/last"}
-    first = await begin(http, server, {"mixture": table, "messages": asking()["messages"]})
-    assert (await ended(http, server, first))["outcome"] == "failed"
-    told = await ended(http, server, await begin(http, server, {"continue": first}))
-    assert (told["answer"]["text"], told["model"]) == ("at last", "moa/mine")
-    assert [each["agent"] for each in told["recalled"]] == ["a", "bee"]
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
-
-
 async def test_a_run_under_way_does_not_go_on_twice(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
@@ -439,29 +363,6 @@ async def test_a_run_of_a_killed_server_goes_on(
         told = await ended(http, server, await begin(http, server, {"continue": run}))
         assert told["answer"]["text"] == "at last" and len(told["recalled"]) == 3
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 2}
-
-
-async def test_a_run_goes_on_with_the_mixture_that_it_had(
-    http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
-) -> None:
-    """Though its file says something else by now; and a prompt that stood in a file of its own is part of it."""
-    config = CONFIG.format(base_url=upstream.base_url)
-    mine = '\n[mixtures.mine]\nlayers = [["up/a", "up/b"]]\naggregator = "up/last"\nprompt_file = "prompt.txt"\n'
-    upstream.script("last", refuse(500, "broken"), say("at last"))
-    tmp_path.joinpath("prompt.txt").write_text("Merge them well.")
-    async with Served(tmp_path, config=config + mine) as server:
-        _, listed = await call(http, "GET", server, "/mixtures")
-        table = next(each["table"] for each in listed["mixtures"] if each["name"] == "mine")
-        assert table["prompt"] == "Merge them well." and "prompt_file" not in table
-        run = await begin(http, server, asking("mine"))
-        assert (await ended(http, server, run))["mixture"] == table
-    tmp_path.joinpath("prompt.txt").unlink()
-    async with Served(tmp_path, config=config + mine.replace("up/b", "up/c")) as server:
-        told = await ended(http, server, await begin(http, server, {"continue": run}))
-        assert (told["answer"]["text"], told["model"], told["mixture"]) == ("at last", "moa/mine", table)
-        assert [each["agent"] for each in told["recalled"]] == ["a", "b"]
-        assert "Merge them well." in upstream.calls("last")[1].prompt
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
 
 
 # -- finding and forgetting --------------------------------------------------------------------------------------------
@@ -624,145 +525,15 @@ async def test_a_client_of_the_api_that_leaves_stops_its_run(
 # -- what may be asked -------------------------------------------------------------------------------------------------
 
 
-async def test_a_callers_own_mixture_answers(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """With everything a table may say; nothing of it is left when it is done."""
-    table: dict[str, Any] = {
-        "layers": [
-            [{"model": "up/a", "name": "first", "temperature": 0.3, "persona": "Be kind."}, "up/b"],
-            ["moa/safe"],
-        ],
-        "aggregator": {"model": "up/last", "fallbacks": ["up/spare"]},
-        "schedule": {"kind": "quorum", "usable": 1, "grace": 5},
-        "deadline": 30,
-        "prompt": "Merge these.",
-    }
-    body = {"mixture": table, "messages": asking()["messages"], "model": None, "continue": None}
-    told = await ended(http, server, await begin(http, server, body))
-    assert (told["outcome"], told["model"], told["parameters"]) == ("answered", "moa/unnamed", {})
-    assert not {"mixture", "continue"} & upstream.calls("a")[0].body.keys()
-    assert told["mixture"]["layers"][0][0] == table["layers"][0][0]
-    assert told["mixture"]["schedule"]["usable"] == 1 and told["mixture"]["prompt"] == "Merge these."
-    assert upstream.calls("a")[0].body["temperature"] == 0.3
-    nested = next(call for call in told["calls"] if call["agent"] == "safe")
-    assert [inner["text"] for inner in nested["calls"]] == ["proposal a", "the whole answer"]
-    assert (await call(http, "POST", server, "/runs", asking("moa/unnamed")))[0] == 404
-
-
-async def test_a_mixture_can_be_taken_away_as_a_file(
-    http: aiohttp.ClientSession, server: Served, tmp_path: Path
-) -> None:
-    """A whole moa.toml, which says the same as the table; every mixture that is listed makes the trip."""
-    _, listed = await call(http, "GET", server, "/mixtures")
-    assert listed["default"] == "auto" and {"up/a", "up/last"} <= set(listed["models"])
-    assert not any(name.startswith("moa/") for name in listed["models"])
-    by_name = {each["name"]: each for each in listed["mixtures"]}
-    assert {"trio", "own", "paper"} <= by_name.keys()
-    assert (by_name["trio"]["source"], by_name["paper"]["source"]) == ("moa.toml", "preset")
-    assert by_name["trio"]["available"] and not by_name["keyless"]["available"]
-    assert "OPENAI_API_KEY" in by_name["keyless"]["why_not"]
-    whole: dict[str, Any] = {
-        "name": "careful",
-        "description": 'with a "quote" and a line\nbreak',
-        "layers": [
-            [{"model": "up/a", "temperature": 0.5, "seed": None, "extra_body": {"top_k": 5}}, "up/b"],
-            ["moa/safe"],
-        ],
-        "aggregator": {"model": "up/last", "fallbacks": ["up/spare", {"model": "up/a", "name": "second"}]},
-        "schedule": {"kind": "staircase", "chunks": [8, 16], "early_exit": 0.9},
-        "prompt": "Merge \\ these.\nAll of them.",
-        "max_cost": 1,
-        "anonymous": False,
-    }
-    tables: list[tuple[str | None, dict[str, Any]]]
-    tables = [(f"my-{each['name']}", each["table"]) for each in listed["mixtures"]]
-    for name, table in [*tables, (None, whole), ("plain", {"layers": [["up/a"]], "aggregator": "up/last"})]:
-        status, told = await call(http, "POST", server, "/mixtures/toml", {"name": name, "mixture": table})
-        assert status == 200, told
-        name = name or "careful"
-        file = File.model_validate(tomllib.loads(told["toml"]))
-        assert list(file.mixtures) == [name]
-        wanted = MixtureTable.model_validate({key: value for key, value in table.items() if key != "name"})
-        assert without_null(table_object(file.mixtures[name])) == without_null(table_object(wanted))
-    assert (
-        told["toml"]
-        == """[mixtures.plain]
-layers = [
-    [
-        "up/a",
-    ],
-]
-aggregator = "up/last"
-"""
-    )
-
-
-def without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_null(item) for key, item in value.items() if item is not None}
-    return [without_null(item) for item in value] if isinstance(value, list) else value
-
-
-GOOD = {"layers": [["up/a"]], "aggregator": "up/last"}
-
-
-@pytest.mark.parametrize(
-    ("mixture", "status", "param"),
-    [
-        (5, 400, "mixture"),
-        ({**GOOD, "layers": [["up/a", {"model": "up/b", "temperatur": 1}]]}, 400, "mixture.layers[0][1]"),
-        ({**GOOD, "layers": [[{"name": "x"}]]}, 400, "mixture.layers[0][0].model"),
-        ({**GOOD, "layers": "up/a"}, 400, "mixture.layers"),
-        ({**GOOD, "layers": [[]]}, 400, "mixture.layers[0]"),
-        ({**GOOD, "agregate": "select"}, 400, "mixture.agregate"),
-        ({**GOOD, "deadline": -1}, 400, "mixture.deadline"),
-        ({**GOOD, "min_proposals": 3}, 400, "mixture.min_proposals"),
-        ({**GOOD, "schedule": {"kind": "sometime"}}, 400, "mixture.schedule"),
-        ({**GOOD, "schedule": {"kind": "quorum", "usable": 0}}, 400, "mixture.schedule.usable"),
-        ({"layers": [["up/a"]]}, 400, "mixture"),
-        ({**GOOD, "name": "no/name"}, 400, "mixture.name"),
-        ({**GOOD, "name": 7}, 400, "mixture.name"),
-        ({**GOOD, "prompt_file": "/etc/passwd"}, 400, "mixture.prompt_file"),
-        ({**GOOD, "layers": [[{"model": "up/a", "name": "<b>"}]]}, 400, "mixture"),
-        ({**GOOD, "layers": [[{"model": "up/a", "base_url": "http://evil"}]]}, 400, "mixture.layers[0][0].base_url"),
-        ({**GOOD, "layers": [[{"model": "up/a", "api_key": "x"}]]}, 400, "mixture.layers[0][0].api_key"),
-        ({**GOOD, "layers": [["nomodel"]]}, 400, "mixture.layers[0][0].model"),
-        ({**GOOD, "layers": [["nobody/x"]]}, 404, "mixture.layers[0][0].model"),
-        ({**GOOD, "layers": [["groq/anything"]]}, 404, "mixture.layers[0][0].model"),
-        ({**GOOD, "layers": [["moa/nothing"]]}, 404, "mixture.layers[0][0].model"),
-        ({**GOOD, "layers": [["local//etc/passwd"]]}, 404, "mixture.layers[0][0].model"),
-        ({**GOOD, "aggregator": "local/../../x.gguf"}, 404, "mixture.aggregator.model"),
-        ({**GOOD, "aggregator": "local/org/repo"}, 404, "mixture.aggregator.model"),
-        (
-            {**GOOD, "aggregator": {"model": "up/last", "fallbacks": ["ollama/x"]}},
-            404,
-            "mixture.aggregator.fallbacks[0].model",
-        ),
-        ({**GOOD, "aggregator": "openai/gpt-4o-mini"}, 503, "mixture.aggregator.model"),
-        ({**GOOD, "aggregator": "moa/keyless"}, 503, "mixture.aggregator.model"),
-    ],
-)
-async def test_a_table_that_is_wrong_is_refused_where_it_is(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream, mixture: Any, status: int, param: str
-) -> None:
-    """The field is named; no address, file or provider is reached that the operator has not set up; nobody is asked."""
-    body = {"mixture": mixture, "messages": asking()["messages"]}
-    got, told = await call(http, "POST", server, "/runs", body)
-    assert (got, told["error"]["param"]) == (status, param), told
-    assert not upstream.requests
-    if status == 400:
-        got, told = await call(http, "POST", server, "/mixtures/toml", {"name": "mine", "mixture": mixture})
-        assert (got, told["error"]["param"]) == (400, param), told
-
-
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
         ([], 400, None),
         ({}, 400, "model"),
         ({"model": "moa/trio"}, 400, "messages"),
-        (asking("moa/trio", mixture=GOOD), 400, "mixture"),
+        (asking("moa/trio", mixture={"layers": [["up/a"]]}), 400, "mixture"),
         ({"model": "moa/trio", "continue": "x"}, 400, "continue"),
-        ({"mixture": GOOD}, 400, "messages"),
+        ({"mixture": {"layers": [["up/a"]], "aggregator": "up/last"}}, 400, "messages"),
         (asking("moa/nothing"), 404, "model"),
         (asking("nobody/x"), 404, "model"),
         (asking("moa/keyless"), 503, "model"),
@@ -822,237 +593,6 @@ async def test_runs_take_places(http: aiohttp.ClientSession, upstream: Upstream,
         await call(http, "POST", server, f"/runs/{first}/stop")
         assert (await ended(http, server, await waiting))["outcome"] == "answered"
     assert [each.prompt for each in upstream.requests] == ["first", "third"]
-
-
-# -- who may ask -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1"])
-async def test_a_name_that_is_made_to_mean_this_machine_reads_nothing(
-    http: aiohttp.ClientSession, server: Served, host: str
-) -> None:
-    """A web page of that name would be of the server's own origin; every route refuses it."""
-    for method, path in (
-        ("GET", "/runs"),
-        ("POST", "/runs"),
-        ("GET", "/runs/x"),
-        ("GET", "/runs/x/events"),
-        ("POST", "/runs/x/stop"),
-        ("DELETE", "/runs/x"),
-        ("GET", "/mixtures"),
-        ("POST", "/mixtures/toml"),
-    ):
-        status, told = await call(http, method, server, path, headers={"Host": host})
-        assert (status, told["error"]["code"]) == (403, "host_not_allowed"), path
-
-
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "192.168.1.5:8000"])
-async def test_this_machine_and_addresses_are_let_in(http: aiohttp.ClientSession, server: Served, host: str) -> None:
-    """However it is reached without a name that somebody else could have made."""
-    assert (await call(http, "GET", server, "/runs", headers={"Host": host}))[0] == 200
-
-
-async def test_pages_from_elsewhere_may_not_ask(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream
-) -> None:
-    """As for chat: by their Origin."""
-    for method, path in (("POST", "/runs"), ("GET", "/runs"), ("DELETE", "/runs/x"), ("POST", "/runs/x/stop")):
-        status, told = await call(http, method, server, path, asking(), headers={"Origin": "https://evil.example"})
-        assert (status, told["error"]["code"]) == (403, "origin_not_allowed")
-    status, _ = await call(http, "GET", server, "/runs", headers={"Origin": server.origin})
-    assert status == 200 and not upstream.requests
-
-
-async def test_runs_belong_to_their_key(http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path) -> None:
-    """To another key they are not there; limits count; without a key there is nothing at all."""
-    config = CONFIG.format(base_url=upstream.base_url)
-    ann = await moa(tmp_path, "key", "add", "ann", "--keys", str(tmp_path / "keys.json"))
-    limits = ("--dollars-per-day", "0.0001", "--requests-per-minute", "5")
-    bob = await moa(tmp_path, "key", "add", "bob", "--keys", str(tmp_path / "keys.json"), *limits)
-    hers: Any
-    his: Any
-    hers, his = ({"headers": {"Authorization": f"Bearer {secret}"}} for secret in (ann, bob))
-    async with Served(tmp_path, "--keys", str(tmp_path / "keys.json"), "--keep", config=config) as server:
-        run = await begin(http, server, asking(), **hers)
-        await follow(http, server, run, **hers)
-        assert (await record(http, server, run, **hers))["outcome"] == "answered"
-        assert [each["run"] for each in (await call(http, "GET", server, "/runs", **hers))[1]["runs"]] == [run]
-        assert (await call(http, "GET", server, "/runs", **his))[1]["runs"] == []
-        upstream.script("a", hang())
-        going = await begin(http, server, asking(), **hers)
-        for each in (run, going):
-            for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/stop"), ("DELETE", "")):
-                assert (await call(http, method, server, f"/runs/{each}{path}", **his))[0] == 404
-            status, told = await call(http, "POST", server, "/runs", {"continue": each}, **his)
-            assert (status, told["error"]["code"]) == (404, "run_not_found")
-        for method, path in (("GET", "/runs"), ("POST", "/runs"), ("GET", f"/runs/{run}"), ("GET", "/mixtures")):
-            assert (await call(http, method, server, path))[0] == 401
-        assert (await record(http, server, going, **hers))["outcome"] == "running"
-        answer_well(upstream)
-        status, told = await call(http, "GET", server, "/runs", headers={"Host": "evil.example", **hers["headers"]})
-        assert status == 200  # a key is what a page from elsewhere does not have
-        mine = await begin(http, server, asking(), **his)
-        await follow(http, server, mine, **his)
-        assert (await server.logged(mine))["key"] == "bob"
-        status, told = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, told["error"]["code"]) == (429, "insufficient_quota")
-        for _ in range(4):
-            status, told = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
-
-
-async def moa(folder: Path, *args: str) -> str:
-    """Run the command; gives the last line it prints."""
-    import sys
-
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "moa", *args),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=home(folder),
-    )
-    out, _ = await process.communicate()
-    lines = out.decode().splitlines()
-    return next((line for line in lines if line.startswith("moa-")), lines[-1])
-
-
-# -- keeping or not ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("args", "kept"),
-    [
-        ((), True),
-        (("--keep",), True),
-        (("--no-keep",), False),
-        (("--store", "off"), False),
-        (("--keys", "KEYS"), False),
-    ],
-)
-async def test_what_is_kept_unless_it_is_said(
-    http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path, args: tuple[str, ...], kept: bool
-) -> None:
-    """Everything on this machine without keys; elsewhere nothing of the API, and nothing at all on disk."""
-    secret = os.urandom(8).hex()
-    how: dict[str, Any] = {}
-    if "--keys" in args:
-        args = ("--keys", str(tmp_path / "keys.json"))
-        how["headers"] = {"Authorization": f"Bearer {await moa(tmp_path, 'key', 'add', 'ann', *args)}"}
-    async with Served(tmp_path, *args, config=CONFIG.format(base_url=upstream.base_url)) as server:
-        _, told, _ = await post(http, server, asking(text=f"over the API {secret}"), **how)
-        run = await begin(http, server, asking(text=f"mine {secret}"), **how)
-        await follow(http, server, run, **how)
-        assert (await record(http, server, run, **how))["outcome"] == "answered"
-        _, listed = await call(http, "GET", server, "/runs", **how)
-        assert listed["kept"] is kept
-        assert [each["run"] for each in listed["runs"]] == [run, *([told["moa"]["run"]] if kept else [])]
-        state = tmp_path / "state" / "moa"
-        on_disk = b"".join(path.read_bytes() for path in state.iterdir()) if state.exists() else b""
-        assert (secret.encode() in on_disk) is kept
-
-
-async def test_in_memory_the_last_few_are_at_hand(
-    http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
-) -> None:
-    """Not all that there ever were."""
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path, "--store", "off", config=config) as server:
-        for number in range(40):
-            run = await begin(http, server, asking("up/a", f"question {number}"))
-            await follow(http, server, run)
-        _, listed = await call(http, "GET", server, "/runs?limit=200")
-        assert 32 <= len(listed["runs"]) <= 36 and listed["runs"][0]["question"] == "question 39"
-
-
-async def test_keeping_without_a_store_is_a_contradiction(tmp_path: Path) -> None:
-    """Said at the start."""
-    assert "--keep needs a store" in await moa(tmp_path, "serve", "--port", "0", "--keep", "--store", "off")
-
-
-# -- told to stop ------------------------------------------------------------------------------------------------------
-
-
-async def test_on_sigterm_runs_may_end_and_are_kept(
-    http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
-) -> None:
-    """Nobody follows it, and the server waits all the same; a follower of another hears its end."""
-    go_on = asyncio.Event()
-    upstream.script("last", words("first ") + until(go_on) + words("second") + finish() + done())
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path, "--grace", "20", config=config) as server:
-        alone = await begin(http, server, asking())
-        followed = await begin(http, server, asking())
-        following = asyncio.create_task(follow(http, server, followed))
-        await holds(lambda: len(upstream.calls("last")) == 2)
-        server.process.send_signal(signal.SIGTERM)
-        await holds(lambda: "stopping" in server.text)
-        await asyncio.sleep(0.3)
-        assert server.process.returncode is None
-        go_on.set()
-        assert (await following)[-1][1]["event"] == "run_finished"
-        async with asyncio.timeout(10):
-            assert await server.process.wait() == 0
-    assert "Traceback" not in server.text
-    async with Served(tmp_path, config=config) as server:
-        for run in (alone, followed):
-            told = await record(http, server, run)
-            assert (told["outcome"], told["answer"]["text"]) == ("answered", "first second")
-
-
-@pytest.mark.parametrize("twice", [False, True], ids=["after the grace", "told twice"])
-@pytest.mark.parametrize("followed", [False, True], ids=["alone", "followed"])
-async def test_what_does_not_end_is_stopped_and_kept(
-    upstream: Upstream, tmp_path: Path, twice: bool, followed: bool
-) -> None:
-    """After the grace, or at once when told twice: its calls are cancelled, and it can be gone on with."""
-    upstream.script("last", words("half") + hang(), say("at last"))
-    config = CONFIG.format(base_url=upstream.base_url)
-    grace = ("--grace", "30" if twice else "1")
-    async with Served(tmp_path, *grace, config=config) as server, aiohttp.ClientSession() as http:
-        run = await begin(http, server, asking())
-        following = asyncio.create_task(follow(http, server, run)) if followed else None
-        await holds(lambda: upstream.calls("last"))
-        await asyncio.sleep(0.1)
-        server.process.send_signal(signal.SIGTERM)
-        if twice:
-            await holds(lambda: "stopping" in server.text)
-            await asyncio.sleep(0.3)
-        began = time.monotonic()
-        assert await server.stop() == 0
-        assert time.monotonic() - began < 5
-        await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), SOON)
-        if following:
-            assert (await following)[-1][1]["event"] == "run_stopped"
-    assert "Traceback" not in server.text
-    async with Served(tmp_path, config=config) as server, aiohttp.ClientSession() as http:
-        assert (await record(http, server, run))["outcome"] == "stopped"
-        told = await ended(http, server, await begin(http, server, {"continue": run}))
-        assert told["answer"]["text"] == "at last" and len(told["recalled"]) == 3
-
-
-# -- several servers ---------------------------------------------------------------------------------------------------
-
-
-async def test_servers_that_share_a_store_share_runs(
-    http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
-) -> None:
-    """What one ran, another shows, goes on with and deletes."""
-    config = CONFIG.format(base_url=upstream.base_url)
-    store = ("--store", str(tmp_path / "shared.sqlite"))
-    async with (
-        Served(tmp_path / "1", *store, config=config) as one,
-        Served(tmp_path / "2", *store, config=config) as two,
-    ):
-        run = await begin(http, one, asking())
-        whole = await follow(http, one, run)
-        await call(http, "GET", one, "/runs")
-        assert await follow(http, two, run) == whole
-        told = await ended(http, two, await begin(http, two, {"continue": run}))
-        assert len(told["recalled"]) == 3
-        assert len((await call(http, "GET", two, "/runs"))[1]["runs"]) == 2
-        assert (await call(http, "DELETE", two, f"/runs/{run}"))[0] == 204
-        assert (await call(http, "GET", one, f"/runs/{run}"))[0] == 404
-        assert len((await call(http, "GET", one, "/runs"))[1]["runs"]) == 1
 
 
 async def test_all_at_once(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
