@@ -226,6 +226,14 @@ class Archive:
         ).fetchall()
         return [_row(*columns) for columns in found]
 
+    def named(self, beginning: str, limit: int = 5) -> list[str]:
+        """Names of runs that begin so, the latest first; one alone where it is the whole name."""
+        found = self._file.execute(
+            "SELECT run FROM runs WHERE substr(run, 1, ?) = ? ORDER BY number DESC LIMIT ?",
+            (len(beginning), beginning, limit),
+        ).fetchall()
+        return [run for (run,) in found]
+
     def kept(self, run: str, owner: str | None = None) -> Kept | None:
         """A whole run; None where there is none, or it is not this owner's."""
         row = self._file.execute(

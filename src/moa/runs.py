@@ -161,5 +161,10 @@ def _write_ahead(file: sqlite3.Connection) -> None:
             return
 
 
+def store_place() -> Path:
+    """Where the file is when nobody says otherwise."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "moa" / "runs.sqlite"
+
+
 def _day(now: float | None) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(time.time() if now is None else now))

@@ -61,6 +61,7 @@ def _ask(
     explain: Annotated[
         bool, typer.Option("--explain", help="Then say which proposals each sentence of the answer resembles.")
     ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the run, to come back to it: see moa runs.")] = False,
     config: ConfigFile = None,
 ) -> int:
     """Ask one question.
@@ -74,7 +75,7 @@ def _ask(
     text = question_of(question or [])
     from moa.cli import ask
 
-    return ask.run(lambda: ask.ask(text, mixture, show, json, config, explain))
+    return ask.run(lambda: ask.ask(text, mixture, show, json, config, explain, keep))
 
 
 @app.command("chat")
@@ -208,6 +209,83 @@ def _remove_key(name: Annotated[str, typer.Argument(metavar="NAME")], keys: _Key
     from moa.cli import serve
 
     return serve.remove_key(name, keys)
+
+
+kept = typer.Typer(help="Come back to kept runs: those of moa serve, and of moa ask --keep.", rich_markup_mode=None)
+app.add_typer(kept, name="runs")
+
+_Store = Annotated[
+    Path | None, typer.Option("--store", metavar="FILE", help="Otherwise ~/.local/state/moa/runs.sqlite.")
+]
+_Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or how it begins.")]
+
+
+@kept.callback(invoke_without_command=True)
+def _list_runs(
+    context: typer.Context,
+    search: Annotated[
+        str, typer.Option("--search", metavar="WORDS", help="Only with this in question or answer.")
+    ] = "",
+    limit: Annotated[int, typer.Option("-n", help="How many, from the latest.", min=1)] = 20,
+    store: _Store = None,
+) -> int | None:
+    if context.invoked_subcommand is not None:
+        return None
+    from moa.cli import runs
+
+    raise typer.Exit(runs.rows(store, search, limit))
+
+
+@kept.command("show")
+def _show_run(
+    run: _Run,
+    show: Shown = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Then say which proposals each sentence of the answer resembles.")
+    ] = False,
+    store: _Store = None,
+) -> int:
+    """Show a run as moa ask would have: proposals and answer; in a pipe the answer alone."""
+    from moa.cli import ask, runs
+
+    return ask.run(lambda: runs.show(run, store, show, explain))
+
+
+@kept.command("compare")
+def _compare_runs(
+    one: _Run, other: Annotated[str, typer.Argument(metavar="RUN", help="Another.")], store: _Store = None
+) -> int:
+    """Set two runs side by side: answers, times, tokens, cost, what each resembles."""
+    from moa.cli import runs
+
+    return runs.compare(one, other, store)
+
+
+@kept.command("continue")
+def _continue_run(run: _Run, show: Shown = None, config: ConfigFile = None, store: _Store = None) -> int:
+    """Go on with a run that failed or was stopped: its finished proposals are used, only the others are asked."""
+    from moa.cli import ask, runs
+
+    return ask.run(lambda: runs.go_on(run, store, show, config))
+
+
+@kept.command("export")
+def _export_run(run: _Run, store: _Store = None) -> int:
+    """Print a run as one JSON object."""
+    from moa.cli import runs
+
+    return runs.export(run, store)
+
+
+@kept.command("delete")
+def _delete_runs(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names, or how they begin.")],
+    store: _Store = None,
+) -> int:
+    """Forget runs; their text is overwritten."""
+    from moa.cli import runs
+
+    return runs.delete(names, store)
 
 
 app.add_typer(measuring.bench, name="bench")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from moa.cli.terminal import Show, clean, live, one_line, say, screen, tell, tell_more
 from moa.config import Config
@@ -15,6 +15,7 @@ from moa.messages import Answer, Request, pieces_of
 from moa.mixture.events import (
     AgentEvent,
     AgentFinished,
+    AgentRecalled,
     AgentSaid,
     AgentStarted,
     Event,
@@ -61,16 +62,23 @@ async def ask(
     as_lines: bool,
     config: str | None,
     explain: bool = False,
+    keep: bool = False,
 ) -> int:
-    """Answer on standard output; 0 when there is an answer, 1 when there is none. ``explain``: and what it resembles."""
-    async with opened(config) as here:
+    """Answer on standard output; 0 when there is an answer, 1 when there is none.
+
+    Args:
+        explain: and say what it resembles.
+        keep: and keep the run, however it ends.
+    """
+    async with opened(config) as here, AsyncExitStack() as kept:
         asked, request = here.mixture(mixture), Request.of(question)
-        if as_lines:
-            answer = await _as_json(asked, request)
-        elif live():
-            answer = await as_seen(here, asked, request, show)
-        else:
-            answer = await as_text(asked, request, show)
+        events = asked.run(request, restart=as_lines or live())
+        if keep:
+            from moa.cli.runs import keeping
+
+            recorded = await kept.enter_async_context(keeping(here.config, mixture or here.config.default, request))
+            events = recorded(events)
+        answer = await (_as_json(events) if as_lines else shown(events, show, here=here))
     if answer.error is None:
         if explain:
             _explain(answer, as_lines)
@@ -90,16 +98,26 @@ def _explain(answer: Answer, as_lines: bool) -> None:
         explain_plainly(answer)
 
 
-async def as_seen(
-    here: Opened, mixture: Mixture, request: Request, show: Show | None, fold: Fold | None = None
+async def shown(
+    events: AsyncGenerator[Event, None], show: Show | None, fold: Fold | None = None, *, here: Opened | None = None
 ) -> Answer:
-    """The run on the terminal, as it happens. ``fold`` gathers the answer for those who want it however the run ends."""
+    """A run, as it happens: drawn on a terminal; in a pipe the answer's words, see :func:`as_text`.
+
+    Args:
+        events: the run's. Words in a pipe cannot be taken back, so its answer must not be started anew there.
+        fold: gathers the answer, for those who want it however the run ends.
+        here: whose notices are shown with it.
+    """
+    if not live():
+        return await as_text(events, show, fold)
     from moa.cli.live import View
 
     view = View(screen(), show, fold)
+    if here is None:
+        return await view.follow(events)
     here.hear = view.notice
     try:
-        return await view.follow(mixture.run(request))
+        return await view.follow(events)
     finally:
         here.hear = tell
 
@@ -117,25 +135,22 @@ def fail(error: Exception, answer: Answer | None = None) -> None:
         tell_more(f"what was paid for ({answer.cost}) is above: {count} proposal{'s' if count != 1 else ''}")
 
 
-async def _as_json(mixture: Mixture, request: Request) -> Answer:
+async def _as_json(events: AsyncGenerator[Event, None]) -> Answer:
     fold = Fold()
-    async with aclosing(mixture.run(request)) as events:
+    async with aclosing(events):
         async for event in events:
             fold.add(event)
             say(json.dumps(as_json(event)))
     return fold.answer
 
 
-async def as_text(mixture: Mixture, request: Request, show: Show | None, fold: Fold | None = None) -> Answer:
-    """The answer's words as they come, and nothing else; with ``proposals``, each under a heading before it.
-
-    Words in a pipe cannot be taken back, so an answer that broke off is not started anew.
-    """
+async def as_text(events: AsyncGenerator[Event, None], show: Show | None, fold: Fold | None = None) -> Answer:
+    """The answer's words as they come, and nothing else; with ``proposals``, each under a heading before it."""
     fold = fold or Fold()
     # A terminal that cannot draw is one all the same, and must not be given anything that it would obey.
     harmless = clean if sys.stdout.isatty() else str
     writing = _Writing(harmless, headings=show is Show.PROPOSALS)
-    async with aclosing(mixture.run(request, restart=False)) as events:
+    async with aclosing(events):
         async for event in events:
             fold.add(event)
             writing.take(event, fold)
@@ -173,8 +188,13 @@ class _Writing:
             case Selected():
                 for piece in pieces_of(event.text):
                     self._answer(piece)
-            case AgentFinished() if self._headings and place != self._speaker and place in self._names:
-                text = next(call.text for call in fold.answer.calls if (call.layer, call.agent) == place)
+            case AgentFinished() | AgentRecalled() if (
+                self._headings and place != self._speaker and place in self._names
+            ):
+                answer = fold.answer
+                text = next(
+                    call.text for call in (*answer.calls, *answer.recalled) if (call.layer, call.agent) == place
+                )
                 proposal = f"## {self._names[place]}\n\n{self._harmless(text).strip()}\n"
                 # Once the answer flows, nothing may come between its words.
                 self._held.append(proposal) if self._answering else say(proposal)

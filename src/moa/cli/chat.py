@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 
-from moa.cli.ask import Opened, as_seen, as_text, fail
+from moa.cli.ask import Opened, fail, shown
 from moa.cli.terminal import Show, live, one_line, say, tell
 from moa.errors import MoaError
 from moa.messages import Answer, Message, Request
@@ -111,9 +111,8 @@ class Chat:
         self._failed = self._failed or not answer.text
 
     async def _answered(self, request: Request, fold: Fold) -> Answer:
-        if live():
-            return await as_seen(self._here, self._mixture, request, self._show, fold)
-        return await as_text(self._mixture, request, self._show, fold)
+        events = self._mixture.run(request, restart=live())
+        return await shown(events, self._show, fold, here=self._here)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -19,7 +18,7 @@ from moa.cli.terminal import tell
 from moa.config import Config
 from moa.errors import ConfigError
 from moa.models.providers import is_loopback
-from moa.runs import RunStore
+from moa.runs import RunStore, store_place
 from moa.server.app import Server, Settings, create_app
 from moa.server.keys import Keys, default_place
 
@@ -78,7 +77,7 @@ def serve(
         ConfigError: the address is taken, or open to others without keys.
     """
     ring = _ring(host, keys, no_auth)
-    place = None if store == "off" else Path(store) if store else _store_place()
+    place = None if store == "off" else Path(store) if store else store_place()
     if keep and place is None:
         raise ConfigError("--keep needs a store: leave out --store off")
     keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
@@ -141,10 +140,6 @@ def _listener(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
         ) from None
     return listener
-
-
-def _store_place() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "moa" / "runs.sqlite"
 
 
 def _log_to_stderr() -> None:
