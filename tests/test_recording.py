@@ -182,6 +182,16 @@ async def test_a_run_that_is_cancelled_is_told_as_stopped() -> None:
         assert [row.outcome for row in rows] == ["stopped"]
 
 
+async def test_a_run_whose_client_leaves_behind_the_last_event_was_answered() -> None:
+    """It has one end, and its record says the same."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        run.add(RunFinished(at=3.0))
+        run.end("cancelled", Answer("Because.", run_id="one"))
+        assert run.outcome == "answered" and json.loads(run.lines[-1])["event"] == "run_finished"
+
+
 async def test_a_run_that_breaks_ends_all_the_same() -> None:
     """A defect leaves a record with an end, so nobody waits for one."""
     async with recordings() as kept:

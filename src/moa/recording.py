@@ -103,10 +103,13 @@ class Recording:
         if self.begun is None or self.is_over:
             return
         now = asyncio.get_running_loop().time()
-        if outcome == "cancelled":
+        is_told = isinstance(self._last, RunFinished | RunFailed)
+        if outcome == "cancelled" and is_told:  # whoever asked left behind the last event
+            outcome = "failed" if isinstance(self._last, RunFailed) else "degraded" if answer.degraded else "answered"
+        elif outcome == "cancelled":
             outcome = "stopped"
             self.add(RunStopped(at=now))
-        elif not isinstance(self._last, RunFinished | RunFailed):
+        elif not is_told:
             self.add(RunFailed(at=now, error=RunError("the server broke; its log says how")))
         self.outcome = outcome
         self._over.set()
