@@ -198,7 +198,7 @@ async def test_an_agent_that_fails_says_why_and_the_answer_comes(page: Window, u
     await page.ask("Why?", "moa/trio")
     await page.finished()
     assert await card(page, "b").get_attribute("data-state") == "failed"
-    assert "out of memory" in await card(page, "b").locator(".text").inner_text()
+    assert "out of memory" in await card(page, "b").locator(".why").inner_text()
     assert await page.text(".answer-text") == "the whole answer"
 
 

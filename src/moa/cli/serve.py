@@ -99,6 +99,7 @@ def serve(
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     print(f"http://{shown}:{address[1]}/v1", flush=True)  # noqa: T201 - what a script reads
+    tell(f"in a browser: http://{shown}:{address[1]}/")
     tell(f"{len(configured.names())} mixtures; select one as moa/NAME; Ctrl-C stops")
     if configured.default == "auto":
         tell(f"moa/auto is {configured.chosen().mixture}: {configured.chosen().why}")

@@ -805,6 +805,7 @@ class Card {
     this.state = el("span", { class: "state" });
     this.body = el("div", { class: "text prose", tabIndex: 0, role: "region", "aria-label": `Proposal of ${part.agent}, layer ${part.layer}` });
     this.figures = el("p", { class: "figures" });
+    this.why = el("p", { class: "why", hidden: true });
     this.share = el("p", { class: "share", hidden: true });
     this.prose = new Prose(this.body);
     this.followed = true;
@@ -817,7 +818,7 @@ class Card {
         this.state,
         button("⤢", () => open(this), { class: "quiet tiny", "aria-label": `Read all of ${part.agent}`, title: "Read all of it" })),
       el("p", { class: "model" }, part.model),
-      this.body, this.figures, this.share);
+      this.body, this.why, this.figures, this.share);
   }
 
   draw(run) {
@@ -826,14 +827,19 @@ class Card {
       this.element.dataset.state = part.state;
       put(this.state, SAID[part.state]);
     }
-    if (part.over && part.why) this.element.title = part.why;
+    this.why.hidden = !part.over || !part.why;
+    put(this.why, part.why);
     const thinks = !part.text && part.reasoning;
     this.body.classList.toggle("thought", Boolean(thinks));
-    if (!part.text && (part.state === "failed" || part.state === "dropped")) put(this.body, part.why);
-    else if (thinks) put(this.body, part.reasoning.slice(-2000));
+    if (thinks) put(this.body, part.reasoning.slice(-2000));
     else if (!this.told) this.prose.draw(part.text);
-    if (this.followed && !run.over) this.body.scrollTop = this.body.scrollHeight;
     put(this.figures, figuresOf(part, run));
+  }
+
+  /** Keep the end in view while it grows. Apart from draw(), so that the page is laid out once for all cards. */
+  scroll() {
+    if (this.followed && !this.part.over && this.part.text.length !== this.scrolled) this.body.scrollTop = 1e9;
+    this.scrolled = this.part.text.length;
   }
 
   /** The run is over: the text from its beginning, its passages to be found. */
@@ -842,7 +848,6 @@ class Card {
     this.told = true;
     this.prose.finish(this.part.text);
     this.body.scrollTop = 0;
-    if (this.part.why) this.body.prepend(el("p", { class: "why" }, `${SAID[this.part.state]}: ${this.part.why}`));
   }
 
   /** Its share of the answer; `ignored` where that is next to nothing. */
@@ -1149,7 +1154,10 @@ class Stage {
     this.timeline.draw(run);
     const notices = run.notices.map((notice) => el("li", { class: notice.degrades ? "degrades" : "" }, notice.text));
     if (this.notices.childElementCount !== notices.length) this.notices.replaceChildren(...notices);
-    this.connect();
+    if (!run.over) for (const card of this.cards.values()) card.scroll();
+    const state = [...run.parts.values()].map((part) => `${part.state}${part.references.length}`).join();
+    if (state !== this.connected) this.connect();
+    this.connected = state;
   }
 
   drawAnswer() {
@@ -1288,15 +1296,20 @@ function save(name, text, type) {
 /** What is drawn while runs go on. Each has `run` and `draw()`. */
 const drawing = new Set();
 const stale = new Set();
-let frame = 0;
+const PACE = 90; // milliseconds between two drawings: faster than that nobody reads, and a dozen agents write at once
+let waiting = false;
+let lastDrawn = 0;
 
 function redraw(view) {
   stale.add(view);
-  frame ||= requestAnimationFrame(() => {
-    frame = 0;
+  if (waiting) return;
+  waiting = true;
+  setTimeout(() => requestAnimationFrame(() => {
+    waiting = false;
+    lastDrawn = performance.now();
     for (const each of stale) each.draw();
     stale.clear();
-  });
+  }), Math.max(0, lastDrawn + PACE - performance.now()));
 }
 
 setInterval(() => {
