@@ -538,7 +538,7 @@ async def test_layers_and_agents_are_added_and_removed(page: Window, upstream: U
     await page.page.get_by_role("button", name="Add layer").click()
     await page.page.fill("[aria-label='Model of layer 2, agent 1']", "up/d")
     await page.page.press("[aria-label='Model of layer 2, agent 1']", "Tab")
-    assert await page.texts(".idle-stage .card h4") == ["a", "b", "d"]
+    await expect(page.page.locator(".idle-stage .card h4")).to_have_text(["a", "b", "d"])
     await page.ask("Why?")
     await page.finished()
     assert [call.model for call in upstream.requests][2:] == ["d", "last"]
