@@ -90,9 +90,12 @@ async def main() -> None:
                 f'[endpoints.up]\nbase_url = "{upstream}"\n'
                 '[mixtures.m]\nlayers = [["up/a", "up/b", "up/c"]]\naggregator = "up/d"\n'
             )
-            serve = ("-m", "moa", "serve", "--port", "0", "--config", str(toml), "--store", "off", "--max-runs", "600")
-            mine, pid = await stack.enter_async_context(process(*serve))
+            mine, pid = await serve(toml, "--store", "off")
             return bare, mine, pid
+
+        async def serve(toml: Path, *flags: str) -> tuple[str, int]:
+            command = ("-m", "moa", "serve", "--port", "0", "--config", str(toml), "--max-runs", "600", *flags)
+            return await stack.enter_async_context(process(*command))
 
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         bare, mine, pid = await pair()
@@ -102,6 +105,14 @@ async def main() -> None:
         print(f"requests a second, 16 at a time: bare {statistics.median(b for b, _ in rates):.0f}, ", end="")
         print(f"moa {statistics.median(m for _, m in rates):.0f}, ", end="")
         print(f"ratio {statistics.median(m / b for b, m in rates):.2f}", flush=True)
+
+        store = folder / "runs.sqlite"
+        keeping, _ = await serve(folder / "moa0.toml", "--store", str(store), "--keep")
+        await rate(http, keeping, 100)
+        ratios = [await rate(http, keeping, 300) / await rate(http, mine, 300) for _ in range(7)]
+        size = store.stat().st_size / 2200
+        print(f"keeping every run: {statistics.median(ratios):.2f} of the requests a second, ", end="")
+        print(f"{size / 1000:.1f} kB on disk a run", flush=True)
 
         times = [(await ask(http, bare), await ask(http, mine)) for _ in range(200)]
         added = statistics.median(m - b for b, m in times) * 1000
