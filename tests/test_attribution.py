@@ -327,6 +327,14 @@ def test_there_is_none_without_a_text_or_proposals() -> None:
     assert Answer(text="Something.", calls=(call,)).attribution is not None
 
 
+@pytest.mark.parametrize("text", ["x" * 600_000, "yes\n" * 20_000, "No. " * 20_000], ids=["long", "lines", "sentences"])
+def test_texts_without_measure_are_not_compared(text: str) -> None:
+    """What would take many seconds is left alone, and told by None; it takes no time to find that out."""
+    began = time.process_time()
+    assert Answer(text=text, calls=(Call("ann", 1, "x/ann", text=text),)).attribution is None
+    assert time.process_time() - began < 2
+
+
 def test_as_json_it_is_plain_and_rounded() -> None:
     """The one form that the command line, the server and kept runs tell."""
     text = "Water boils at 100 degrees. Hello there."

@@ -305,12 +305,15 @@ class Answer:
 
     @property
     def attribution(self) -> Attribution | None:
-        """Which passages of the proposals each sentence resembles; None without a text or proposals. Computed when asked."""
+        """Which passages of the proposals each sentence resembles. Computed when asked.
+
+        None without a text, without proposals, or where they are so long that comparing them would take many seconds.
+        """
         if not self.text.strip() or not self.proposals:
             return None
-        from moa.mixture.attribution import attribution
+        from moa.mixture.attribution import attribution, comparable
 
-        return attribution(self.text, self.proposals)
+        return attribution(self.text, self.proposals) if comparable(self.text, self.proposals) else None
 
     def __str__(self) -> str:
         return self.text

@@ -15,6 +15,7 @@ Notable decisions:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,6 +35,12 @@ MOST_PASSAGES = 3
 
 FURTHER = 0.15
 """The part of a sentence that a further passage of the same agent must add."""
+
+MOST_CHARACTERS = 1_000_000
+MOST_SENTENCES = 30_000
+"""What texts may have together to be compared: a hundred times what a long answer and its proposals have."""
+
+_MAY_END = re.compile(r"[.!?。！？]\s|\n+")
 
 STEEPNESS = 4
 """How much more of a word goes to who holds it better: a claim is strength to this power."""
@@ -99,6 +106,14 @@ class Attribution:
 
     sentences: tuple[Sentence, ...]
     layers: tuple[LayerShares, ...]
+
+
+def comparable(text: str, proposals: Sequence[Call | Reference]) -> bool:
+    """Whether the texts can be compared in a few seconds."""
+    texts = [text, *(proposal.text for proposal in proposals)]
+    if sum(map(len, texts)) > MOST_CHARACTERS:
+        return False
+    return sum(len(_MAY_END.findall(each)) for each in texts) <= MOST_SENTENCES
 
 
 def attribution(text: str, proposals: Sequence[Call | Reference]) -> Attribution:
