@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import tomllib
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -17,7 +19,7 @@ from browser import Window, browsing, needs_browser, window
 from moa import Config
 from moa.server.keys import Keys
 from serving import CONFIG, Served, answer_well
-from upstream import Upstream, call_tool, chunk, done, finish, hang, refuse, say, think, until, usage, words
+from upstream import Upstream, call_tool, chunk, done, drop, finish, hang, refuse, say, think, until, usage, words
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 
@@ -30,6 +32,11 @@ aggregator = "up/last"
 layers = [["up/a", "up/b"]]
 aggregate = "select"
 aggregator = "up/last"
+
+[mixtures.agreed]
+layers = [["up/a", "up/b"], ["up/a", "up/b"]]
+aggregator = "up/last"
+schedule = { kind = "barrier", early_exit = 0.9 }
 """
 
 SKY = "The sky is blue because air scatters short waves far more than long ones."
@@ -209,7 +216,7 @@ async def test_a_run_that_fails_keeps_its_proposals_and_goes_on_from_them(page: 
     await page.ask("Why?", "moa/trio")
     await page.finished()
     assert await page.text(".answer .state") == "no answer"
-    assert "overloaded" in await page.text(".answer-text")
+    assert "overloaded" in await page.text(".answer .problem")
     failed = page.run
     answer_well(upstream)
     await page.page.get_by_role("button", name="Continue").click()
@@ -324,6 +331,127 @@ async def test_a_phone_can_ask_and_reach_the_answer(browser: Browser, served: Se
         assert await page.wider_than_the_window() == 0
 
 
+# -- a server in trouble -----------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_comes_back_is_found_again(browser: Browser, up: Upstream, tmp_path: Path) -> None:
+    """While it is gone the page says so; a run that broke off with it shows what there is of it, and goes on from there."""
+    answer_well(up)
+    up.script("b", words("half of") + hang())
+    config = CONFIG.format(base_url=up.base_url)
+    async with Served(tmp_path, config=config) as first:
+        port = first.origin.rsplit(":", 1)[1]
+        async with window(browser, first.origin) as page:
+            page.expected.append("ERR_")
+            await page.ask("Why?", "moa/trio")
+            await expect(card(page, "b").locator(".text")).to_have_text("half of")
+            await asyncio.sleep(1.5)  # what a server writes down, it writes within a second
+            await first.stop(signal.SIGKILL)
+            await expect(page.page.locator("#problem")).to_have_text("The server cannot be reached. Trying again.")
+            async with Served(tmp_path, "--port", port, config=config):
+                await expect(page.page.locator(".answer .state")).to_have_text("broken off")
+                await expect(page.page.locator("#problem")).to_be_hidden()
+                assert await page.text("#status") == "The run was broken off."
+                assert await page.texts(".card .text") == ["proposal a", "half of", "proposal c"]
+                up.script("b", say("proposal b"))
+                await page.page.get_by_role("button", name="Continue").click()
+                await expect(page.page.locator(".answer-text")).to_have_text("the whole answer")
+                assert await card(page, "a").locator(".state").inner_text() == "kept from before"
+
+
+async def test_a_question_to_a_server_that_is_gone_stays(browser: Browser, up: Upstream, tmp_path: Path) -> None:
+    """What cannot be asked is told, whichever button asked it; the question is still in the box."""
+    answer_well(up)
+    config = CONFIG.format(base_url=up.base_url)
+    async with Served(tmp_path, config=config) as served, window(browser, served.origin) as page:
+        page.expected.append("ERR_")
+        await page.ask("Why?", "moa/trio")
+        await page.finished()
+        await served.stop()
+        await page.page.get_by_role("button", name="Run again", exact=True).click()
+        await expect(page.page.locator("#problem")).to_have_text("The server cannot be reached.")
+        await page.page.fill("#question", "And then?")
+        await page.page.press("#question", "Enter")
+        await expect(page.page.locator("#problem")).to_have_text("The server cannot be reached.")
+        assert await page.page.input_value("#question") == "And then?"
+        assert await page.page.locator("#send").is_visible()
+
+
+async def test_a_busy_server_is_waited_for_or_told_of(browser: Browser, up: Upstream, tmp_path: Path) -> None:
+    """A question that waits for a place can be taken back; where there is no room to wait, the server's words are told."""
+    answer_well(up)
+    up.script("last", hang())
+    config = CONFIG.format(base_url=up.base_url)
+    async with (
+        Served(tmp_path, "--max-runs", "1", "--max-queue", "1", config=config) as served,
+        window(browser, served.origin) as page,
+        window(browser, served.origin) as other,
+    ):
+        page.expected.append("429")
+        await other.ask("First?", "moa/trio")
+        await page.page.fill("#question", "Second?")
+        await page.page.press("#question", "Enter")
+        await expect(page.page.locator("#stop")).to_be_visible()
+        async with aiohttp.ClientSession() as http:
+            body = {"model": "moa/trio", "messages": [{"role": "user", "content": "Third?"}]}
+            async with asyncio.timeout(10):
+                while True:
+                    async with http.post(f"{served.origin}/runs", json=body) as response:
+                        if response.status == 429:
+                            break
+        await page.page.click("#stop")
+        await expect(page.page.locator("#send")).to_be_visible()
+        assert await page.page.input_value("#question") == "Second?"
+        assert await page.page.locator(".turn").count() == 0
+        await other.page.click("#stop")
+        await other.finished()
+
+
+async def test_an_address_without_a_run_is_told_of(page: Window, served: Served) -> None:
+    """A run that is not there, alone or in a comparison, and no run's name at all: words, and the page as it begins."""
+    page.expected.append("404")
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    run, missing = page.run, "0" * 32
+    for address in (f"#/runs/{missing}", "#/runs/nonsense", f"#/compare/{run}/{missing}", "#/runs/.."):
+        await page.page.evaluate("address => location.hash = address", f"#/runs/{run}")
+        await page.finished()
+        await page.page.evaluate("address => location.hash = address", address)
+        await expect(page.page.locator("#problem")).to_contain_text("o run is called")
+        await expect(page.page.locator(".idle-stage")).to_be_visible()
+        assert await page.page.locator(".turn, .side").count() == 0
+
+
+async def test_a_run_deleted_elsewhere_is_told_of_and_left(browser: Browser, page: Window, upstream: Upstream) -> None:
+    """What is drawn stays; going on from it is refused in words, and deleting it again is no error."""
+    page.expected.append("404")
+    upstream.script("last", refuse(500, "out of memory"))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    async with aiohttp.ClientSession() as http, http.delete(f"{page.origin}/runs/{page.run}") as response:
+        assert response.status == 204
+    await page.page.get_by_role("button", name="Continue").click()
+    await expect(page.page.locator("#problem")).to_contain_text("no run is called")
+    assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
+    await page.page.get_by_role("button", name="Delete").click()
+    await page.page.get_by_role("button", name="Delete for good").click()
+    await expect(page.page.locator(".idle-stage")).to_be_visible()
+    await expect(page.page.locator("#problem")).to_be_hidden()
+
+
+async def test_a_run_deleted_while_it_goes_on_ends_here_too(page: Window, upstream: Upstream) -> None:
+    """The page says that it is gone, keeps what was drawn, and a further question can be asked."""
+    page.expected.append("404")
+    upstream.script("last", words("half of") + hang())
+    await page.ask("Why?", "moa/trio")
+    await expect(page.page.locator(".answer-text")).to_have_text("half of")
+    async with aiohttp.ClientSession() as http, http.delete(f"{page.origin}/runs/{page.run}") as response:
+        assert response.status == 204
+    await expect(page.page.locator("#problem")).to_contain_text("no run is called")
+    assert await page.text(".answer-text") == "half of"
+    assert await page.page.locator("#send").is_visible()
+
+
 # -- a run that goes on without the page ------------------------------------------------------------------------------
 
 
@@ -341,6 +469,35 @@ async def test_a_reload_picks_the_run_up_where_it_is(page: Window, upstream: Ups
     gate.set()
     await page.finished()
     assert await card(page, "a").locator(".text").inner_text() == "before meanwhile after"
+    assert len(upstream.requests) == 4
+
+
+async def test_the_page_is_left_and_found_again_while_a_run_goes_on(page: Window, upstream: Upstream) -> None:
+    """New clears the page and the run goes on; Back is the run again, drawn once; a question during it is not lost."""
+    gate = asyncio.Event()
+    upstream.script("last", words("the first") + until(gate) + say(" and the rest"))
+    await page.ask("Why?", "moa/trio")
+    await expect(page.page.locator(".answer-text")).to_have_text("the first")
+    await page.page.fill("#question", "And then?")
+    await page.page.press("#question", "Enter")
+    await expect(page.page.locator("#problem")).to_contain_text("A run goes on here")
+    await page.page.click("#new")
+    assert await page.page.locator(".turn").count() == 0
+    assert await page.page.locator("#send").is_visible()
+    assert await page.page.input_value("#question") == "And then?"
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.page.go_back()
+    await expect(page.page.locator(".answer-text")).to_have_text("the first")
+    gate.set()
+    await page.finished()
+    assert await page.text(".answer-text") == "the first and the rest"
+    assert await page.page.locator(".turn").count() == 1
+    assert [path for path in asked if path.endswith("/events")] == [f"/runs/{page.run}/events"]
+    await page.page.go_back()
+    await expect(page.page.locator(".idle-stage")).to_be_visible()
+    await page.page.go_forward()
+    await page.finished()
     assert len(upstream.requests) == 4
 
 
@@ -371,6 +528,120 @@ async def test_a_run_of_another_client_can_be_watched(page: Window, served: Serv
     await page.finished()
     assert await page.page.locator(".card").count() == 3
     assert await page.text(".tools") == 'look_up({"city": "Oslo"})'
+
+
+async def test_a_fallbacks_answer_stands_for_the_one_that_broke_off(page: Window, upstream: Upstream) -> None:
+    """While it is written as when it is whole: its words and tool calls alone, and a line that says who failed, and how."""
+    alike = "Both begin with the very same words, which is more than sixty-four characters of them. "
+    gate = asyncio.Event()
+    upstream.script("last", words(f"{alike}\n\nNever to be read. ") + chunk({}) + drop())
+    upstream.script("spare", words(f"{alike}\n\nThis is the one, and it is longer. ") + until(gate) + say("End."))
+    await page.ask("Why?", "moa/safe")
+    await expect(page.page.locator(".answer-text")).to_contain_text("This is the one")
+    assert "Never" not in await page.text(".answer-text")
+    gate.set()
+    await page.finished()
+    assert "Never" not in await page.text(".answer-text")
+    assert await page.text(".answer .model") == "spare · up/spare"
+    assert (await page.text(".notices .degrades")).startswith("last failed, and spare answers:")
+    rows = page.page.locator(".timeline li")
+    assert [await row.get_attribute("data-state") for row in await rows.all()] == ["done", "failed", "done"]
+
+
+async def test_half_a_tool_call_of_who_failed_is_not_shown(page: Window, served: Served, upstream: Upstream) -> None:
+    """A fallback's tool call stands alone."""
+    piece = {"index": 0, "id": "c", "type": "function", "function": {"name": "look_up", "arguments": '{"city": "Os'}}
+    upstream.script("last", chunk({"tool_calls": [piece]}) + drop())
+    upstream.script("spare", call_tool("look_up", {"city": "Bergen"}))
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    body = {"model": "moa/safe", "messages": [{"role": "user", "content": "Weather?"}], "tools": [tool]}
+    async with aiohttp.ClientSession() as http, http.post(f"{served.origin}/runs", json=body) as response:
+        run = (await response.json())["run"]
+    await page.page.goto(f"{served.origin}/#/runs/{run}")
+    await page.finished()
+    assert await page.text(".tools") == 'look_up({"city": "Bergen"})'
+
+
+async def test_a_conversation_of_another_client_goes_on_as_it_was(
+    page: Window, served: Served, upstream: Upstream
+) -> None:
+    """System words, pictures and tool calls of earlier messages are shown, and sent along with a further question."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+    ]
+    async with aiohttp.ClientSession() as http:
+        body = {"model": "moa/trio", "messages": messages, "temperature": 0.3}
+        async with http.post(f"{served.url}/chat/completions", json=body) as response:
+            run = response.headers["x-moa-run"]
+    await page.page.goto(f"{served.origin}/#/runs/{run}")
+    await page.finished()
+    assert await page.texts(".question") == ["Hello", "What is this?\n[image_url]"]
+    assert await page.texts("details.earlier summary") == ["system", "tool"]
+    assert await page.text(".turn .tools") == 'look({"at": "it"})'
+    await page.ask("And now?")
+    await page.finished()
+    assert upstream.calls("a")[-1].body["messages"] == [
+        *messages,
+        {"role": "assistant", "content": "the whole answer"},
+        {"role": "user", "content": "And now?"},
+    ]
+    await page.page.go_back()
+    await expect(page.page.locator(".turn")).to_have_count(1)
+    await page.finished()
+    upstream.requests.clear()
+    await page.page.get_by_role("button", name="Run again", exact=True).click()
+    await expect(page.page.locator(".side .bar")).to_have_count(2)
+    assert upstream.calls("last")[0].body["temperature"] == 0.3
+
+
+async def test_the_second_of_two_answers_shows_the_proposals_it_had(
+    page: Window, served: Served, upstream: Upstream
+) -> None:
+    """With n=2 each answer is a run; neither's proposals are missing, and only one paid for them."""
+    body = {"model": "moa/trio", "messages": [{"role": "user", "content": "Two of them?"}], "n": 2}
+    async with aiohttp.ClientSession() as http, http.post(f"{served.url}/chat/completions", json=body) as response:
+        assert response.status == 200
+    await page.page.click("#toggle-runs")
+    await page.page.fill("#search", "Two of them?")
+    await expect(page.page.locator("#run-list li")).to_have_count(2)
+    calls = []
+    for link in await page.page.locator("#run-list a").all():
+        await link.click()
+        await expect(page.page.locator("#main:not([aria-busy])")).to_be_visible()
+        await page.finished()
+        assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
+        calls.append((await page.text(".totals")).split(" · ")[0])
+    assert sorted(calls) == ["1 call", "4 calls"]
+
+
+async def test_what_agreed_early_is_the_answer(page: Window, upstream: Upstream) -> None:
+    """Agents behind the layer that agreed say that they were not asked; the line to the answer is that of the one chosen."""
+    upstream.script("b", say("proposal a"))
+    await page.ask("Why?", "moa/agreed")
+    await page.finished()
+    assert await card(page, "a", 2).locator(".state").inner_text() == "not asked"
+    assert "word for word: the proposals agree" in await page.text(".answer .model")
+    assert await page.page.locator(".lines .reads").count() == 0
+
+
+async def test_runs_beside_each_other_can_be_stopped(page: Window, upstream: Upstream) -> None:
+    """Where a run goes on, Stop is there: in a comparison, too, and its state is told in its own column."""
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    upstream.script("last", words("half of") + hang())
+    await page.page.get_by_role("button", name="Run again", exact=True).click()
+    await expect(page.page.locator(".side .answer-text").nth(1)).to_have_text("half of")
+    await page.page.click("#stop")
+    await expect(page.page.locator(".side .state").nth(1)).to_have_text("stopped")
+    assert await page.texts(".side .state") == ["done", "stopped"]
+    await expect(page.page.locator("#send")).to_be_visible()
 
 
 # -- where it came from ------------------------------------------------------------------------------------------------
@@ -468,6 +739,7 @@ async def test_runs_are_found_opened_and_deleted(page: Window, upstream: Upstrea
     await page.finished()
     assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
     await page.page.get_by_role("button", name="Delete").click()
+    await page.page.get_by_role("button", name="Delete for good").click()
     await expect(page.page.locator("#run-list li")).to_have_count(0)
     assert await page.text("#runs-note") == "Nothing found."
 

@@ -31,34 +31,62 @@ function drawn(tag, fields) {
   return made;
 }
 
-const button = (label, onclick, fields = {}) => el("button", { type: "button", onclick, ...fields }, label);
+/** A button. What it does may take a while and may be refused; pressed again meanwhile, it does nothing. */
+function button(label, work, fields = {}) {
+  let busy = false;
+  const onclick = async () => {
+    if (busy) return;
+    busy = true;
+    await attempt(work).finally(() => (busy = false));
+  };
+  return el("button", { type: "button", onclick, ...fields }, label);
+}
 
 /** Set text only where it differs, so that nothing is laid out or announced for nothing. */
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Say it to who hears the page. */
 function say(text) {
   put(byId("status"), text);
+}
+
+/** Say what went wrong, beside the question; nothing takes it away. */
+function tell(text) {
+  put(byId("problem"), text);
+  byId("problem").hidden = !text;
+}
+
+/** Do something that may be refused, and say so where people look. */
+async function attempt(work) {
+  tell("");
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Refused) tell(error.message);
+    else if (error.name !== "AbortError") throw error; // a mistake of the page's own
+  }
 }
 
 // -- figures ----------------------------------------------------------------------------------------------------------
 
 const counted = new Intl.NumberFormat("en");
+const small = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const percent = (share) => (share > 0 && share < 0.005 ? "under 1 %" : `${Math.round(share * 100)} %`);
 const plural = (count, word) => `${counted.format(count)} ${word}${count === 1 ? "" : "s"}`;
 
 function seconds(value) {
   if (value === null || value === undefined) return "";
   if (value < 9.95) return `${value.toFixed(1)} s`;
-  if (value < 119.5) return `${Math.round(value)} s`;
-  return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  const whole = Math.round(value);
+  if (whole < 120) return `${whole} s`;
+  return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
 }
 
 function money(dollars, atLeast = false) {
   if (dollars === null || dollars === undefined) return "cost unknown";
-  const figure = dollars === 0 ? "0" : dollars >= 0.001 ? dollars.toFixed(4) : dollars.toPrecision(2);
-  return `${atLeast ? "at least " : ""}$${figure}`;
+  return `${atLeast ? "at least " : ""}$${dollars >= 0.001 ? dollars.toFixed(4) : small.format(dollars)}`;
 }
 
 function ago(time) {
@@ -78,10 +106,15 @@ function textOf(message) {
 
 // -- the server -------------------------------------------------------------------------------------------------------
 
+/** The server said no, with this status; 0 where there was no server to say anything. */
 class Refused extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
+  }
+
+  get passes() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 
@@ -93,7 +126,9 @@ const server = {
       const sent = { ...headers };
       if (this.key) sent.authorization = `Bearer ${this.key}`;
       if (body !== undefined) sent["content-type"] = "application/json";
-      const response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal });
+      const response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal }).catch((error) => {
+        throw error.name === "AbortError" ? error : new Refused(0, "The server cannot be reached.");
+      });
       if (response.ok) return response;
       if (response.status === 401 && (await askForKey())) continue;
       let message = `${response.status} ${response.statusText}`;
@@ -111,61 +146,83 @@ const server = {
     const response = await this.ask(path, how);
     return response.status === 204 ? null : response.json();
   },
+
+  /** Ask until there is an answer: a server that went away comes back. */
+  async patiently(path, how = {}) {
+    let told = "";
+    for (let pause = 300; ; pause = Math.min(pause * 2, 5000)) {
+      try {
+        const response = await this.ask(path, how);
+        if (told && byId("problem").textContent === told) tell("");
+        return response;
+      } catch (error) {
+        if (!error.passes) throw error;
+        told = `${error.message} Trying again.`;
+        tell(told);
+      }
+      await passed(pause);
+      how.signal?.throwIfAborted();
+    }
+  },
 };
 
-let asking = null;
+const passed = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+let keyAsked = null;
 function askForKey() {
-  asking ??= new Promise((resolve) => {
+  keyAsked ??= new Promise((resolve) => {
     const dialog = byId("key");
     byId("key-value").value = "";
     dialog.returnValue = "";
     dialog.addEventListener("close", () => {
       server.key = dialog.returnValue === "use" ? byId("key-value").value.trim() : "";
       byId("key-value").value = "";
-      asking = null;
+      keyAsked = null;
       resolve(Boolean(server.key));
     }, { once: true });
     dialog.showModal();
   });
-  return asking;
+  return keyAsked;
 }
+
+const DEAF = 45_000; // milliseconds of silence: a server that is there says something three times as often
 
 /** The events of a run, from its start, over as many connections as it takes. Ends with the run's last event. */
 async function* eventsOf(id, signal) {
-  let last = 0;
-  let pause = 300;
-  for (;;) {
-    try {
-      const headers = last ? { "last-event-id": String(last) } : {};
-      const response = await server.ask(`/runs/${id}/events`, { signal, headers });
-      if (response.status === 204) return; // it is over, and there is no more than what came
-      let rest = "";
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        const parts = (rest + value).split("\n\n");
-        rest = parts.pop();
-        for (const part of parts) {
-          let data = "";
-          for (const line of part.split("\n")) {
-            if (line.startsWith("id: ")) last = Number(line.slice(4));
-            else if (line.startsWith("data: ")) data += line.slice(6);
-          }
-          if (!data) continue;
-          pause = 300;
-          const event = JSON.parse(data);
-          yield event;
-          if (event.event === "run_finished" || event.event === "run_failed" || event.event === "run_stopped") return;
-        }
-      }
-    } catch (error) {
-      if (signal?.aborted || (error instanceof Refused && error.status < 500)) throw error;
+  for (let last = 0; ; ) {
+    const headers = last ? { "last-event-id": String(last) } : {};
+    const response = await server.patiently(`/runs/${id}/events`, { signal, headers });
+    if (response.status === 204) return; // it is over, and there is no more than what came
+    for await (const [number, event] of numbered(response, signal)) {
+      last = number;
+      yield event;
+      if (event.event === "run_finished" || event.event === "run_failed" || event.event === "run_stopped") return;
     }
-    // The connection broke, or the server went away: go on after the last event that came.
-    await new Promise((resolve) => setTimeout(resolve, pause));
-    if (signal?.aborted) throw new DOMException("closed", "AbortError");
-    pause = Math.min(pause * 2, 5000);
+    await passed(300); // the connection broke: go on after the last event that came
+    signal.throwIfAborted();
+  }
+}
+
+/** The events of one connection with their numbers, until it ends, breaks or falls silent. */
+async function* numbered(response, signal) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let alarm = 0;
+  try {
+    for (let rest = ""; ; ) {
+      clearTimeout(alarm);
+      alarm = setTimeout(() => reader.cancel().catch(() => {}), DEAF);
+      const { value, done } = await reader.read().catch(() => ({ done: true }));
+      signal.throwIfAborted();
+      if (done) return;
+      const parts = (rest + value).split("\n\n");
+      rest = parts.pop();
+      for (const part of parts) {
+        const found = /^id: (\d+)\ndata: ([^]*)$/.exec(part); // all else says only that somebody is there
+        if (found) yield [Number(found[1]), JSON.parse(found[2])];
+      }
+    }
+  } finally {
+    clearTimeout(alarm);
   }
 }
 
@@ -609,9 +666,11 @@ function unitsOf(text) {
 
 // -- a run ------------------------------------------------------------------------------------------------------------
 
-const OVER = new Set(["done", "cut", "recalled", "failed", "dropped", "stopped"]);
+const THERE = new Set(["done", "cut", "recalled"]);
+const LOST = new Set(["failed", "dropped", "stopped", "unasked"]);
 const SAID = {
   waiting: "waiting",
+  unasked: "not asked",
   asked: "reading",
   thinking: "thinking",
   writing: "writing",
@@ -621,6 +680,8 @@ const SAID = {
   failed: "failed",
   dropped: "dropped",
   stopped: "stopped",
+  answered: "done",
+  "broken off": "broken off",
 };
 
 /** One agent's part in a run. Times are seconds from the run's start. */
@@ -640,7 +701,7 @@ class Part {
   }
 
   get over() {
-    return OVER.has(this.state);
+    return THERE.has(this.state) || LOST.has(this.state);
   }
 }
 
@@ -650,7 +711,8 @@ const keyOf = ({ layer, agent }) => `${layer}/${agent}`;
 class Run {
   constructor(id) {
     this.id = id;
-    this.state = "waiting"; // then running, answered, failed, stopped
+    this.state = "waiting"; // then running, answered, failed, stopped, broken off
+    this.record = null; // the server's, once it is over
     this.parts = new Map();
     this.mixture = this.schedule = "";
     this.speaker = this.selected = this.start = this.firstToken = this.ended = null;
@@ -675,6 +737,19 @@ class Run {
     return [...this.parts.values()].filter((part) => part.role === "proposer");
   }
 
+  get ranker() {
+    return [...this.parts.values()].find((part) => part.role === "ranker" && part.began !== null) ?? null;
+  }
+
+  /** Where the answer stands: the state that colours it, and words. */
+  get standing() {
+    const state = this.over ? this.state : this.selected ? "done" : ((this.speaker ?? this.ranker)?.state ?? "waiting");
+    const open = this.proposers.filter((part) => !part.over).length;
+    if (state === "failed" && this.over) return [state, this.answer ? "broken off" : "no answer"];
+    if (state === "waiting" && open && this.start !== null) return [state, `waits for ${plural(open, "proposal")}`];
+    return [state, SAID[state]];
+  }
+
   get answer() {
     return this.selected ? this.selected.text : (this.speaker?.text ?? "");
   }
@@ -694,8 +769,11 @@ class Run {
       case "agent_started":
         Object.assign(part, { state: "asked", began: at, model: event.model, role: event.role, references: event.references ?? [] });
         if (part.role === "aggregator") {
+          // What a fallback says stands in place of what was said before it.
+          if (this.speaker) this.notices.push({ text: `${this.speaker.agent} failed, and ${part.agent} answers: ${this.speaker.why}`, degrades: true });
           this.speaker = part;
           this.firstToken = null;
+          this.toolCalls = [];
         }
         break;
       case "agent_continued":
@@ -770,11 +848,16 @@ class Run {
     this.state = state;
     this.ended = at;
     for (const part of this.parts.values()) {
-      if (!part.over && part.began !== null) Object.assign(part, { state: "stopped", ended: at });
+      if (!part.over) Object.assign(part, part.began === null ? { state: "unasked" } : { state: "stopped", ended: at });
     }
   }
 
+  /** What it took: as the server counts it, or as far as this page has heard. */
   get figures() {
+    if (this.record) {
+      const { calls, usage, cost, cost_is_at_least } = this.record;
+      return { calls: calls.length, tokens: usage.total_tokens, dollars: cost, atLeast: cost_is_at_least };
+    }
     const parts = [...this.parts.values()].filter((part) => part.usage);
     const usage = parts.reduce((sum, { usage }) => sum + usage.input_tokens + usage.output_tokens, 0);
     const known = parts.filter((part) => part.cost && part.cost.dollars !== null);
@@ -905,7 +988,7 @@ class Timeline {
       row.element.dataset.state = part.state;
       while (row.again.childElementCount < part.readAgain.length) row.again.append(el("i"));
       part.readAgain.forEach((time, n) => row.again.children[n].style.setProperty("--from", at(time)));
-      put(row.told, part.over ? toldOf(part) : `${SAID[part.state]}`);
+      put(row.told, part.over ? toldOf(part) : SAID[part.state]);
     }
     const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800].find((size) => length / size <= 8) ?? 3600;
     if (this.step !== step || this.length !== length) {
@@ -938,6 +1021,27 @@ function toldOf(part) {
   return `asked at ${seconds(part.began)}, ${first}, ${SAID[part.state]} at ${seconds(part.ended)}`;
 }
 
+/** A bar for each layer: the answer's shares, and a legend. */
+function barsOf(attribution, colours) {
+  const layers = attribution?.layers ?? [];
+  return layers.map(({ layer, shares, new: fresh, ignored = [] }) => {
+    const agents = Object.entries(shares).sort((one, other) => other[1] - one[1]);
+    const parts = [...agents.map(([name, share]) => ({ name, share, kind: `agent-${colours.of(name)}` })), { name: "new", share: fresh, kind: "new" }];
+    const segments = parts.map(({ share, kind }) => {
+      const made = el("i", { class: kind });
+      made.style.setProperty("--share", String(share));
+      return made;
+    });
+    const legend = parts.map(({ name, share, kind }) => el("li", { class: kind }, el("b", { class: "dot" }), el("bdi", {}, name), " ",
+      el("span", {}, percent(share)), ignored.includes(name) ? el("em", {}, " ignored") : null));
+    const told = parts.map(({ name, share }) => `${name} ${percent(share)}`).join(", ");
+    return el("div", { class: "layer-bar" },
+      layers.length > 1 ? el("p", { class: "note" }, `Against layer ${layer}`) : null,
+      el("div", { class: "bar", role: "img", "aria-label": told }, segments),
+      el("ul", { class: "legend" }, legend));
+  });
+}
+
 /** What each sentence of the answer resembles: bars, and the sentence that is pointed at. */
 class Origin {
   /** @param cards the proposals' cards, by key. */
@@ -961,7 +1065,7 @@ class Origin {
     this.sentences = attribution.sentences.map((sentence) => ({ ...sentence, start: units(sentence.start), end: units(sentence.end) }));
     prose.finish(this.run.answer, this.sentences);
     this.prose = prose;
-    this.bars.replaceChildren(...attribution.layers.map((layer) => this.bar(layer)));
+    this.bars.replaceChildren(...barsOf(attribution, this.colours));
     for (const { layer, shares, ignored = [] } of attribution.layers) {
       for (const [agent, share] of Object.entries(shares)) {
         this.cards.get(keyOf({ layer, agent }))?.resemble(share, ignored.includes(agent));
@@ -989,24 +1093,6 @@ class Origin {
       this.pinned = false;
       this.point(null);
     });
-  }
-
-  bar({ layer, shares, new: fresh, ignored = [] }) {
-    const parts = Object.entries(shares).sort((one, other) => other[1] - one[1]);
-    const told = [...parts.map(([agent, share]) => `${agent} ${percent(share)}`), `new ${percent(fresh)}`];
-    const segment = (kind, share) => {
-      const made = el("i", { class: kind });
-      made.style.setProperty("--share", String(share));
-      return made;
-    };
-    const legend = (kind, name, share, more = "") => el("li", { class: kind }, el("b", { class: "dot" }), `${name} `, el("span", {}, percent(share)), more);
-    return el("div", { class: "layer-bar" },
-      this.attribution.layers.length > 1 ? el("p", { class: "note" }, `Against layer ${layer}`) : null,
-      el("div", { class: "bar", role: "img", "aria-label": told.join(", ") },
-        parts.map(([agent, share]) => segment(`agent-${this.colours.of(agent)}`, share)), segment("new", fresh)),
-      el("ul", { class: "legend" },
-        parts.map(([agent, share]) => legend(`agent-${this.colours.of(agent)}`, agent, share, ignored.includes(agent) ? el("em", {}, " ignored") : null)),
-        legend("new", "new", fresh)));
   }
 
   walk(event) {
@@ -1102,10 +1188,11 @@ class Stage {
     this.state = el("span", { class: "state" });
     this.figures = el("p", { class: "figures" });
     this.thought = el("details", { class: "thinking", hidden: true }, el("summary", {}, "Thinking"), el("p"));
+    this.problem = el("p", { class: "problem", hidden: true });
     this.tools = el("pre", { class: "tools", hidden: true, tabIndex: 0 });
     this.origin = new Origin(run, this.colours, this.cards, this.body);
     this.answer = el("article", { class: "answer", "data-state": "waiting", "aria-label": "Answer" },
-      el("header", {}, el("h3", {}, "Answer"), this.state), this.who, this.thought, this.body, this.tools, this.figures, this.origin.element);
+      el("header", {}, el("h3", {}, "Answer"), this.state), this.who, this.thought, this.body, this.tools, this.problem, this.figures, this.origin.element);
     this.timeline = new Timeline(this.colours);
     this.notices = el("ul", { class: "notices" });
     const last = el("section", { class: "layer last", "aria-label": "Answer" }, this.name, this.answer);
@@ -1163,29 +1250,18 @@ class Stage {
   drawAnswer() {
     const { run } = this;
     const { speaker, selected } = run;
-    const ranker = [...run.parts.values()].find((part) => part.role === "ranker" && part.began !== null);
-    const state = run.over ? run.state : selected ? "done" : (speaker ?? ranker)?.state ?? "waiting";
+    const [state, words] = run.standing;
     this.answer.dataset.state = state;
+    put(this.state, words);
     const roles = new Set([...run.parts.values()].map((part) => part.role));
     put(this.name, roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
     this.element.classList.toggle("answering", Boolean(run.answer));
-    const open = run.proposers.filter((part) => !part.over).length;
-    const waits = run.state === "waiting" ? "waiting for a place" : open ? `waits for ${plural(open, "proposal")}` : "waiting";
-    const said = { answered: "done", failed: "no answer", stopped: "stopped", waiting: waits };
-    put(this.state, said[state] ?? SAID[state]);
     put(this.who, selected ? `${selected.agent}’s proposal, word for word: ${selected.reason}` : speaker ? `${speaker.agent === speaker.model ? "" : `${speaker.agent} · `}${speaker.model}` : aggregatorOf(run));
     this.thought.hidden = !speaker?.reasoning;
     if (speaker?.reasoning) put(this.thought.lastChild, speaker.reasoning);
-    if (run.error && !run.answer) {
-      const told = [run.error, ...run.causes];
-      if (this.body.childElementCount !== told.length) this.body.replaceChildren(...told.map((line) => el("p", { class: "why" }, line)));
-    } else if (!this.origin.prose) {
-      this.prose.draw(run.answer);
-      if (run.over && run.error && !this.told) {
-        this.told = true;
-        this.notices.after(el("p", { class: "problem" }, [run.error, ...run.causes].join("\n")));
-      }
-    }
+    if (!this.origin.prose) this.prose.draw(run.answer);
+    this.problem.hidden = !run.error;
+    put(this.problem, [run.error, ...run.causes].join("\n"));
     this.tools.hidden = !run.toolCalls.length;
     if (run.toolCalls.length) put(this.tools, callsOf(run.toolCalls));
     put(this.figures, speaker && !selected ? figuresOf(speaker, run) : "");
@@ -1200,14 +1276,14 @@ class Stage {
     const columns = [...this.layers.children].map((column) => [...column.querySelectorAll(".card")]);
     const parts = [...this.cards.values()];
     const partOf = new Map(parts.map((card) => [card.element, card.part]));
-    const reader = this.run.speaker ?? [...this.run.parts.values()].find((part) => part.role === "ranker");
+    const reader = this.run.speaker ?? this.run.ranker;
     const paths = [];
     columns.forEach((column, n) => {
       const targets = columns[n + 1] ?? [this.answer];
       for (const source of column) {
         for (const target of targets) {
           const [from, to] = [partOf.get(source), partOf.get(target) ?? reader];
-          const picked = !columns[n + 1] && this.run.selected && this.run.selected.agent === from.agent;
+          const picked = !columns[n + 1] && this.run.selected && keyOf(this.run.selected) === from.key;
           const reads = picked || to?.references.includes(from.agent);
           const flows = reads && !this.run.over && !to.over && (to.state === "asked" || to.state === "writing" || to.state === "thinking");
           const [a, b] = [source.getBoundingClientRect(), target.getBoundingClientRect()];
@@ -1317,8 +1393,8 @@ setInterval(() => {
   for (const view of drawing) if (!document.hidden) redraw(view);
 }, 200);
 
-/** Draw a run while its events come; resolves with its record when it is over. */
-async function follow(view, signal, onChange = () => {}) {
+/** Draw a run while its events come, until it is over and its record is there. */
+async function follow(view, signal, onChange) {
   drawing.add(view);
   signal.addEventListener("abort", () => drawing.delete(view));
   try {
@@ -1327,44 +1403,64 @@ async function follow(view, signal, onChange = () => {}) {
       onChange(event);
       redraw(view);
     }
-    if (!view.run.over) view.run.finish("stopped", view.run.last);
+    if (!view.run.over) view.run.finish("broken off", view.run.last);
   } finally {
     drawing.delete(view);
   }
+  onChange();
   view.draw();
-  return server.json(`/runs/${view.run.id}`, { signal });
+  view.run.record = await (await server.patiently(`/runs/${view.run.id}`, { signal })).json();
 }
 
 const questionOf = (text) => el("div", { class: "question" }, el("h2", { dir: "auto" }, text));
 
+/** A message as it was said, without its layers. */
+function messageOf(message) {
+  if (message.role === "user") return questionOf(textOf(message));
+  const body = el("div", { class: "prose" });
+  new Prose(body).finish(textOf(message));
+  const calls = (message.tool_calls ?? []).map((call, index) => ({ ...call, index }));
+  if (calls.length) body.append(el("pre", { class: "tools", tabIndex: 0 }, callsOf(calls)));
+  if (message.role === "assistant") return el("div", { class: "earlier" }, body);
+  return el("details", { class: "earlier" }, el("summary", {}, message.role), body);
+}
+
 // -- a turn: a question and its run -----------------------------------------------------------------------------------
 
 class Turn {
-  constructor(id, question) {
+  /** @param messages what this turn adds to a conversation: the question, and tool calls with their results. */
+  constructor(id, messages) {
     this.run = new Run(id);
+    this.messages = messages;
+    this.question = messages.length ? textOf(messages[0]) : "";
     this.stage = new Stage(this.run);
     this.left = new AbortController();
-    this.record = null;
     this.totals = el("p", { class: "totals" });
     this.actions = el("div", { class: "actions" });
-    this.element = el("section", { class: "turn", "aria-label": question.slice(0, 80) },
-      questionOf(question), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
+    this.element = el("section", { class: "turn", "aria-label": this.question.slice(0, 80) || "A run" },
+      messages.map(messageOf), this.stage.element, el("div", { class: "row foot" }, this.totals, el("span", { class: "gap" }), this.actions));
+  }
+
+  /** The turn as messages; an answer that never came is none. */
+  get said() {
+    return this.run.answer ? [...this.messages, { role: "assistant", content: this.run.answer }] : this.messages;
   }
 
   async follow() {
-    let done = 0;
+    let told = "";
     const heard = (event) => {
-      const { run } = this;
-      if (event.event === "answer_began") say("The answer begins.");
-      const over = run.proposers.filter((part) => part.over).length;
-      if (over !== done) say(`${over} of ${plural(run.proposers.length, "proposal")} ${over === 1 ? "is" : "are"} there.`);
-      done = over;
+      const { proposers } = this.run;
+      if (event?.event === "answer_began") say("The answer begins.");
+      const lost = proposers.filter((part) => LOST.has(part.state)).length;
+      const there = proposers.filter((part) => THERE.has(part.state)).length;
+      const now = `${there} of ${plural(proposers.length, "proposal")} ${there === 1 ? "is" : "are"} there${lost ? `, ${lost} will not come` : ""}.`;
+      if (now !== told && (there || lost)) say(now);
+      told = now;
       showState();
     };
     try {
-      this.record = await follow(this.stage, this.left.signal, heard);
+      await follow(this.stage, this.left.signal, heard);
     } catch (error) {
-      if (this.left.signal.aborted) return;
       if (error.status === 404) this.gone();
       throw error;
     }
@@ -1373,7 +1469,7 @@ class Turn {
 
   settle() {
     const { run } = this;
-    this.stage.origin.show(this.record.attribution, this.stage.prose);
+    this.stage.origin.show(run.record.attribution, this.stage.prose);
     if (!this.stage.origin.prose && run.answer) this.stage.prose.finish(run.answer);
     this.stage.draw();
     const { calls, tokens, dollars, atLeast } = run.figures;
@@ -1381,40 +1477,59 @@ class Turn {
     if (run.firstToken !== null) told.push(`first token ${seconds(run.firstToken)}`);
     told.push(`${seconds(run.ended)} in all`, run.schedule.replace("Barrier()", "barrier"));
     put(this.totals, told.join(" · "));
-    const { outcome } = this.record;
+    const { outcome } = run.record;
     const goesOn = outcome !== "answered" && outcome !== "degraded";
-    this.actions.replaceChildren(
+    this.actions.append(
       ...[
         run.answer && copyButton("Copy answer", () => run.answer, { class: "quiet" }),
-        goesOn && button("Continue", () => this.again({ continue: run.id }), { class: "strong" }),
+        goesOn && button("Continue", () => this.goOn()),
         button("Run again", () => this.again(), { class: "quiet" }),
-        button("Export", () => save(`run-${run.id.slice(0, 8)}.json`, JSON.stringify(this.record, null, 2), "application/json"), { class: "quiet" }),
-        button("Delete", () => this.remove(), { class: "quiet" }),
+        button("Export", () => save(`run-${run.id.slice(0, 8)}.json`, JSON.stringify(run.record, null, 2), "application/json"), { class: "quiet" }),
+        this.deletion(),
       ].filter(Boolean),
     );
-    say(run.state === "answered" ? `The answer is complete: ${told.join(", ")}` : `The run ${run.state === "failed" ? "failed" : "was stopped"}.`);
+    const ends = { failed: "The run failed.", stopped: "The run was stopped.", "broken off": "The run was broken off." };
+    say(ends[run.state] ?? `The answer is complete: ${told.join(", ")}`);
     showState();
     runs.load();
   }
 
-  /** Go on from here, or ask the same again as the mixture now stands, beside this run. */
-  async again(body) {
-    const asked = body ?? { ...editor.who(), messages: this.record.messages };
-    const { run } = await server.json("/runs", { method: "POST", body: asked });
-    location.hash = body ? `#/runs/${run}` : `#/compare/${this.run.id}/${run}`;
+  /** Go on from the proposals that are there. */
+  async goOn() {
+    const { run } = await server.json("/runs", { method: "POST", body: { continue: this.run.id } });
+    go(`#/runs/${run}`);
+  }
+
+  /** Ask the same again as the mixture now stands, beside this run. */
+  async again() {
+    const { parameters, messages } = this.run.record;
+    const { run } = await server.json("/runs", { method: "POST", body: { ...parameters, ...editor.who(), messages } });
+    go(`#/compare/${this.run.id}/${run}`);
+  }
+
+  /** Nothing brings a run back: the button asks once. */
+  deletion() {
+    const made = button("Delete", async () => {
+      if (made.textContent !== "Delete") return this.remove();
+      put(made, "Delete for good");
+      say("Press again to delete the run for good.");
+      passed(5000).then(() => put(made, "Delete"));
+    }, { class: "quiet" });
+    return made;
   }
 
   async remove() {
-    await server.json(`/runs/${this.run.id}`, { method: "DELETE" });
-    location.hash = "#/";
-    runs.load();
+    await server.json(`/runs/${this.run.id}`, { method: "DELETE" }).catch((error) => {
+      if (error.status !== 404) throw error; // it was deleted elsewhere
+    });
+    go("#/");
   }
 
+  /** It was deleted elsewhere: what is drawn is all there is. */
   gone() {
-    this.run.state = "failed";
-    this.run.finish("failed", 0);
-    this.run.error = "This run is not kept.";
+    if (!this.run.over) this.run.finish("broken off", this.run.last);
     this.stage.draw();
+    showState();
   }
 
   /** An earlier turn: its question and answer, the rest folded away. */
@@ -1439,53 +1554,50 @@ class Turn {
 
 // -- the mixture on the spot ------------------------------------------------------------------------------------------
 
-/** A way to the answer where it is further down than the window. */
-function offerAnswer() {
-  const stage = turns.at(-1)?.stage;
-  byId("to-answer").hidden = !(stage?.hidden && (stage.run.answer || stage.run.over));
-}
-
 const copyOf = (value) => JSON.parse(JSON.stringify(value));
 
 /** Who answers: a mixture of the list, or one changed here. */
 const editor = {
   name: "",
   draft: null, // the changed table; agents have `off` beside what a table has
-  original: "",
+  original: "", // the table as it was chosen
+  given: null, // the table that a run came with, where the server has none of that name
 
   /** What goes into a request. */
   who() {
-    if (!this.changed) return { model: this.name };
-    return { mixture: { ...this.table(), name: this.newName } };
+    if (!this.changed && !this.given) return { model: this.name };
+    return { mixture: { ...this.table(), name: this.tableName } };
   },
 
   get changed() {
-    return this.draft !== null && JSON.stringify(this.table()) !== this.original;
+    return JSON.stringify(this.table()) !== this.original;
   },
 
-  get newName() {
-    return `${this.name.split("/").pop().replace(/[^A-Za-z0-9._-]/g, "-").replace(/-changed$/, "")}-changed`;
+  /** What the table is called that is on the page. */
+  get tableName() {
+    const name = this.name.split("/").pop();
+    return this.changed ? `${name.replace(/^[^A-Za-z0-9]+|-changed$/g, "").replace(/[^A-Za-z0-9._-]/g, "-")}-changed` : name;
   },
 
-  /** Choose from the list; `table` where a run brings its own. */
+  /** Choose from the list; `table` is the one of a run, which may not be there. */
   choose(name, table = null) {
-    this.name = name;
     const known = page.mixtures.find((each) => `moa/${each.name}` === name);
-    const own = table ?? known?.table ?? { layers: [], aggregator: { model: name } };
+    this.name = name;
+    this.given = known || page.models.includes(name) ? null : table;
+    const own = this.given ?? known?.table ?? { layers: [], aggregator: { model: name } };
     this.draft = copyOf({ aggregate: "synthesize", ...own });
-    this.original = known || !table ? JSON.stringify(this.table()) : "";
+    this.original = JSON.stringify(this.table());
     this.draw();
   },
 
   /** The draft as a table: agents that are switched off and layers that are left empty are not in it. */
   table() {
-    const agent = ({ off, ...fields }) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== undefined));
-    const { layers = [], aggregator, ...rest } = this.draft;
-    delete rest.description;
+    const isSet = ([, value]) => value !== "" && value !== null && value !== undefined;
+    const agent = ({ off, ...fields }) => Object.fromEntries(Object.entries(fields).filter(isSet));
+    const { layers = [], aggregator, description, ...rest } = this.draft ?? {};
     const kept = layers.map((layer) => layer.filter((each) => !each.off && each.model).map(agent)).filter((layer) => layer.length);
     const table = { ...rest, layers: kept };
-    if (aggregator?.model && (rest.aggregate !== "central" || !kept.length)) table.aggregator = agent(aggregator);
-    else if (aggregator?.model && rest.aggregate === "central") table.aggregator = agent(aggregator);
+    if (aggregator?.model) table.aggregator = agent(aggregator);
     if (table.min_proposals > 1) table.min_proposals = Math.min(table.min_proposals, ...kept.map((layer) => layer.length));
     if (!table.schedule) delete table.schedule;
     return table;
@@ -1503,11 +1615,17 @@ const editor = {
       list.value = this.name;
     }
     const known = page.mixtures.find((each) => `moa/${each.name}` === this.name);
-    put(byId("about"), known ? (known.available === false ? (known.why_not ?? "not set up") : (known.description ?? "")) : "");
+    put(byId("about"), known?.why_not ?? known?.description ?? "");
     if (form && !byId("editor").hidden) this.drawForm();
     const undo = byId("editor").querySelector("[data-field=undo]");
     if (undo) undo.disabled = !this.changed;
-    redraw({ draw: () => drawIdle() });
+    if (document.body.classList.contains("idle")) drawIdle();
+  },
+
+  /** The form's way to ask again, where there is something to ask again. */
+  offerAgain() {
+    const again = byId("editor").querySelector("[data-field=again]");
+    if (again) again.hidden = !turns.at(-1)?.run.record;
   },
 
   edit(change) {
@@ -1517,52 +1635,64 @@ const editor = {
 
   drawForm() {
     const { draft } = this;
-    const held = byId("editor").contains(document.activeElement) ? document.activeElement.dataset.field : null;
-    const columns = (draft.layers ?? []).map((layer, n) =>
+    const form = byId("editor");
+    const held = form.contains(document.activeElement) ? document.activeElement.dataset : null;
+    const layers = (draft.layers ??= []);
+    const like = (agent) => ({ model: agent?.model ?? draft.aggregator?.model ?? page.models[0] ?? "" });
+    const columns = layers.map((layer, n) =>
       el("fieldset", { class: "edit-layer" }, el("legend", {}, `Layer ${n + 1}`),
-        layer.map((agent, place) => this.agentForm(agent, `layer ${n + 1}, agent ${place + 1}`, () => layer.splice(place, 1))),
+        layer.map((agent, place) => this.agentForm(agent, `layer ${n + 1}, agent ${place + 1}`, () => layer.splice(place, 1), `add agent ${n}`)),
         el("div", { class: "row" },
-          button("Add agent", () => this.edit(() => layer.push({ model: layer.at(-1)?.model ?? page.models[0] ?? "" })), { class: "quiet", "data-field": `add agent ${n}` }),
-          button("Remove layer", () => this.edit(() => draft.layers.splice(n, 1)), { class: "quiet" }))));
+          button("Add agent", () => this.edit(() => layer.push(like(layer.at(-1)))), { class: "quiet", "data-field": `add agent ${n}` }),
+          button("Remove layer", () => this.edit(() => layers.splice(n, 1)), { class: "quiet", "data-field": `remove layer ${n}`, "data-else": "add layer" }))));
+    const ways = { synthesize: "written from the proposals", select: "the proposal it picks", central: "the most central proposal" };
     const last = el("fieldset", { class: "edit-layer" }, el("legend", {}, "Aggregator"),
-      draft.aggregator ? this.agentForm(draft.aggregator, "aggregator", null) : el("p", { class: "note" }, "none: the proposal most like the others is the answer"),
-      this.choice("Answer", draft.aggregate, { synthesize: "written from the proposals", select: "the proposal it picks", central: "the most central proposal" }, (value) => {
+      draft.aggregator ? this.agentForm(draft.aggregator, "aggregator") : el("p", { class: "note" }, "none: the proposal most like the others is the answer"),
+      this.choice("Answer", draft.aggregate, ways, (value) => {
         draft.aggregate = value;
-        if (value !== "central") draft.aggregator ??= { model: draft.layers?.[0]?.[0]?.model ?? page.models[0] ?? "" };
+        if (value !== "central") draft.aggregator ??= like(layers[0]?.[0]);
       }),
       this.scheduleForm());
-    byId("editor").replaceChildren(
+    form.replaceChildren(
       el("div", { class: "edit-layers" }, columns, last),
       el("div", { class: "row" },
-        button("Add layer", () => this.edit(() => (draft.layers = [...(draft.layers ?? []), [{ model: draft.layers?.at(-1)?.[0]?.model ?? draft.aggregator?.model ?? page.models[0] ?? "" }]])), { class: "quiet", "data-field": "add layer" }),
+        button("Add layer", () => this.edit(() => layers.push([like(layers.at(-1)?.[0])])), { class: "quiet", "data-field": "add layer" }),
         el("span", { class: "gap" }),
-        turns.at(-1)?.run.over ? button("Run again beside the last answer", () => attempt(() => turns.at(-1).again())) : null,
-        button("Save as TOML", () => attempt(() => this.saveAsToml()), { class: "quiet" }),
-        button("Undo changes", () => this.choose(this.name), { class: "quiet", disabled: !this.changed, "data-field": "undo" })),
+        button("Run again beside the last answer", () => turns.at(-1).again(), { "data-field": "again" }),
+        button("Save as TOML", () => this.saveAsToml(), { class: "quiet", "data-field": "save" }),
+        button("Undo changes", () => this.choose(this.name, this.given), { class: "quiet", disabled: !this.changed, "data-field": "undo", "data-else": "add layer" })),
       el("datalist", { id: "models" }, page.models.map((model) => el("option", { value: model }))));
-    if (held) byId("editor").querySelector(`[data-field="${CSS.escape(held)}"]`)?.focus();
+    this.offerAgain();
+    const find = (field) => form.querySelector(`[data-field="${CSS.escape(field)}"]:not(:disabled)`);
+    if (held?.field) (find(held.field) ?? find(held.else ?? ""))?.focus();
   },
 
   /** Fields of one agent. Typing changes the draft; the form is drawn anew only where its shape changes. */
-  agentForm(agent, place, remove) {
+  agentForm(agent, place, remove = null, behind = "") {
     const shown = (label, name) => (name === "model" && agent.name ? `${agent.name}: ${label.toLowerCase()}` : label);
     const field = (label, name, fields, read) => el("label", { class: name }, el("span", {}, shown(label, name)),
       el("input", { ...fields, value: agent[name] ?? "", "aria-label": `${label} of ${place}`, "data-field": `${name} of ${place}`,
-        onchange: (event) => {
-          const value = read(event.target.value);
-          if (value === undefined || value === "") delete agent[name];
-          else agent[name] = value;
+        onchange: ({ target }) => {
+          if (!this.accepts(target)) return;
+          if (target.value.trim()) agent[name] = read(target.value.trim());
+          else delete agent[name];
           this.draw(false);
         } }));
-    const number = (value) => (value === "" ? undefined : Number(value));
-    const proposer = remove !== null;
+    const ask = () => el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`, "data-field": `ask ${place}`,
+      onchange: ({ target }) => this.edit(() => (agent.off = target.checked ? undefined : true)) });
     return el("div", { class: `edit-agent${agent.off ? " off" : ""}` },
-      proposer ? el("label", { class: "on" }, el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`, "data-field": `ask ${place}`,
-        onchange: (event) => this.edit(() => (agent.off = event.target.checked ? undefined : true)) })) : null,
-      field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, list: "models" }, (value) => value.trim()),
-      field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, number),
-      field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, number),
-      proposer ? button("✕", () => this.edit(remove), { class: "quiet tiny", "aria-label": `Remove ${place}` }) : null);
+      remove && el("label", { class: "on" }, ask()),
+      field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, list: "models", placeholder: "provider/model" }, String),
+      field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, Number),
+      field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, Number),
+      remove && button("✕", () => this.edit(remove), { class: "quiet tiny", "aria-label": `Remove ${place}`, "data-field": `remove ${place}`, "data-else": behind }));
+  },
+
+  /** Whether a field can be what was typed; otherwise the browser says why not, and the draft stays. */
+  accepts(input) {
+    const fits = input.reportValidity();
+    input.setAttribute("aria-invalid", String(!fits));
+    return fits;
   },
 
   choice(label, value, options, onchange) {
@@ -1577,48 +1707,53 @@ const editor = {
     const kinds = { barrier: "barrier: a layer waits for the one before", quorum: "quorum: not for stragglers", staircase: "staircase: chunk by chunk" };
     const first = draft.layers?.[0]?.length ?? 1;
     const more = {
-      quorum: () => [this.figure("Proposals to wait for", draft.schedule.usable, (value) => (draft.schedule.usable = Number(value) || 1))],
-      staircase: () => [this.figure("Tokens read at a time", (draft.schedule.chunks ?? []).join(", "), (value) => {
-        const chunks = value.split(/[^\d]+/).filter(Boolean).map(Number);
+      quorum: () => this.figure("Proposals to wait for", draft.schedule.usable, { type: "number", min: 1, step: 1, required: true }, (value) => (draft.schedule.usable = Number(value))),
+      staircase: () => this.figure("Tokens read at a time", (draft.schedule.chunks ?? []).join(", "), { type: "text", pattern: "[\\d ,]*", placeholder: "32, 128, 384" }, (value) => {
+        const chunks = value.split(/\D+/).filter(Boolean).map(Number);
         if (chunks.length) draft.schedule.chunks = chunks;
         else delete draft.schedule.chunks;
-      }, "32, 128, 384")],
-      barrier: () => [],
+      }),
+      barrier: () => null,
     };
     return [
       this.choice("Schedule", kind, kinds, (value) => {
         draft.schedule = value === "barrier" ? undefined : value === "quorum" ? { kind: value, usable: Math.max(1, first - 1) } : { kind: value };
       }),
-      ...more[kind](),
+      more[kind](),
     ];
   },
 
-  figure(label, value, onchange, placeholder = "") {
-    return el("label", { class: "choice" }, el("span", {}, label), el("input", { type: "text", value, placeholder, onchange: (event) => {
-      onchange(event.target.value);
+  figure(label, value, fields, read) {
+    return el("label", { class: "choice" }, el("span", {}, label), el("input", { ...fields, value, "data-field": label, onchange: ({ target }) => {
+      if (!this.accepts(target)) return;
+      read(target.value);
       this.draw(false);
     } }));
   },
 
   async saveAsToml() {
-    const name = el("input", { type: "text", value: this.changed ? this.newName : this.name.split("/").pop(), id: "toml-name", autocomplete: "off" });
+    const name = el("input", { type: "text", value: this.tableName, id: "toml-name", autocomplete: "off" });
     const text = el("pre", { tabIndex: 0, "aria-label": "TOML" });
     const problem = el("p", { class: "problem", role: "alert", hidden: true });
+    const actions = [
+      copyButton("Copy", () => text.textContent),
+      button("Download", () => save(`${name.value.trim()}.toml`, text.textContent, "application/toml")),
+    ];
     const write = async () => {
-      try {
-        const { toml } = await server.json("/mixtures/toml", { method: "POST", body: { name: name.value.trim(), mixture: this.table() } });
-        put(text, toml);
-        problem.hidden = true;
-      } catch (error) {
-        put(problem, error.message);
-        problem.hidden = false;
-      }
+      const asked = name.value;
+      const how = { method: "POST", body: { name: asked.trim(), mixture: this.table() } };
+      const { toml = "", message = "" } = await server.json("/mixtures/toml", how).catch((error) => error);
+      if (name.value !== asked) return; // it is another by now
+      put(text, toml);
+      put(problem, message);
+      problem.hidden = !message;
+      for (const action of actions) action.disabled = !toml;
     };
     name.addEventListener("input", write);
     await write();
     openSheet("Save as TOML",
       [el("label", { htmlFor: "toml-name" }, "Name"), name, problem, text, el("p", { class: "note" }, "Put it into moa.toml, beside what is there, and start the server again.")],
-      [copyButton("Copy", () => text.textContent), button("Download", () => save(`${name.value.trim() || "mixture"}.toml`, text.textContent, "application/toml"))]);
+      actions);
   },
 };
 
@@ -1631,17 +1766,28 @@ const runs = {
   next: null,
   searched: 0,
 
+  /** Draw the list anew, as long as it was; or `more` of it. */
   async load(more = false) {
     if (byId("runs").hidden) return;
     const turn = ++this.searched;
-    const query = new URLSearchParams({ limit: "40", search: byId("search").value.trim() });
+    const list = byId("run-list");
+    const limit = more ? 40 : Math.min(200, Math.max(40, list.childElementCount));
+    const query = new URLSearchParams({ limit: String(limit), search: byId("search").value.trim() });
     if (more && this.next) query.set("before", this.next);
-    const found = await server.json(`/runs?${query}`);
+    let found;
+    try {
+      found = await server.json(`/runs?${query}`);
+    } catch (error) {
+      put(byId("runs-note"), error.message);
+      return;
+    }
     if (turn !== this.searched) return; // a later search has begun
     this.next = found.next;
     const items = found.runs.map((run) => this.item(run));
-    if (more) byId("run-list").append(...items);
-    else byId("run-list").replaceChildren(...items);
+    const held = list.contains(document.activeElement) ? document.activeElement : null;
+    if (more) list.append(...items);
+    else list.replaceChildren(...items);
+    if (held && !held.isConnected) list.querySelector(`[data-run="${held.closest("li").dataset.run}"] ${held.localName}`)?.focus();
     byId("more").hidden = !found.next;
     const note = found.kept ? "" : "This server does not keep runs; these are of this session.";
     put(byId("runs-note"), found.runs.length || more ? note : byId("search").value ? "Nothing found." : `No runs yet. ${note}`);
@@ -1651,7 +1797,7 @@ const runs = {
   item(run) {
     const told = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), run.cost === null ? "" : money(run.cost, run.cost_is_at_least)];
     const current = location.hash.includes(run.run);
-    return el("li", { "data-outcome": run.outcome },
+    return el("li", { "data-outcome": run.outcome, "data-run": run.run },
       el("input", { type: "checkbox", checked: this.chosen.has(run.run), "aria-label": `Compare: ${run.question}`,
         onchange: (event) => {
           if (event.target.checked) this.chosen.add(run.run);
@@ -1672,7 +1818,7 @@ const runs = {
     byId("runs").hidden = !shown;
     byId("toggle-runs").setAttribute("aria-expanded", String(shown));
     document.body.classList.toggle("with-runs", shown);
-    if (shown) attempt(() => this.load());
+    if (shown) this.load();
   },
 };
 
@@ -1686,19 +1832,23 @@ class Side {
     this.title = el("h3", {}, "…");
     this.state = el("span", { class: "state" });
     this.figures = el("dl", { class: "figures" });
+    this.problem = el("p", { class: "problem", hidden: true });
     this.bars = el("div", { class: "bars" });
     this.timeline = new Timeline(new Colours());
-    this.element = el("article", { class: "side" }, el("header", {}, this.title, this.state), this.figures, this.body, this.bars, this.timeline.element,
+    this.element = el("article", { class: "side" },
+      el("header", {}, this.title, this.state), this.figures, this.body, this.problem, this.bars, this.timeline.element,
       el("p", {}, el("a", { href: `#/runs/${id}` }, "Open with its layers")));
   }
 
   draw() {
     const { run } = this;
     put(this.title, run.mixture || "…");
-    const writing = run.proposers.filter((part) => !part.over).length;
-    put(this.state, run.over ? run.state : writing ? `waits for ${plural(writing, "proposal")}` : "writing");
-    if (!this.settled) this.prose.draw(run.answer);
-    if (run.error) put(this.state, `failed: ${run.error}`);
+    const [state, words] = run.standing;
+    this.element.dataset.state = state;
+    put(this.state, words);
+    if (!run.record) this.prose.draw(run.answer);
+    this.problem.hidden = !run.error;
+    put(this.problem, [run.error, ...run.causes].join("\n"));
     this.timeline.draw(run);
     const { calls, tokens, dollars, atLeast } = run.figures;
     const rows = {
@@ -1716,18 +1866,11 @@ class Side {
   }
 
   async follow() {
-    try {
-      const record = await follow(this, this.left.signal);
-      this.settled = true;
-      const origin = new Origin(this.run, this.timeline.colours, new Map(), el("div"));
-      origin.attribution = record.attribution;
-      if (record.attribution) this.bars.replaceChildren(...record.attribution.layers.map((layer) => origin.bar(layer)));
-      this.prose.finish(this.run.answer);
-      return record;
-    } catch (error) {
-      if (!this.left.signal.aborted) put(this.state, error.message);
-      return null;
-    }
+    await follow(this, this.left.signal, showState);
+    this.draw();
+    this.prose.finish(this.run.answer);
+    this.bars.replaceChildren(...barsOf(this.run.record.attribution, this.timeline.colours));
+    runs.load();
   }
 
   close() {
@@ -1741,128 +1884,157 @@ const page = { mixtures: [], models: [], explained: "" };
 
 /** What is on the page: turns of a conversation, the last with its layers open; or two runs beside each other. */
 let turns = [];
-let shown = [];
-let history = []; // messages of turns that are not drawn with their layers
-
-/** Do something that may be refused, and say so where people look. */
-async function attempt(work) {
-  byId("problem").hidden = true;
-  try {
-    return await work();
-  } catch (error) {
-    if (error.name === "AbortError") return null;
-    put(byId("problem"), error instanceof Refused ? error.message : `The server cannot be reached: ${error.message}`);
-    byId("problem").hidden = false;
-    return null;
-  }
-}
+let sides = [];
+let earlier = []; // messages before the first turn
+let sending = null; // ends the question that is on its way to the server
+let way = new AbortController(); // ends what is asked for an address that was left
 
 function clearPage() {
-  for (const each of [...turns, ...shown]) each.close();
+  for (const each of [...turns, ...sides]) each.close();
   turns = [];
-  shown = [];
-  history = [];
+  sides = [];
+  earlier = [];
   byId("to-answer").hidden = true;
   document.body.classList.remove("comparing", "idle");
   byId("turns").replaceChildren();
 }
 
 function showState() {
-  const going = turns.some((turn) => !turn.run.over);
+  const going = sending !== null || [...turns, ...sides].some((each) => !each.run.over);
+  const left = going ? byId("send") : byId("stop");
+  if (left === document.activeElement) byId("main").focus({ preventScroll: true });
   byId("send").hidden = going;
   byId("stop").hidden = !going;
-  document.title = going ? "… Mixture-of-Agents" : "Mixture-of-Agents";
-  if (!byId("editor").hidden && !going) editor.drawForm();
+  const question = turns.at(-1)?.question.slice(0, 80);
+  document.title = `${going ? "… " : ""}${question ? `${question} · ` : ""}Mixture-of-Agents`;
+  editor.offerAgain();
+}
+
+/** A way to the answer where it is further down than the window. */
+function offerAnswer() {
+  const stage = turns.at(-1)?.stage;
+  byId("to-answer").hidden = !(stage?.hidden && (stage.run.answer || stage.run.over));
 }
 
 /** Nothing asked yet: the mixture that would be, drawn as it stands. */
 function drawIdle() {
-  if (turns.length || shown.length || !page.mixtures.length) return;
+  if (!page.mixtures.length) return;
   document.body.classList.add("idle");
   const { layers = [], aggregator, aggregate } = editor.table();
   const colours = new Colours();
-  const card = (agent) => el("article", { class: `card agent-${colours.of(agent.name || agent.model)}` }, el("h4", {}, agent.name || agent.model.split("/").pop()), el("p", { class: "model" }, agent.model));
-  const columns = layers.map((layer, n) => el("section", { class: "layer", "aria-label": `Layer ${n + 1}` }, el("h3", { class: "layer-name" }, `Layer ${n + 1}`), layer.map(card)));
-  const last = aggregate === "central" ? el("p", { class: "model" }, "the proposal most like the others") : el("p", { class: "model" }, aggregator?.model ?? "");
+  const card = (agent) => {
+    const name = agent.name || agent.model.split("/").pop();
+    return el("article", { class: `card agent-${colours.of(name)}` }, el("h4", { title: name }, name), el("p", { class: "model", title: agent.model }, agent.model));
+  };
+  const columns = layers.map((layer, n) =>
+    el("section", { class: "layer", "aria-label": `Layer ${n + 1}` }, el("h3", { class: "layer-name" }, `Layer ${n + 1}`), layer.map(card)));
+  const last = aggregate === "central" ? "the proposal most like the others" : (aggregator?.model ?? "");
+  const answer = el("article", { class: "answer" }, el("h4", {}, "Answer"), el("p", { class: "model", title: last }, last));
   const flow = el("div", { class: "flow" }, el("div", { class: "layers" }, columns),
-    el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), el("article", { class: "answer" }, el("h4", {}, "Answer"), last)));
+    el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), answer));
   const stage = el("div", { class: "stage", "data-layers": String(columns.length) }, flow);
   stage.style.setProperty("--layers", String(columns.length));
-  byId("turns").replaceChildren(el("section", { class: "idle-stage", "aria-label": "The mixture" }, el("h2", { class: "lead" }, "Several models answer, layer by layer, each reading all answers before it. Ask, and watch."), stage));
+  byId("turns").replaceChildren(el("section", { class: "idle-stage", "aria-label": "The mixture" },
+    el("h2", { class: "lead" }, "Several models answer, layer by layer, each reading all answers before it. Ask, and watch."), stage));
 }
 
+/** Ask, as soon as the server has a place for it; gives whether it began. */
 async function ask(question) {
-  const messages = [...history];
-  for (const turn of turns) messages.push({ role: "user", content: turn.question }, { role: "assistant", content: turn.run.answer });
-  messages.push({ role: "user", content: question });
-  const { run } = await server.json("/runs", { method: "POST", body: { ...editor.who(), messages } });
-  if (shown.length) clearPage();
-  startTurn(run, question);
-  window.history.pushState(null, "", `#/runs/${run}`);
-  runs.load();
+  sending = new AbortController();
+  const { signal } = way;
+  showState();
+  say("Asked.");
+  try {
+    await know();
+    const messages = [...earlier, ...turns.flatMap((turn) => turn.said), { role: "user", content: question }];
+    const body = { ...editor.who(), messages };
+    const { run } = await server.json("/runs", { method: "POST", body, signal: sending.signal });
+    if (signal.aborted) {
+      runs.load(); // whoever asked has gone elsewhere on the page; the run goes on without it
+      return true;
+    }
+    if (sides.length) clearPage();
+    startTurn(run, messages.slice(-1));
+    history.pushState(null, "", `#/runs/${run}`);
+    runs.load();
+    return true;
+  } finally {
+    sending = null;
+    showState();
+  }
 }
 
-function startTurn(id, question) {
-  if (document.body.classList.contains("idle")) byId("turns").replaceChildren();
-  document.body.classList.remove("idle");
+function startTurn(id, messages) {
+  if (document.body.classList.contains("idle")) clearPage();
   for (const turn of turns) turn.fold();
-  const turn = new Turn(id, question);
-  turn.question = question;
+  const turn = new Turn(id, messages);
   turns.push(turn);
   byId("turns").append(turn.element);
   turn.element.scrollIntoView({ block: "start" });
-  say("Asked.");
   showState();
   attempt(() => turn.follow());
-  return turn;
 }
 
 /** A run by its name: what was said before it as plain turns, and the run itself with its layers. */
-async function openRun(id) {
+async function openRun(id, signal) {
   if (turns.at(-1)?.run.id === id) return;
-  const record = await server.json(`/runs/${id}`);
+  const { messages, model, mixture } = await server.json(`/runs/${id}`, { signal });
   clearPage();
-  const before = record.messages.slice(0, record.messages.findLastIndex((message) => message.role === "user"));
-  history = before;
-  for (const message of before) {
-    if (message.role === "user") byId("turns").append(questionOf(textOf(message)));
-    else {
-      const body = el("div", { class: "prose earlier" });
-      new Prose(body).finish(textOf(message));
-      byId("turns").append(message.role === "assistant" ? body : el("details", { class: "earlier" }, el("summary", {}, message.role), body));
-    }
-  }
-  const asked = record.messages.findLast((message) => message.role === "user");
-  const listed = page.mixtures.some((each) => `moa/${each.name}` === record.model) || page.models.includes(record.model);
-  editor.choose(record.model, listed ? null : record.mixture);
-  startTurn(id, asked ? textOf(asked) : "");
+  const asked = messages.findLastIndex((message) => message.role === "user");
+  earlier = asked < 0 ? messages : messages.slice(0, asked);
+  byId("turns").append(...earlier.map(messageOf));
+  editor.choose(model, mixture);
+  startTurn(id, asked < 0 ? [] : messages.slice(asked));
 }
 
-async function openComparison(one, other) {
-  const records = await Promise.all([one, other].map((id) => server.json(`/runs/${id}`)));
+async function openComparison(ids, signal) {
+  const records = await Promise.all(ids.map((id) => server.json(`/runs/${id}`, { signal })));
   clearPage();
   document.body.classList.add("comparing");
-  shown = [new Side(one), new Side(other)];
+  sides = ids.map((id) => new Side(id));
   const questions = records.map((record) => textOf(record.messages.findLast((message) => message.role === "user") ?? {}));
-  const asked = questions[0] === questions[1] ? [questions[0]] : questions;
   byId("turns").append(el("section", { class: "comparison", "aria-label": "Comparison" },
-    el("div", { class: "questions" }, asked.map(questionOf)),
-    el("div", { class: "sides" }, shown.map((side) => side.element))));
-  for (const side of shown) attempt(() => side.follow().then(() => runs.load()));
+    el("div", { class: "questions" }, [...new Set(questions)].map(questionOf)),
+    el("div", { class: "sides" }, sides.map((side) => side.element))));
+  showState();
+  for (const side of sides) attempt(() => side.follow());
 }
 
+/** Go to an address of the page, at once. */
+function go(address) {
+  if (location.hash !== address) history.pushState(null, "", address);
+  route();
+}
+
+/** Draw what the address names. */
 function route() {
-  const [, kind, one, other] = location.hash.split("/");
+  way.abort();
+  way = new AbortController();
+  const { signal } = way;
+  const [, kind, ...ids] = location.hash.split("/");
   attempt(async () => {
-    if (kind === "runs" && /^[0-9a-f]{32}$/.test(one ?? "")) await openRun(one);
-    else if (kind === "compare" && one && other) await openComparison(one, other);
-    else {
-      clearPage();
-      drawIdle();
-      showState();
+    byId("main").setAttribute("aria-busy", "true");
+    try {
+      const odd = ids.find((id) => !/^[0-9a-f]{32}$/.test(id));
+      if (kind && odd !== undefined) throw new Refused(404, `No run is called ‘${odd}’.`);
+      if (kind === "runs" && ids.length === 1) await openRun(ids[0], signal);
+      else if (kind === "compare" && ids.length === 2) await openComparison(ids, signal);
+      else goHome();
+    } catch (error) {
+      if (!signal.aborted) goHome();
+      throw error;
+    } finally {
+      if (!signal.aborted) byId("main").removeAttribute("aria-busy");
     }
+    if (document.activeElement !== byId("question")) byId("main").focus({ preventScroll: true });
     runs.load();
   });
+}
+
+function goHome() {
+  clearPage();
+  drawIdle();
+  showState();
 }
 
 function colours(theme) {
@@ -1874,6 +2046,16 @@ function colours(theme) {
   put(byId("theme"), { auto: "◐", light: "☀", dark: "☾" }[theme]);
 }
 
+/** What the browser keeps for the page; some keep nothing, and throw. */
+function kept(name, value) {
+  try {
+    if (value !== undefined) localStorage.setItem(name, value);
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
 function grow() {
   const area = byId("question");
   area.style.height = "auto";
@@ -1881,17 +2063,17 @@ function grow() {
 }
 
 function listen() {
-  byId("ask").addEventListener("submit", (event) => {
+  byId("ask").addEventListener("submit", async (event) => {
     event.preventDefault();
     const question = byId("question").value.trim();
-    if (!question || byId("send").hidden || byId("send").disabled) return;
-    byId("send").disabled = true;
-    attempt(() => ask(question)).then(() => {
-      byId("send").disabled = false;
-      if (!byId("problem").hidden) return; // the question stays, to be sent again
-      byId("question").value = "";
-      grow();
-    });
+    if (!question || sending) return;
+    if (byId("send").hidden) {
+      tell("A run goes on here. Stop it, or ask when it is over.");
+      return;
+    }
+    if (!(await attempt(() => ask(question)))) return; // the question stays, to be sent again
+    if (byId("question").value.trim() === question) byId("question").value = "";
+    grow();
   });
   byId("question").addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -1900,7 +2082,11 @@ function listen() {
   });
   byId("question").addEventListener("input", grow);
   byId("stop").addEventListener("click", () => {
-    for (const turn of turns) if (!turn.run.over) attempt(() => server.json(`/runs/${turn.run.id}/stop`, { method: "POST" }));
+    say("Stopping.");
+    sending?.abort();
+    for (const { run } of [...turns, ...sides]) {
+      if (!run.over) attempt(() => server.json(`/runs/${run.id}/stop`, { method: "POST" }));
+    }
   });
   byId("mixture").addEventListener("change", (event) => event.target.value && editor.choose(event.target.value));
   byId("change").addEventListener("click", () => {
@@ -1910,19 +2096,18 @@ function listen() {
     if (!hidden) editor.drawForm();
   });
   byId("new").addEventListener("click", () => {
-    if (location.hash === "" || location.hash === "#/") route();
-    else location.hash = "#/";
+    go("#/");
     byId("question").focus();
   });
   byId("toggle-runs").addEventListener("click", () => runs.open(byId("runs").hidden));
   let typing = 0;
   byId("search").addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(() => attempt(() => runs.load()), 150);
+    typing = setTimeout(() => runs.load(), 150);
   });
-  byId("more").addEventListener("click", () => attempt(() => runs.load(true)));
+  byId("more").addEventListener("click", () => runs.load(true));
   byId("compare").addEventListener("click", () => {
-    location.hash = `#/compare/${[...runs.chosen].join("/")}`;
+    go(`#/compare/${[...runs.chosen].join("/")}`);
     runs.chosen.clear();
   });
   byId("run-list").addEventListener("click", (event) => {
@@ -1930,37 +2115,43 @@ function listen() {
   });
   byId("to-answer").addEventListener("click", () => turns.at(-1)?.stage.answer.scrollIntoView({ block: "start", behavior: "smooth" }));
   byId("sheet-close").addEventListener("click", () => byId("sheet").close());
+  byId("key-cancel").addEventListener("click", () => byId("key").close());
   byId("theme").addEventListener("click", () => {
     const order = ["auto", "dark", "light"];
-    const theme = order[(order.indexOf(localStorage.getItem("theme") ?? "auto") + 1) % order.length];
-    localStorage.setItem("theme", theme);
+    const theme = order[(order.indexOf(kept("theme") ?? document.documentElement.dataset.theme ?? "auto") + 1) % order.length];
+    kept("theme", theme);
     colours(theme);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !event.target.closest("input, textarea, select, dialog")) {
+    if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, textarea, select, dialog")) {
       event.preventDefault();
       byId("question").focus();
     }
   });
   window.addEventListener("hashchange", route);
-  window.addEventListener("popstate", route);
+}
+
+/** Learn who can answer, unless it is known. */
+async function know() {
+  if (page.mixtures.length) return true;
+  Object.assign(page, await (await server.patiently("/mixtures")).json());
+  const option = ({ name, why_not: why }) => el("option", { value: `moa/${name}`, disabled: Boolean(why), title: why ?? "" }, `moa/${name}`);
+  const groups = {
+    Mixtures: page.mixtures.filter((each) => each.available !== false).map(option),
+    "Single models": page.models.map((name) => el("option", { value: name }, name)),
+    "Not set up here": page.mixtures.filter((each) => each.available === false).map(option),
+  };
+  for (const [label, options] of Object.entries(groups)) {
+    if (options.length) byId("mixture").append(el("optgroup", { label }, options));
+  }
+  editor.choose(`moa/${page.default}`);
+  return true;
 }
 
 async function begin() {
-  colours(localStorage.getItem("theme") ?? "auto");
+  colours(kept("theme") ?? "auto");
   listen();
-  const found = await attempt(() => server.json("/mixtures"));
-  if (!found) return;
-  Object.assign(page, found);
-  const named = (name) => el("option", { value: name }, name);
-  const open = found.mixtures.filter((each) => each.available !== false);
-  const shut = found.mixtures.filter((each) => each.available === false);
-  byId("mixture").append(el("optgroup", { label: "Mixtures" }, open.map((each) => named(`moa/${each.name}`))));
-  if (found.models.length) byId("mixture").append(el("optgroup", { label: "Single models" }, found.models.map(named)));
-  if (shut.length) {
-    byId("mixture").append(el("optgroup", { label: "Not set up here" }, shut.map((each) => el("option", { value: `moa/${each.name}`, disabled: true, title: each.why_not ?? "" }, `moa/${each.name}`))));
-  }
-  editor.choose(`moa/${found.default}`);
+  if (!(await attempt(know))) return;
   if (matchMedia("(min-width: 1500px)").matches) runs.open(true);
   route();
 }
