@@ -294,6 +294,60 @@ async def test_hostile_text_is_only_text(page: Window, upstream: Upstream, kind:
         assert await paragraph.evaluate("node => getComputedStyle(node).direction") == "rtl"
 
 
+MARKDOWN = {
+    "Roses are red  \nViolets are blue\\\nSo are you": "<p>Roses are red  \nViolets are blue\nSo are you</p>",
+    "***both*** **a *b*** 2 * 3 a_b_c": "<p><strong><em>both</em></strong> <strong>a <em>b</em></strong> 2 * 3 a_b_c</p>",
+    "[1] says [this](https://x.org/a_(b))": '<p>[1] says <a href="https://x.org/a_(b)">this</a></p>',
+    "[](https://x.org) (https://x.org/a_(b)).": (
+        '<p><a href="https://x.org/">https://x.org</a> (<a href="https://x.org/a_(b)">https://x.org/a_(b)</a>).</p>'
+    ),
+    "See:\n| a | b |\n|---|--:|\n| x<br>y | 2 |": (
+        "<p>See:</p><table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>x<br>y</td><td>2</td></tr></tbody></table>"
+    ),
+    "-\tone\n\t- inner\n-\ttwo": "<ul><li>one<ul><li>inner</li></ul></li><li>two</li></ul>",
+    "1. one\n    ```js\n    let x\n      y\n    ```\n2. two": (
+        "<ol><li><p>one</p><pre><code>let x\n  y</code></pre></li><li>two</li></ol>"
+    ),
+    "```code``` is *inline*": "<p><code>code</code> is <em>inline</em></p>",
+    "\\(a_i * b * c\\) or $x_1*y*z$, for $5 and $6": (
+        "<p><span>\\(a_i * b * c\\)</span> or <span>$x_1*y*z$</span>, for $5 and $6</p>"
+    ),
+    "So\n\\[\nx = a\n- b\n\\]": "<p>So</p><pre><code>\\[\nx = a\n- b\n\\]</code></pre>",
+    "&lt;b&gt; <details>": "<p>&amp;lt;b&amp;gt; &lt;details&gt;</p>",
+    "# Title\r\n\r\none\r\n- two\r\n\r\n```\r\nx\r\n```": (
+        "<h4>Title</h4><p>one</p><ul><li>two</li></ul><pre><code>x</code></pre>"
+    ),
+}
+
+
+async def test_markdown_is_read_as_its_writers_mean_it(page: Window, upstream: Upstream) -> None:
+    """Lines stay lines; stars, links, tables, tabs, fences, TeX and CRLF come out as what they stand for."""
+    answer = "\n\n---\n\n".join(MARKDOWN)
+    upstream.script("a", chunk({"content": answer}) + finish() + usage() + done())
+    await page.ask("Why?", "up/a")
+    await page.finished()
+    drawn = await page.page.locator(".answer-text").evaluate(
+        """node => [...node.querySelectorAll("*")].reduce((all, each) => {
+            for (const name of each.getAttributeNames()) if (name !== "href") each.removeAttribute(name);
+            return all;
+        }, node).innerHTML.replace(/<\\/?div>/g, "")"""
+    )
+    assert drawn.split("<hr>") == list(MARKDOWN.values())
+
+
+async def test_passages_are_found_in_text_with_other_line_ends(page: Window, upstream: Upstream) -> None:
+    """CRLF, tabs and escapes before a passage do not shift what lights up."""
+    source = f"# Head\r\n\r\n-\tOne\\! two<br>three \\(x_1\\)\r\n-\t{SKY}\r\n"
+    upstream.script("a", chunk({"content": source}) + finish() + usage() + done())
+    upstream.script("last", chunk({"content": f"Look:\r\n\r\n\t{SKY}"}) + finish() + usage() + done())
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    await page.page.hover(".sentence >> text=short waves")
+    assert await page.text(".sentence.lit") == SKY
+    lit = "[...CSS.highlights.values()].flatMap(each => [...each]).map(String).join('')"
+    assert await page.page.evaluate(lit) == SKY
+
+
 async def test_a_mixture_wide_and_deep_fits_the_window(browser: Browser, served: Served, upstream: Upstream) -> None:
     """Twelve agents in four layers stand side by side on a wide screen, and below each other on a phone."""
     async with window(browser, served.origin, size=(1440, 900)) as page:
@@ -614,7 +668,7 @@ async def test_the_second_of_two_answers_shows_the_proposals_it_had(
     calls = []
     for link in await page.page.locator("#run-list a").all():
         await link.click()
-        await expect(page.page.locator("#main:not([aria-busy])")).to_be_visible()
+        await expect(link).to_have_attribute("aria-current", "page")
         await page.finished()
         assert await page.texts(".card .text") == ["proposal a", "proposal b", "proposal c"]
         calls.append((await page.text(".totals")).split(" · ")[0])

@@ -236,15 +236,15 @@ function linesOf(text, from = 0) {
   for (let at = 0; at <= text.length; ) {
     let end = text.indexOf("\n", at);
     if (end < 0) end = text.length;
-    lines.push({ text: text.slice(at, end), at: from + at });
+    lines.push({ text: text.slice(at, text[end - 1] === "\r" ? Math.max(at, end - 1) : end), at: from + at });
     at = end + 1;
   }
   return lines;
 }
 
-const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])( +|$)/;
-const FENCE = /^ {0,3}(```+|~~~+)\s*([^\s`]*)/;
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+|$)(.*?)(?:[ \t]+#+)?[ \t]*$/;
+const ITEM = /^ {0,3}([-*+]|\d{1,9}[.)])([ \t]+|$)/;
+const FENCE = /^( {0,3})(`{3,}(?=[^`]*$)|~{3,})\s*([^\s`]*)/;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+|$)(.*?)(?:[ \t]+#+)?[ \t]*$/s;
 const RULE = /^ {0,3}(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ROW_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
@@ -253,7 +253,35 @@ const isRule = (text) => text.length < 2000 && RULE.test(text);
 const cut = (line, count) => ({ text: line.text.slice(count), at: line.at + count });
 const isRowRule = (text) => text.length < 2000 && text.includes("-") && ROW_RULE.test(text);
 const opensBlock = (text) => FENCE.test(text) || headingOf(text) || isRule(text) || ITEM.test(text);
+const opensTable = (lines, n) => lines[n].text.includes("|") && isRowRule(lines[n + 1]?.text ?? "");
 const blank = (line) => !line.text.trim();
+
+// TeX is left as it is: nothing here can set it, and as Markdown it loses its backslashes and stars.
+const FORMULA = /\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|\$(?![\s$])(?:[^$\n]*[^\s$\\])?\$(?!\d)/sy;
+const FORMULA_ENDS = { "\\[": "\\]", $$: "$$" };
+
+/** The columns of white space that a text begins with, a tab up to the next fourth; `most` of them, and how many characters. */
+function indentOf(text, most = Number.POSITIVE_INFINITY) {
+  let [columns, characters] = [0, 0];
+  for (; columns < most && (text[characters] === " " || text[characters] === "\t"); characters += 1) {
+    columns += text[characters] === "\t" ? 4 - (columns % 4) : 1;
+  }
+  return { columns, characters };
+}
+
+/** The line without so many columns of white space at its beginning. */
+const outdented = (line, columns) => cut(line, indentOf(line.text, columns).characters);
+
+/** The line at which a formula ends that begins at this one; -1 where none does. */
+function endOfFormula(lines, from) {
+  const begin = lines[from].text.trimStart();
+  const end = FORMULA_ENDS[begin.slice(0, 2)];
+  if (!end) return -1;
+  for (let n = from; n < Math.min(lines.length, from + 50) && !blank(lines[n]); n += 1) {
+    if ((n === from ? begin.slice(2) : lines[n].text).trimEnd().endsWith(end)) return n;
+  }
+  return -1;
+}
 
 /** The blocks that lines make. Each has `kind`, `at`, and what it holds. */
 function blocksOf(lines, depth = 0) {
@@ -265,12 +293,16 @@ function blocksOf(lines, depth = 0) {
     if (blank(line)) {
       n += 1;
     } else if ((found = FENCE.exec(line.text))) {
+      const [, indent, fence, language] = found;
       const inside = [];
-      const closing = new RegExp(`^ {0,3}${found[1][0]}{${found[1].length},}\\s*$`);
-      const begun = n;
-      for (n += 1; n < lines.length && !closing.test(lines[n].text); n += 1) inside.push(lines[n]);
-      blocks.push({ kind: "code", at: lines[begun].at, language: found[2], lines: inside });
+      const closing = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}\\s*$`);
+      for (n += 1; n < lines.length && !closing.test(lines[n].text); n += 1) inside.push(outdented(lines[n], indent.length));
+      blocks.push({ kind: "code", at: line.at, language, lines: inside });
       n += 1;
+    } else if (endOfFormula(lines, n) >= 0) {
+      const end = endOfFormula(lines, n) + 1;
+      blocks.push({ kind: "code", at: line.at, language: "TeX", lines: lines.slice(n, end) });
+      n = end;
     } else if ((found = headingOf(line.text))) {
       const start = found[2] ? line.text.indexOf(found[2], found[1].length) : line.text.length;
       const text = { text: found[2], at: line.at + start };
@@ -286,19 +318,20 @@ function blocksOf(lines, depth = 0) {
       }
       blocks.push({ kind: "quote", at: line.at, blocks: blocksOf(inside, depth + 1) });
     } else if (ITEM.test(line.text) && depth < 8) {
-      const list = { kind: "list", at: line.at, ordered: /\d/.test(ITEM.exec(line.text)[2]), items: [], start: 1 };
-      list.start = list.ordered ? Number.parseInt(ITEM.exec(line.text)[2], 10) : 1;
+      const start = Number.parseInt(ITEM.exec(line.text)[1], 10); // of a bullet it is none
+      const list = { kind: "list", at: line.at, ordered: start >= 0, start, items: [] };
       n = itemsOf(lines, n, list, depth);
       blocks.push(list);
-    } else if (line.text.includes("|") && isRowRule(lines[n + 1]?.text ?? "")) {
+    } else if (opensTable(lines, n)) {
       const rows = [cellsOf(line)];
+      const aligned = cellsOf(lines[n + 1]).map(({ text }) => (!text.endsWith(":") ? "" : text.startsWith(":") ? "center" : "end"));
       for (n += 2; n < lines.length && !blank(lines[n]) && lines[n].text.includes("|"); n += 1) rows.push(cellsOf(lines[n]));
-      blocks.push({ kind: "table", at: line.at, rows });
+      blocks.push({ kind: "table", at: line.at, rows, aligned });
     } else {
       const inside = [];
       for (; n < lines.length && !blank(lines[n]); n += 1) {
         const { text } = lines[n];
-        if (inside.length && (opensBlock(text) || QUOTE.test(text))) break;
+        if (inside.length && (opensBlock(text) || QUOTE.test(text) || opensTable(lines, n) || endOfFormula(lines, n) >= 0)) break;
         inside.push(lines[n]);
       }
       blocks.push({ kind: "paragraph", at: line.at, lines: inside });
@@ -311,18 +344,17 @@ function itemsOf(lines, from, list, depth) {
   let n = from;
   while (n < lines.length) {
     const found = ITEM.exec(lines[n].text);
-    if (!found || /\d/.test(found[2]) !== list.ordered || isRule(lines[n].text)) break;
-    const indent = found[0].length;
-    const inside = [cut(lines[n], indent)];
+    if (!found || /\d/.test(found[1]) !== list.ordered || isRule(lines[n].text)) break;
+    const indent = indentOf(found[0].replace(/[^\t]/g, " ")).columns;
+    const inside = [cut(lines[n], found[0].length)];
     for (n += 1; n < lines.length; n += 1) {
       const { text } = lines[n];
-      const own = /^ */.exec(text)[0].length;
       if (blank(lines[n])) {
         const next = lines.slice(n + 1, n + 4).find((line) => !blank(line));
-        if (!next || /^ */.exec(next.text)[0].length < Math.min(indent, 2)) break;
+        if (!next || indentOf(next.text).columns < 2) break;
         inside.push(lines[n]);
-      } else if (own >= Math.min(indent, 2)) {
-        inside.push(cut(lines[n], Math.min(own, indent)));
+      } else if (indentOf(text).columns >= 2) {
+        inside.push(outdented(lines[n], indent));
       } else if (opensBlock(text) || blank(lines[n - 1])) {
         break;
       } else {
@@ -397,7 +429,11 @@ class Writer {
       }
       case "table": {
         const [head, ...rows] = block.rows;
-        const row = (cells, tag) => el("tr", {}, cells.map((cell) => this.inline(el(tag, { dir: "auto" }), [cell])));
+        const row = (cells, tag) => el("tr", {}, cells.map((cell, n) => {
+          const made = this.inline(el(tag, { dir: "auto" }), [cell]);
+          made.style.textAlign = block.aligned[n] ?? "";
+          return made;
+        }));
         const table = el("table", {}, el("thead", {}, row(head, "th")), el("tbody", {}, rows.map((cells) => row(cells, "td"))));
         return [el("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": "Table" }, table)];
       }
@@ -452,8 +488,17 @@ class Writer {
   element(source, at, to) {
     const { text } = source;
     const char = text[at];
-    if (char === "\\" && at + 1 < to && /[!-/:-@[-`{-~]/.test(text[at + 1])) {
+    if ((char === "\\" || char === "$") && text[at - 1] !== "\\") {
+      FORMULA.lastIndex = 0;
+      const found = FORMULA.exec(text.slice(at, Math.min(to, at + 2000)));
+      if (found) return { tag: "span", fields: { class: "formula" }, start: at, end: at + found[0].length, next: at + found[0].length, literal: true };
+    }
+    if (char === "\\" && at + 1 < to && /[!-/:-@[-`{-~\n]/.test(text[at + 1])) {
       return { start: at + 1, end: at + 2, next: at + 2, literal: true };
+    }
+    if (char === "<") {
+      const found = /^<br ?\/?>/i.exec(text.slice(at, at + 6));
+      return found && { tag: "br", start: at, end: at, next: at + found[0].length, literal: true };
     }
     if (char === "`") {
       const ticks = /^`+/.exec(text.slice(at, at + 16))[0];
@@ -464,7 +509,11 @@ class Writer {
     if (char === "*" || char === "_" || char === "~") return this.emphasis(text, at, to);
     if (char === "[" || (char === "!" && text[at + 1] === "[")) return this.link(text, at, to);
     if (char === "h" && /^https?:\/\//.test(text.slice(at, at + 8)) && !/\w/.test(text[at - 1] ?? "")) {
-      const address = /^[^\s<>"'`]+/.exec(text.slice(at, Math.min(to, at + 2000)))[0].replace(/[.,;:!?)\]]+$/, "");
+      let address = /^[^\s<>"'`]+/.exec(text.slice(at, Math.min(to, at + 2000)))[0];
+      // What ends the sentence is no part of it, nor a bracket that was opened before it.
+      for (let ends = true; ends; address = ends ? address.slice(0, -1) : address) {
+        ends = /[.,;:!?\]]$/.test(address) || (address.endsWith(")") && address.split(")").length > address.split("(").length);
+      }
       return { ...linkTo(address), start: at, end: at + address.length, next: at + address.length, literal: true };
     }
     return null;
@@ -479,10 +528,11 @@ class Writer {
     let tries = 100; // and no more, or a text of nothing but asterisks takes minutes
     for (let end = text.indexOf(run, start + 1); end > 0 && end + run.length <= to; end = text.indexOf(run, end + 1)) {
       if (!tries--) return null;
-      const alone = run.length === 2 || (text[end + 1] !== char && text[end - 1] !== char);
+      const alone = run.length === 2 || ((end + 1 >= to || text[end + 1] !== char) && text[end - 1] !== char);
       const inWord = char === "_" && /\w/.test(text[end + run.length] ?? "");
       if (!/\s/.test(text[end - 1]) && text[end - 1] !== "\\" && alone && !inWord) {
         const tag = run === "~~" ? "del" : run.length === 2 ? "strong" : "em";
+        if (run.length === 2 && text[end + 2] === char && end + 2 < to) end += 1; // of three signs the first is another's
         return { tag, start, end, next: end + run.length };
       }
     }
@@ -491,13 +541,16 @@ class Writer {
 
   link(text, at, to) {
     const open = text[at] === "!" ? at + 1 : at;
-    const middle = text.indexOf("](", open);
-    if (middle < 0 || middle > open + 500 || middle >= to) return null;
-    const close = text.indexOf(")", middle);
-    if (close < 0 || close > middle + 2000 || close >= to) return null;
-    const address = text.slice(middle + 2, close).trim().split(/\s/)[0];
+    const middle = closing(text, open, Math.min(to, open + 500), "[", "]");
+    if (middle < 0 || text[middle + 1] !== "(") return null;
+    const close = closing(text, middle + 1, Math.min(to, middle + 2000), "(", ")");
+    if (close < 0) return null;
+    const address = text.slice(middle + 2, close).trim().split(/\s/)[0].replace(/^<(.*)>$/, "$1");
     // A picture would be fetched from elsewhere, and tell them who reads this: it becomes a link.
-    return { ...linkTo(address), start: open + 1, end: middle, next: close + 1 };
+    const made = { ...linkTo(address), next: close + 1 };
+    if (middle > open + 1) return { ...made, start: open + 1, end: middle };
+    const start = text.indexOf(address, middle + 2); // without words, the address is what can be read
+    return { ...made, start, end: start + address.length, literal: true };
   }
 
   /** Text nodes for a stretch of source, wrapped where it is a sentence's. */
@@ -523,6 +576,17 @@ class Writer {
     this.places.push({ start: at, end: at + text.length, node });
     into.append(node);
   }
+}
+
+/** Where the bracket is closed that opens at `from`; -1 where that is not before `to`. */
+function closing(text, from, to, opens, closes) {
+  let depth = 0;
+  for (let at = from; at < to; at += 1) {
+    if (text[at] === "\\") at += 1;
+    else if (text[at] === opens) depth += 1;
+    else if (text[at] === closes && --depth === 0) return at;
+  }
+  return -1;
 }
 
 /** Several lines as one text that knows where each of its characters stands in the source. */
@@ -576,7 +640,6 @@ class Prose {
   constructor(into) {
     this.into = into;
     this.text = "";
-    this.shown = 0;
     this.settled = 0; // source offset of the first block that may still change
     this.kept = 0; // children that will not
     this.places = [];
@@ -586,15 +649,14 @@ class Prose {
 
   draw(text) {
     const began = performance.now();
-    if (text.length === this.shown || began < this.pause) return;
+    if (text === this.text || began < this.pause) return;
     this.write(text);
     this.pause = performance.now() + 5 * (performance.now() - began);
   }
 
   write(text) {
-    if (!text.startsWith(this.text.slice(0, 64)) || text.length < this.shown) this.clear();
+    if (!text.startsWith(this.text)) this.clear();
     this.text = text;
-    this.shown = text.length;
     if (this.raw) {
       const end = text.indexOf("\n\n", this.settled);
       this.raw.appendData(text.slice(this.settled, end < 0 ? text.length : end));
@@ -622,7 +684,7 @@ class Prose {
 
   clear() {
     this.into.replaceChildren();
-    this.settled = this.kept = this.shown = 0;
+    this.settled = this.kept = 0;
     this.raw = null;
   }
 
@@ -630,7 +692,6 @@ class Prose {
   finish(text, marks = []) {
     this.clear();
     this.text = text;
-    this.shown = text.length;
     const writer = new Writer(marks);
     writer.blocks(this.into, blocksOf(linesOf(text)));
     this.places = writer.places;
