@@ -774,6 +774,43 @@ async def test_sentences_are_found_behind_signs_outside_the_basic_plane(page: Wi
     assert await page.page.evaluate(lit) == SKY
 
 
+async def test_a_sentence_stays_lit_while_its_passage_is_read(merged: Window) -> None:
+    """Clicked, it stays when the pointer and the cursor go to a card; Escape or a click beside it lets go."""
+    await merged.page.click(".sentence[data-sentence='0']")
+    await card(merged, "a").locator(".text").click()
+    assert await merged.text(".sentence.lit") == SKY
+    await merged.page.keyboard.press("Escape")
+    assert await merged.page.locator(".lit").count() == 0
+    await merged.page.click(".sentence[data-sentence='1']")
+    await merged.page.click(".timeline figcaption")
+    await merged.page.hover("h1")
+    assert await merged.page.locator(".lit").count() == 0
+    await merged.page.locator(".sentence[data-sentence='1']").select_text()
+    await merged.page.dispatch_event(".sentence[data-sentence='1']", "click")
+    await merged.page.hover("h1")
+    assert await merged.page.locator(".lit").count() == 0
+
+
+async def test_a_long_answer_is_drawn_and_pointed_at_quickly(page: Window, upstream: Upstream) -> None:
+    """Twenty thousand words in two thousand sentences: it is there in seconds, and pointing takes a blink."""
+    told = [f"In the year {1000 + n} the river rose by {n} hands and took {n * 7 % 977} sheep." for n in range(2000)]
+    for place, agent in enumerate("abc"):
+        upstream.script(agent, chunk({"content": "🌊 " + "\n\n".join(told[place::3])}) + finish() + usage() + done())
+    upstream.script("last", chunk({"content": "🌊 " + "\n\n".join(told)}) + finish() + usage() + done())
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    assert await page.page.locator(".sentence").count() >= 2000
+    slowest = await page.page.evaluate(
+        """Math.max(...[...document.querySelectorAll(".sentence")].slice(0, 50).map(each => {
+            const began = performance.now();
+            each.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+            document.body.getBoundingClientRect();
+            return performance.now() - began;
+        }))"""
+    )
+    assert slowest < 250
+
+
 # -- kept runs ---------------------------------------------------------------------------------------------------------
 
 
@@ -893,6 +930,117 @@ async def test_a_changed_mixture_is_taken_away_as_toml(page: Window, served: Ser
     (tmp_path / "moa.toml").write_text(saved + "[endpoints.up]\nbase_url = 'http://127.0.0.1:1/v1'\n")
 
     assert [*Config(tmp_path / "moa.toml").mixture("duo").layers[0]] == ["b", "c"]
+
+
+async def test_a_mixture_of_another_day_is_asked_again(page: Window, upstream: Upstream) -> None:
+    """A run whose mixture is in no list brings its own: it is asked again as it was, undone to what it was, and saved."""
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.get_by_role("button", name="Remove layer 1, agent 1").click()
+    await page.ask("Why?")
+    await page.finished()
+    run = page.run
+    await page.page.reload()
+    await page.finished()
+    assert await page.text("#mixture option:checked") == "moa/trio-changed"
+    await page.page.click("#change")
+    undo = page.page.get_by_role("button", name="Undo changes")
+    assert await undo.is_disabled()
+    await page.page.get_by_role("button", name="Remove layer 1, agent 1").click()
+    await undo.click()
+    models = page.page.locator("#editor .model input")
+    assert [await each.input_value() for each in await models.all()] == ["up/b", "up/c", "up/last"]
+    upstream.requests.clear()
+    await page.page.get_by_role("button", name="Run again beside").click()
+    await expect(page.page.locator(".side .bar")).to_have_count(2)
+    assert sorted(call.model for call in upstream.requests) == ["b", "c", "last"]
+    assert await page.texts(".side h3") == ["moa/trio-changed", "moa/trio-changed"]
+    await page.page.goto(f"{page.origin}/#/runs/{run}")
+    await page.page.get_by_role("button", name="Save as TOML").click()
+    await expect(page.page.locator("#sheet-body pre")).to_contain_text("[mixtures.trio-changed]")
+
+
+async def test_a_field_takes_only_what_it_can_be(page: Window, upstream: Upstream) -> None:
+    """A temperature of 7 is marked, and the mixture stays; Enter in a field asks nothing; the question still goes out."""
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.fill("#question", "Why?")
+    hot = page.page.get_by_label("Temperature of layer 1, agent 1")
+    await hot.fill("7")
+    await hot.press("Enter")
+    await expect(hot).to_have_attribute("aria-invalid", "true")
+    assert await page.page.input_value("#mixture") == "moa/trio"
+    assert await page.page.locator(".turn").count() == 0
+    await page.page.click("#change")
+    await page.page.press("#question", "Enter")
+    await page.page.wait_for_selector(".turn")
+    await page.finished()
+    assert "temperature" not in upstream.calls("a")[0].body
+
+
+async def test_what_is_typed_in_the_form_outlives_the_end_of_a_run(page: Window, upstream: Upstream) -> None:
+    """The mixture is changed while a run goes on: its end takes neither the words nor the cursor away."""
+    gate = asyncio.Event()
+    upstream.script("last", until(gate) + say("the whole answer"))
+    await page.ask("Why?", "moa/trio")
+    await page.page.click("#change")
+    assert not await page.page.get_by_role("button", name="Run again beside").is_visible()
+    await page.page.get_by_label("Model of layer 1, agent 2").fill("up/el")
+    gate.set()
+    await page.finished()
+    await page.page.keyboard.type("se")
+    assert await page.page.get_by_label("Model of layer 1, agent 2").input_value() == "up/else"
+    assert await page.page.get_by_role("button", name="Run again beside").is_visible()
+
+
+async def test_the_cursor_stays_in_the_form(page: Window) -> None:
+    """Whatever is pressed there with the keyboard, what comes next is at hand."""
+    at = "document.activeElement.ariaLabel || document.activeElement.textContent"
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    for button, following in (
+        ("Remove layer 1, agent 2", "Remove layer 1, agent 2"),
+        ("Remove layer 1, agent 2", "Add agent"),
+        ("Remove layer", "Add layer"),
+        ("Undo changes", "Add layer"),
+    ):
+        await page.page.get_by_role("button", name=button, exact=True).press("Enter")
+        assert await page.page.evaluate(at) == following
+    await page.page.get_by_label("Ask layer 1, agent 3").press("Space")
+    assert await page.page.evaluate(at) == "Ask layer 1, agent 3"
+
+
+async def test_agents_and_layers_can_all_be_left_out(page: Window, upstream: Upstream) -> None:
+    """Every agent off, one without a model, no layer at all: the aggregator answers alone, and nothing breaks."""
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.uncheck("[aria-label='Ask layer 1, agent 1']")
+    await page.page.uncheck("[aria-label='Ask layer 1, agent 2']")
+    await page.page.get_by_label("Model of layer 1, agent 3").fill("")
+    await page.page.get_by_label("Schedule").select_option("quorum")
+    await page.ask("Who?")
+    await page.finished()
+    await page.page.get_by_role("button", name="Remove layer", exact=True).click()
+    await page.ask("And now?")
+    await page.finished()
+    assert [call.model for call in upstream.requests] == ["last", "last"]
+    assert await page.texts(".answer-text") == ["the whole answer", "the whole answer"]
+
+
+async def test_a_name_that_cannot_be_has_no_toml(page: Window) -> None:
+    """While the name is wrong there is nothing to copy or download, and the last words typed decide."""
+    page.expected.append("400")
+    await page.page.select_option("#mixture", "moa/trio")
+    await page.page.click("#change")
+    await page.page.get_by_role("button", name="Save as TOML").click()
+    await page.page.fill("#toml-name", "no good")
+    await expect(page.page.locator("#sheet-body .problem")).to_contain_text("no good")
+    assert await page.page.get_by_role("button", name="Download").is_disabled()
+    assert await page.page.text_content("#sheet-body pre") == ""
+    await page.page.type("#toml-name", "!!")
+    await page.page.fill("#toml-name", "good")
+    await expect(page.page.locator("#sheet-body pre")).to_contain_text("[mixtures.good]")
+    assert await page.page.get_by_role("button", name="Download").is_enabled()
 
 
 # -- safe, quiet, usable -----------------------------------------------------------------------------------------------
@@ -1020,6 +1168,109 @@ async def test_everything_is_reached_with_the_keyboard(page: Window) -> None:
     await page.page.keyboard.press("Enter")
     await page.finished()
     assert await page.text("#status") != ""
+
+
+async def test_a_key_is_given_with_enter(browser: Browser, up: Upstream, tmp_path: Path) -> None:
+    """As in every such box; Cancel says what is so, and the next question asks for the key again."""
+    answer_well(up)
+    keys = Keys(tmp_path / "keys.json")
+    secret = keys.add("ann")
+    config = CONFIG.format(base_url=up.base_url)
+    async with Served(tmp_path, "--keys", str(tmp_path / "keys.json"), config=config) as served:
+        context = await browser.new_context()
+        tab = Window(await context.new_page(), served.origin)
+        tab.expected.append("401")
+        await tab.page.goto(served.origin)
+        await tab.page.get_by_role("button", name="Cancel").click()
+        await expect(tab.page.locator("#problem")).not_to_have_text("")
+        await tab.page.fill("#question", "Why?")
+        await tab.page.press("#question", "Enter")
+        await tab.page.fill("#key-value", secret)
+        await tab.page.press("#key-value", "Enter")
+        await tab.finished()
+        assert await tab.text(".question") == "Why?"
+        tab.check()
+        await context.close()
+
+
+async def test_the_cursor_is_where_one_goes_on(page: Window) -> None:
+    """A run that is opened or compared takes the cursor to what is shown; a sheet that closes gives it back."""
+    at = "document.activeElement.id || document.activeElement.ariaLabel"
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    assert await page.page.evaluate(at) == "question"
+    await page.page.get_by_role("button", name="Read all of b").press("Enter")
+    await page.page.keyboard.press("Escape")
+    assert await page.page.evaluate(at) == "Read all of b"
+    await page.page.get_by_role("button", name="Run again", exact=True).press("Enter")
+    await expect(page.page.locator(".side .bar")).to_have_count(2)
+    assert await page.page.evaluate(at) == "main"
+    await page.page.click("#toggle-runs")
+    tick = page.page.locator("#run-list li").nth(1).locator("input")
+    await tick.focus()
+    await page.page.evaluate("location.hash = '#/'")
+    await expect(page.page.locator(".idle-stage")).to_be_visible()
+    await page.page.locator("#run-list a").first.press("Enter")
+    await page.finished()
+    assert await page.page.evaluate(at) == "main"
+    assert await page.page.title() == "Why? · Mixture-of-Agents"
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (320, 256)])
+async def test_names_and_errors_without_measure_fit(
+    browser: Browser, served: Served, upstream: Upstream, size: tuple[int, int]
+) -> None:
+    """Names of 200 letters, a model of 150, thirty agents, long errors, at every zoom: nothing is wider than the page."""
+    upstream.script("b", refuse(500, "out of\n" * 40 + "m" * 500))
+    upstream.script("m" * 150, say("x" * 400))
+    agents = [{"model": "up/a", "name": f"agent {n}"} for n in range(27)]
+    agents += [
+        {"model": "up/b", "name": "n" * 200},
+        {"model": "up/" + "m" * 150},
+        {"model": "up/c", "name": "שלום 👩‍🔬"},
+    ]
+    mixture = {"layers": [agents], "aggregator": {"model": "up/last"}, "name": "w" * 60}
+    body = {"mixture": mixture, "messages": [{"role": "user", "content": "q" * 300}]}
+    async with aiohttp.ClientSession() as http, http.post(f"{served.origin}/runs", json=body) as response:
+        run = (await response.json())["run"]
+    async with window(browser, served.origin, f"/#/runs/{run}", size=size) as page:
+        await page.finished()
+        assert await page.page.locator(".card").count() == 30
+        await page.page.click("#change")
+        assert await page.wider_than_the_window() == 0
+        if size[1] < 300:  # a zoom of 400 %: nothing sticks over what is read
+            stuck = "[...document.querySelectorAll('.top, .ask')].map(each => getComputedStyle(each).position)"
+            assert await page.page.evaluate(stuck) == ["static", "static"]
+        await page.page.goto(f"{served.origin}/#/compare/{run}/{run}")
+        await expect(page.page.locator(".side .bar")).to_have_count(2)
+        assert await page.wider_than_the_window() == 0
+
+
+async def test_the_page_prints_whole(page: Window, upstream: Upstream) -> None:
+    """On paper proposals stand in full, dark ink on white, without buttons."""
+    upstream.script("a", say("One line.\n\n" * 40))
+    await page.ask("Why?", "moa/trio")
+    await page.finished()
+    await page.page.click("#theme")
+    await page.page.emulate_media(media="print")
+    text = card(page, "a").locator(".text")
+    assert await text.evaluate("node => node.scrollHeight <= node.clientHeight + 1")
+    assert not await page.page.locator(".actions, .ask, .top").first.is_visible()
+    assert await page.page.evaluate("getComputedStyle(document.body).color") == "rgb(22, 25, 31)"
+
+
+async def test_forced_colours_keep_what_colour_tells(browser: Browser, served: Served, upstream: Upstream) -> None:
+    """Where the system chooses the colours, bars keep theirs, and what is lit has an outline."""
+    upstream.script("a", say(SKY))
+    upstream.script("last", say(SKY))
+    async with window(browser, served.origin, forced_colors="active") as page:
+        await page.ask("Why?", "moa/trio")
+        await page.finished()
+        await page.page.hover(".sentence")
+        for lit in (".sentence.lit", ".card.lit"):
+            assert await page.page.locator(lit).evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+        bar = "node => getComputedStyle(node).backgroundColor"
+        assert await page.page.locator(".bar i").first.evaluate(bar) == "rgb(47, 111, 237)"
 
 
 async def test_colours_are_chosen_and_remembered(page: Window) -> None:

@@ -947,7 +947,7 @@ class Card {
   constructor(part, colour, open) {
     this.part = part;
     this.state = el("span", { class: "state" });
-    this.body = el("div", { class: "text prose", tabIndex: 0, role: "region", "aria-label": `Proposal of ${part.agent}, layer ${part.layer}` });
+    this.body = el("div", { class: "text prose", tabIndex: 0, role: "group", "aria-label": `Proposal of ${part.agent}, layer ${part.layer}` });
     this.figures = el("p", { class: "figures" });
     this.why = el("p", { class: "why", hidden: true });
     this.share = el("p", { class: "share", hidden: true });
@@ -958,10 +958,10 @@ class Card {
     }, { passive: true });
     this.element = el("article", { class: `card agent-${colour}`, "data-state": "waiting", "aria-label": `${part.agent}, layer ${part.layer}` },
       el("header", {},
-        el("h4", {}, part.agent),
+        el("h4", { title: part.agent }, el("bdi", {}, part.agent)),
         this.state,
         button("⤢", () => open(this), { class: "quiet tiny", "aria-label": `Read all of ${part.agent}`, title: "Read all of it" })),
-      el("p", { class: "model" }, part.model),
+      el("p", { class: "model", title: part.model }, part.model),
       this.body, this.why, this.figures, this.share);
   }
 
@@ -990,8 +990,14 @@ class Card {
   settle() {
     if (this.told || !this.part.text) return;
     this.told = true;
+    this.units = unitsOf(this.part.text);
     this.prose.finish(this.part.text);
     this.body.scrollTop = 0;
+  }
+
+  /** Where a passage begins and ends in its text. */
+  span({ start, end }) {
+    return this.told ? [this.units(start), this.units(end)] : [0, 0];
   }
 
   /** Its share of the answer; `ignored` where that is next to nothing. */
@@ -1068,7 +1074,8 @@ class Timeline {
     const [wait, write, again, told] = [el("i", { class: "wait" }), el("i", { class: "write" }), el("span", { class: "again" }), el("span", { class: "unseen" })];
     const place = part.role === "proposer" ? `layer ${part.layer}` : part.role;
     const element = el("li", { class: `agent-${this.colours.of(part.agent)}` },
-      el("span", { class: "label" }, part.agent, " ", el("small", {}, place)), el("span", { class: "track" }, wait, write, again), told);
+      el("span", { class: "label", title: `${part.agent}, ${place}` }, el("bdi", {}, part.agent), " ", el("small", {}, place)),
+      el("span", { class: "track" }, wait, write, again), told);
     this.list.append(element);
     const row = { element, wait, write, again, told };
     this.rows.set(part.key, row);
@@ -1144,33 +1151,32 @@ class Origin {
     this.body.addEventListener("pointerleave", () => this.pinned || this.point(null));
     this.body.addEventListener("click", (event) => {
       const at = event.target.closest?.(".sentence");
-      if (!at || event.target.closest("a")) return;
+      if (!at || event.target.closest("a") || !getSelection().isCollapsed) return;
       const sentence = Number(at.dataset.sentence);
       this.pinned = !(this.pinned && this.current === sentence);
       this.point(this.pinned ? sentence : null);
     });
     this.body.addEventListener("keydown", (event) => this.walk(event));
-    this.body.addEventListener("blur", () => {
-      this.pinned = false;
-      this.point(null);
-    });
+    // A sentence that was clicked stays lit while its passages are read in their cards.
+    const stage = this.body.closest(".stage");
+    stage.addEventListener("click", (event) => event.target.closest(".answer-text, .card, .pointed") || this.letGo());
+    stage.addEventListener("keydown", (event) => event.key === "Escape" && this.letGo());
+  }
+
+  letGo() {
+    this.pinned = false;
+    this.point(null);
   }
 
   walk(event) {
-    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
-    if (event.key === "Escape" && this.pinned) {
-      this.pinned = false;
-      this.point(null);
-    } else if (steps[event.key] && event.target === this.body) {
-      const last = this.sentences.length - 1;
-      const next = this.current === null ? (steps[event.key] > 0 ? 0 : last) : this.current + steps[event.key];
-      this.pinned = true;
-      this.point(Math.max(0, Math.min(last, next)));
-      this.body.querySelector(`[data-sentence="${this.current}"]`)?.scrollIntoView({ block: "nearest" });
-    } else {
-      return;
-    }
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step || event.target !== this.body) return;
     event.preventDefault();
+    const last = this.sentences.length - 1;
+    const next = this.current === null ? (step > 0 ? 0 : last) : this.current + step;
+    this.pinned = true;
+    this.point(Math.max(0, Math.min(last, next)));
+    this.body.querySelector(`[data-sentence="${this.current}"]`)?.scrollIntoView({ block: "nearest" });
   }
 
   point(number) {
@@ -1192,9 +1198,8 @@ class Origin {
 
   light(passage) {
     const card = this.cards.get(keyOf(passage));
-    if (!card?.told) return;
-    const units = unitsOf(card.part.text);
-    const ranges = card.prose.ranges(units(passage.start), units(passage.end));
+    if (!card) return;
+    const ranges = card.prose.ranges(...card.span(passage));
     lights.add(this.colours.of(passage.agent), ranges);
     const box = ranges[0]?.getBoundingClientRect();
     const inside = card.body.getBoundingClientRect();
@@ -1208,11 +1213,12 @@ class Origin {
     }
     const passages = [...sentence.passages].sort((one, other) => other.layer - one.layer || other.share - one.share);
     const rows = passages.map((passage) => {
-      const units = unitsOf(this.cards.get(keyOf(passage))?.part.text ?? "");
-      const text = (this.cards.get(keyOf(passage))?.part.text ?? "").slice(units(passage.start), units(passage.end));
+      const card = this.cards.get(keyOf(passage));
+      const text = card?.part.text.slice(...card.span(passage)) ?? "";
       const layer = this.attribution.layers.length > 1 ? `, layer ${passage.layer}` : "";
       return el("li", { class: `agent-${this.colours.of(passage.agent)}` },
-        el("b", { class: "dot" }), el("strong", {}, `${passage.agent}${layer}`), ` ${percent(passage.share)} of the sentence`, el("q", {}, text.length > 240 ? `${text.slice(0, 240)}…` : text));
+        el("b", { class: "dot" }), el("strong", {}, el("bdi", {}, passage.agent), layer), ` ${percent(passage.share)} of the sentence`,
+        el("q", { dir: "auto" }, text.length > 240 ? `${text.slice(0, 240)}…` : text));
     });
     const place = `Sentence ${this.current + 1} of ${this.sentences.length}`;
     const fresh = sentence.new > 0.005 ? `${percent(sentence.new)} of it in no proposal` : "all of it in proposals";
@@ -1859,12 +1865,12 @@ const runs = {
     const told = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), run.cost === null ? "" : money(run.cost, run.cost_is_at_least)];
     const current = location.hash.includes(run.run);
     return el("li", { "data-outcome": run.outcome, "data-run": run.run },
-      el("input", { type: "checkbox", checked: this.chosen.has(run.run), "aria-label": `Compare: ${run.question}`,
+      el("label", { class: "tick" }, el("input", { type: "checkbox", checked: this.chosen.has(run.run), "aria-label": `Compare: ${run.question || run.model}`,
         onchange: (event) => {
           if (event.target.checked) this.chosen.add(run.run);
           else this.chosen.delete(run.run);
           this.count();
-        } }),
+        } })),
       el("a", { href: `#/runs/${run.run}`, "aria-current": current ? "page" : undefined },
         el("span", { class: "asked" }, run.question || "(no text)"),
         el("span", { class: "meta" }, el("span", { class: "mark", title: run.outcome }, MARKS[run.outcome] ?? "?"), ` ${told.filter(Boolean).join(" · ")}`)));
