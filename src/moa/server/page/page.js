@@ -3,7 +3,8 @@
 // Notable decisions:
 // - Text from models and people only ever becomes text nodes. Nothing here builds HTML from a string, and the page's
 //   Content-Security-Policy forbids it (Trusted Types without a policy).
-// - A run is a fold of the server's event stream (GET /runs/ID/events), so a reload or a second window draws the same thing.
+// - A run is a fold of the server's event stream (GET /runs/ID/events), so a reload or a second window draws the same thing,
+//   and a server that went away is asked again for what comes behind the last event, until it is back.
 // - Markdown is read into elements of a short list, with every text node knowing where it stands in the source: that is how
 //   a sentence of the answer and a passage of a proposal, which the server gives as offsets, are found again.
 
@@ -1036,7 +1037,8 @@ class Timeline {
     this.list = el("ol", { class: "rows" });
     this.axis = el("div", { class: "axis", "aria-hidden": "true" });
     this.element = el("figure", { class: "timeline" },
-      el("figcaption", {}, "Timeline", el("span", { class: "key" }, el("i", { class: "wait" }), "waits", el("i", { class: "write" }), "writes", el("i", { class: "again" }), "reads on")),
+      el("figcaption", {}, "Timeline",
+        el("span", { class: "key" }, ["wait", "waits", "write", "writes", "again", "reads on"].map((each, n) => (n % 2 ? each : el("i", { class: each }))))),
       this.list, this.axis);
   }
 
@@ -1071,7 +1073,8 @@ class Timeline {
   }
 
   row(part) {
-    const [wait, write, again, told] = [el("i", { class: "wait" }), el("i", { class: "write" }), el("span", { class: "again" }), el("span", { class: "unseen" })];
+    const [wait, write] = ["wait", "write"].map((name) => el("i", { class: name }));
+    const [again, told] = ["again", "unseen"].map((name) => el("span", { class: name }));
     const place = part.role === "proposer" ? `layer ${part.layer}` : part.role;
     const element = el("li", { class: `agent-${this.colours.of(part.agent)}` },
       el("span", { class: "label", title: `${part.agent}, ${place}` }, el("bdi", {}, part.agent), " ", el("small", {}, place)),
@@ -1222,7 +1225,8 @@ class Origin {
     });
     const place = `Sentence ${this.current + 1} of ${this.sentences.length}`;
     const fresh = sentence.new > 0.005 ? `${percent(sentence.new)} of it in no proposal` : "all of it in proposals";
-    this.pointed.replaceChildren(el("p", {}, rows.length ? `${place} resembles (${fresh}):` : `${place} resembles no passage of a proposal: it is new.`), el("ul", {}, rows));
+    const words = rows.length ? `${place} resembles (${fresh}):` : `${place} resembles no passage of a proposal: it is new.`;
+    this.pointed.replaceChildren(el("p", {}, words), el("ul", {}, rows));
   }
 }
 
@@ -1323,7 +1327,7 @@ class Stage {
     const roles = new Set([...run.parts.values()].map((part) => part.role));
     put(this.name, roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
     this.element.classList.toggle("answering", Boolean(run.answer));
-    put(this.who, selected ? `${selected.agent}’s proposal, word for word: ${selected.reason}` : speaker ? `${speaker.agent === speaker.model ? "" : `${speaker.agent} · `}${speaker.model}` : aggregatorOf(run));
+    put(this.who, answererOf(run));
     this.thought.hidden = !speaker?.reasoning;
     if (speaker?.reasoning) put(this.thought.lastChild, speaker.reasoning);
     if (!this.origin.prose) this.prose.draw(run.answer);
@@ -1376,10 +1380,12 @@ class Stage {
   }
 }
 
-function aggregatorOf(run) {
-  const seats = [...run.parts.values()].filter((part) => part.role === "aggregator" || part.role === "ranker");
-  if (!seats.length) return run.parts.size ? "the proposal most like the others" : "";
-  return seats[0].agent === seats[0].model ? seats[0].model : `${seats[0].agent} · ${seats[0].model}`;
+/** Who answers, or would. */
+function answererOf(run) {
+  if (run.selected) return `${run.selected.agent}’s proposal, word for word: ${run.selected.reason}`;
+  const part = run.speaker ?? [...run.parts.values()].find(({ role }) => role === "aggregator" || role === "ranker");
+  if (!part) return run.parts.size ? "the proposal most like the others" : "";
+  return part.agent === part.model ? part.model : `${part.agent} · ${part.model}`;
 }
 
 /** Tool calls as text, put together from their pieces. */
@@ -1393,11 +1399,14 @@ function callsOf(pieces) {
   return calls.filter(Boolean).map((call) => `${call.name}(${call.arguments})`).join("\n");
 }
 
-function openCard(card) {
+/** All of an agent's part: why it is not used or cut, what it thought, what it said. */
+function openCard({ part }) {
   const body = el("div", { class: "prose" });
-  new Prose(body).finish(card.part.text || card.part.reasoning || card.part.why);
-  const { agent, layer, model } = card.part;
-  openSheet(`${agent}, layer ${layer}`, [el("p", { class: "model" }, model), body], [copyButton("Copy", () => card.part.text)]);
+  new Prose(body).finish(part.text);
+  const thought = el("details", { class: "thinking", open: !part.text }, el("summary", {}, "Thinking"), el("p", {}, part.reasoning));
+  openSheet(`${part.agent}, layer ${part.layer}`,
+    [el("p", { class: "model" }, part.model), part.why && el("p", { class: "problem" }, part.why), part.reasoning && thought, body].filter(Boolean),
+    part.text ? [copyButton("Copy", () => part.text)] : []);
 }
 
 function openSheet(title, children, actions = []) {
@@ -1711,7 +1720,8 @@ const editor = {
         layer.map((agent, place) => this.agentForm(agent, `layer ${n + 1}, agent ${place + 1}`, () => layer.splice(place, 1), `add agent ${n}`)),
         el("div", { class: "row" },
           button("Add agent", () => this.edit(() => layer.push(like(layer.at(-1)))), { class: "quiet", "data-field": `add agent ${n}` }),
-          button("Remove layer", () => this.edit(() => layers.splice(n, 1)), { class: "quiet", "data-field": `remove layer ${n}`, "data-else": "add layer" }))));
+          button("Remove layer", () => this.edit(() => layers.splice(n, 1)),
+            { class: "quiet", "data-field": `remove layer ${n}`, "data-else": "add layer" }))));
     const ways = { synthesize: "written from the proposals", select: "the proposal it picks", central: "the most central proposal" };
     const last = el("fieldset", { class: "edit-layer" }, el("legend", {}, "Aggregator"),
       draft.aggregator ? this.agentForm(draft.aggregator, "aggregator") : el("p", { class: "note" }, "none: the proposal most like the others is the answer"),
@@ -1727,7 +1737,8 @@ const editor = {
         el("span", { class: "gap" }),
         button("Run again beside the last answer", () => turns.at(-1).again(), { "data-field": "again" }),
         button("Save as TOML", () => this.saveAsToml(), { class: "quiet", "data-field": "save" }),
-        button("Undo changes", () => this.choose(this.name, this.given), { class: "quiet", disabled: !this.changed, "data-field": "undo", "data-else": "add layer" })),
+        button("Undo changes", () => this.choose(this.name, this.given),
+          { class: "quiet", disabled: !this.changed, "data-field": "undo", "data-else": "add layer" })),
       el("datalist", { id: "models" }, page.models.map((model) => el("option", { value: model }))));
     this.offerAgain();
     const find = (field) => form.querySelector(`[data-field="${CSS.escape(field)}"]:not(:disabled)`);
@@ -1752,7 +1763,8 @@ const editor = {
       field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, list: "models", placeholder: "provider/model" }, String),
       field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, Number),
       field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, Number),
-      remove && button("✕", () => this.edit(remove), { class: "quiet tiny", "aria-label": `Remove ${place}`, "data-field": `remove ${place}`, "data-else": behind }));
+      remove && button("✕", () => this.edit(remove),
+        { class: "quiet tiny", "aria-label": `Remove ${place}`, "data-field": `remove ${place}`, "data-else": behind }));
   },
 
   /** Whether a field can be what was typed; otherwise the browser says why not, and the draft stays. */
@@ -1773,9 +1785,11 @@ const editor = {
     const kind = draft.schedule?.kind ?? "barrier";
     const kinds = { barrier: "barrier: a layer waits for the one before", quorum: "quorum: not for stragglers", staircase: "staircase: chunk by chunk" };
     const first = draft.layers?.[0]?.length ?? 1;
+    const count = { type: "number", min: 1, step: 1, required: true };
+    const counts = { type: "text", pattern: "[\\d ,]*", placeholder: "32, 128, 384" };
     const more = {
-      quorum: () => this.figure("Proposals to wait for", draft.schedule.usable, { type: "number", min: 1, step: 1, required: true }, (value) => (draft.schedule.usable = Number(value))),
-      staircase: () => this.figure("Tokens read at a time", (draft.schedule.chunks ?? []).join(", "), { type: "text", pattern: "[\\d ,]*", placeholder: "32, 128, 384" }, (value) => {
+      quorum: () => this.figure("Proposals to wait for", draft.schedule.usable, count, (value) => (draft.schedule.usable = Number(value))),
+      staircase: () => this.figure("Tokens read at a time", (draft.schedule.chunks ?? []).join(", "), counts, (value) => {
         const chunks = value.split(/\D+/).filter(Boolean).map(Number);
         if (chunks.length) draft.schedule.chunks = chunks;
         else delete draft.schedule.chunks;
@@ -1819,7 +1833,8 @@ const editor = {
     name.addEventListener("input", write);
     await write();
     openSheet("Save as TOML",
-      [el("label", { htmlFor: "toml-name" }, "Name"), name, problem, text, el("p", { class: "note" }, "Put it into moa.toml, beside what is there, and start the server again.")],
+      [el("label", { htmlFor: "toml-name" }, "Name"), name, problem, text,
+        el("p", { class: "note" }, "Put it into moa.toml, beside what is there, and start the server again.")],
       actions);
   },
 };
@@ -1991,7 +2006,8 @@ function drawIdle() {
   const colours = new Colours();
   const card = (agent) => {
     const name = agent.name || agent.model.split("/").pop();
-    return el("article", { class: `card agent-${colours.of(name)}` }, el("h4", { title: name }, name), el("p", { class: "model", title: agent.model }, agent.model));
+    return el("article", { class: `card agent-${colours.of(name)}` },
+      el("h4", { title: name }, name), el("p", { class: "model", title: agent.model }, agent.model));
   };
   const columns = layers.map((layer, n) =>
     el("section", { class: "layer", "aria-label": `Layer ${n + 1}` }, el("h3", { class: "layer-name" }, `Layer ${n + 1}`), layer.map(card)));
@@ -2083,7 +2099,7 @@ function route() {
     byId("main").setAttribute("aria-busy", "true");
     try {
       const odd = ids.find((id) => !/^[0-9a-f]{32}$/.test(id));
-      if (kind && odd !== undefined) throw new Refused(404, `No run is called ‘${odd}’.`);
+      if (kind && odd !== undefined) throw new Refused(404, `no run is called '${odd}'`);
       if (kind === "runs" && ids.length === 1) await openRun(ids[0], signal);
       else if (kind === "compare" && ids.length === 2) await openComparison(ids, signal);
       else goHome();
