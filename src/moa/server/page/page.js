@@ -127,7 +127,7 @@ const server = {
       const sent = { ...headers };
       if (this.key) sent.authorization = `Bearer ${this.key}`;
       if (body !== undefined) sent["content-type"] = "application/json";
-      const response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal }).catch((error) => {
+      const response = await fetch(`.${path}`, { method, headers: sent, body: body && JSON.stringify(body), signal }).catch((error) => {
         throw error.name === "AbortError" ? error : new Refused(0, "The server cannot be reached.");
       });
       if (response.ok) return response;
