@@ -484,9 +484,9 @@ async def test_a_run_of_the_api_can_be_watched_and_stopped(
     """Its client is told, with an error that it does not ask again on; upstream calls are cancelled."""
     upstream.script("last", words("a few words") + hang())
     async with streamed(http, server, asking()) as heard:
-        told: list[Any] = []
-        while said(told) != "a few words":
-            told.append(await anext(heard))
+        begun: list[Any] = []
+        while said(begun) != "a few words":
+            begun.append(await anext(heard))
         _, listed = await call(http, "GET", server, "/runs?limit=1")
         run = listed["runs"][0]["run"]
         assert listed["runs"][0]["outcome"] == "running"
