@@ -1392,7 +1392,7 @@ function answererOf(run) {
 function callsOf(pieces) {
   const calls = [];
   for (const piece of pieces) {
-    const call = (calls[piece.index ?? 0] ??= { name: "", arguments: "" });
+    const call = (calls[Number(piece.index) || 0] ??= { name: "", arguments: "" });
     call.name ||= piece.function?.name ?? "";
     call.arguments += piece.function?.arguments ?? "";
   }
