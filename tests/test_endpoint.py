@@ -167,6 +167,13 @@ async def test_tool_calls_without_an_index_stay_apart(upstream: Upstream, endpoi
     assert [call["id"] for call in collected(await answer(endpoint)).tool_calls] == ["one", "two"]
 
 
+async def test_arguments_that_come_as_an_object_become_their_text(upstream: Upstream, endpoint: Endpoint) -> None:
+    """Some servers send the object itself; clients expect the text of it."""
+    call = {"index": 0, "id": "1", "function": {"name": "add", "arguments": {"a": 2}}}
+    upstream.script("m", chunk({"tool_calls": [call]}) + finish("tool_calls") + done())
+    assert collected(await answer(endpoint)).tool_calls[0]["function"] == {"name": "add", "arguments": '{"a": 2}'}
+
+
 async def test_other_fields_pass_through(upstream: Upstream, endpoint: Endpoint) -> None:
     """What is not read here (logprobs, refusal) is in ``extra`` as it came; empty fields are not."""
     logprobs = {"content": [{"token": "I", "logprob": -0.1}]}
@@ -305,6 +312,14 @@ async def test_a_server_that_stays_silent_after_the_end_is_not_waited_for(upstre
         pytest.param(data('{"choices": ['), "no part of an answer", id="JSON that is none"),
         pytest.param(data('{"choices": 7}'), "no part of an answer", id="another API's JSON"),
         pytest.param(chunk({"content": 7}), "no part of an answer", id="content that is a number"),
+        pytest.param(
+            chunk({"tool_calls": [{"index": "__proto__"}]}), "no part of an answer", id="a call without a place"
+        ),
+        pytest.param(
+            chunk({"tool_calls": [{"index": 0, "function": {"name": 7}}]}),
+            "no part of an answer",
+            id="a call of a number",
+        ),
         pytest.param(data('{"usage": {"prompt_tokens": Infinity}}'), "no part of an answer", id="tokens without end"),
         pytest.param(data("[" * 100_000), "no part of an answer", id="JSON without a bottom"),
     ],

@@ -111,13 +111,22 @@ class AnswerReader:
         return delta
 
     def _numbered(self, pieces: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The pieces with an ``index`` each. Servers that send calls whole may leave it out: an id begins a call."""
+        """The pieces with an ``index`` each. Servers that send calls whole may leave it out: an id begins a call.
+
+        Raises:
+            ValueError: a piece is none.
+        """
         for piece in pieces:
             function = piece.get("function") or {}
+            if isinstance(function.get("arguments"), Mapping):  # some servers send the object instead of its text
+                function = {**function, "arguments": json.dumps(function["arguments"])}
+                piece = {**piece, "function": function}
             self._said += (value for value in function.values() if isinstance(value, str))
             if piece.get("index") is None:
                 self._tool_calls += 1 if piece.get("id") or not self._tool_calls else 0
                 piece = {**piece, "index": self._tool_calls - 1}
+            if type(piece["index"]) is not int or not all(isinstance(value, str | None) for value in function.values()):
+                raise ValueError("no piece of a tool call")
             yield piece
 
     def _failure(self, error: object) -> ModelError:
