@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moa.archive import Archive, Begun, Kept, Row
-from moa.cli.ask import fail, opened, shown
+from moa.cli.ask import Opened, fail, opened, shown
 from moa.cli.explain import explain_drawn, explain_plainly
-from moa.cli.terminal import Show, figure, live, one_line, say, screen, seconds, tell
+from moa.cli.terminal import Show, live, one_line, say, screen, seconds, tell
 from moa.config import Config
 from moa.errors import ConfigError
 from moa.messages import Answer, Request
@@ -150,9 +150,7 @@ def compare(one: str, other: str, store: Path | None) -> int:
     answers = [answer_of(kept.lines) for kept in both]
     if not sys.stdout.isatty():
         for kept, answer in zip(both, answers, strict=True):
-            say(
-                f"## {kept.begun.run[:LETTERS]} {kept.begun.model}: {', '.join(_figures(answer))}\n\n{answer.text.strip()}\n"
-            )
+            say(f"## {kept.begun.run[:LETTERS]} {kept.begun.model}: {_figures(answer)}\n\n{answer.text.strip()}\n")
         return 0
     from rich.table import Table
     from rich.text import Text
@@ -183,7 +181,7 @@ def _side(kept: Kept, answer: Answer) -> RenderableType:
     from moa.cli.prose import Rendered
 
     origin = answer.attribution
-    told = [Text(line, "dim") for line in _figures(answer)]
+    told = [Text(_figures(answer), "dim")]
     if origin:
         layer = origin.layers[-1]
         shares = sorted(layer.shares.items(), key=lambda each: -each[1])
@@ -194,14 +192,10 @@ def _side(kept: Kept, answer: Answer) -> RenderableType:
     return Panel(Group(body, Text(), *told), title=title, title_align="left", border_style="dim")
 
 
-def _figures(answer: Answer) -> list[str]:
-    first = "" if answer.time_to_first_token is None else f"first token {seconds(answer.time_to_first_token)}"
-    whole = "" if answer.duration is None else f"{seconds(answer.duration)} in all"
-    calls = f"{len(answer.calls)} call{'s' if len(answer.calls) != 1 else ''}"
-    return [
-        ", ".join(part for part in (first, whole) if part),
-        f"{calls}, {figure(answer.usage.total_tokens)} tokens, {answer.cost}, {len(answer.text.split())} words",
-    ]
+def _figures(answer: Answer) -> str:
+    from moa.cli.live import footer
+
+    return " · ".join([*footer(answer), f"{len(answer.text.split())} words"])
 
 
 def export(name: str, store: Path | None) -> int:
@@ -228,11 +222,7 @@ async def go_on(name: str, store: Path | None, how: Show | None, config: str | N
         kept = _found(archive, name)
     begun = kept.begun
     async with opened(config) as here:
-        mixture, proposals, request = (
-            _mixture(here.config, kept),
-            finished_proposals(kept.lines),
-            Request(begun.request),
-        )
+        mixture, proposals, request = _mixture(here, begun), finished_proposals(kept.lines), Request(begun.request)
         tell(f"{len(proposals)} proposal{'s are' if len(proposals) != 1 else ' is'} there already")
         async with keeping(here.config, begun.model, request, store=store, continues=begun) as recorded:
             events = mixture.run(request, restart=live(), kept=proposals)
@@ -242,14 +232,11 @@ async def go_on(name: str, store: Path | None, how: Show | None, config: str | N
     return 0 if answer.error is None else 1
 
 
-def _mixture(config: Config, kept: Kept) -> Mixture:
-    begun = kept.begun
+def _mixture(here: Opened, begun: Begun) -> Mixture:
+    """The one that it had; where no table was kept, a single model's, by its name."""
     if begun.mixture is None:
-        model = config.model(begun.model)
-        if isinstance(model, Mixture):
-            return model
-        return Mixture([], model, name=begun.model, prices=config.prices, catalog=config.catalog)
-    return config.built(begun.model.removeprefix("moa/"), MixtureTable.model_validate(begun.mixture))
+        return here.mixture(begun.model)
+    return here.config.built(begun.model.removeprefix("moa/"), MixtureTable.model_validate(begun.mixture))
 
 
 @asynccontextmanager

@@ -76,10 +76,9 @@ class Calls:
                 if reading.warm:
                     warming = asyncio.create_task(self._warm(agent, draft, asking(reading.references, "")))
                     continue
-                last = reading.room is None
-                if not last and way is None:
+                if not reading.last and way is None:
                     continue  # this model cannot go on with what it has begun: it waits for the last reading
-                request = conversation.request(reading.references, seam.said, last=last)
+                request = conversation.request(reading.references, seam.said, last=reading.last)
                 seam.join(exact=way == "prefix")
                 try:
                     await self._step(agent, draft, role, request, reading, seam, over)

@@ -24,7 +24,7 @@ from moa.mixture.continuation import Asking
 from moa.mixture.draft import Draft
 from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.prompts import Reference, with_references
-from moa.mixture.schedule import Reading, Schedule, reference_of
+from moa.mixture.schedule import Reading, Schedule, only, reference_of
 from moa.mixture.selection import most_central
 from moa.models.wrappers import Hedged
 
@@ -82,8 +82,7 @@ class Proposing:
             self._start()
         async with aclosing(self._schedule.readings(self._drafts, self._give_up)) as readings:
             async for reading in readings:
-                last = reading.room is None and not reading.warm
-                yield Reading(self._complete(reading.references)) if last else reading
+                yield Reading(self._complete(reading.references)) if reading.last else reading
 
     def leave(self) -> None:
         """The answer is complete: nobody waits for those who still write."""
@@ -222,17 +221,12 @@ class Proposing:
     ) -> AsyncGenerator[Reading, None]:
         """What a proposer reads; raises _Idle where it is not to be asked."""
         mixture = self._mixture
-        readings = self._schedule.readings(before, self._give_up) if before else _nothing_to_read()
+        readings = self._schedule.readings(before, self._give_up) if before else only(())
         async with aclosing(readings):
             async for reading in readings:
                 if self._agreed(before):
                     raise _Idle("the proposals before it agree")
-                if (
-                    before
-                    and reading.room is None
-                    and not reading.warm
-                    and len(reading.references) < mixture.min_proposals
-                ):
+                if before and reading.last and len(reading.references) < mixture.min_proposals:
                     raise _Idle("too few proposals in the layer before")
                 if self._budget.exceeded(agent.model, [reference.text for reference in reading.references]):
                     raise _Idle(f"the cost limit of ${mixture.max_cost:g} was reached")
@@ -252,10 +246,6 @@ class Proposing:
 
 class _Idle(Exception):
     """A proposer is not to be asked, for this reason."""
-
-
-async def _nothing_to_read() -> AsyncGenerator[Reading, None]:
-    yield Reading(())
 
 
 def asking_from(mixture: Mixture, request: Request, *, prompt: str | None = None) -> Asking:

@@ -27,7 +27,7 @@ from moa.mixture.events import (
 from moa.mixture.memory import turn_of
 from moa.mixture.prompts import SELECT, Reference
 from moa.mixture.proposing import Proposing, asking_from
-from moa.mixture.schedule import Barrier, EarlyExit, Reading, Schedule
+from moa.mixture.schedule import Barrier, EarlyExit, Reading, Schedule, only
 from moa.mixture.selection import chosen, most_central
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Run:
             return
         async with aclosing(self._proposing.readings()) as readings:
             async for reading in readings:
-                if reading.room is None and not reading.warm:
+                if reading.last:
                     self._given = reading.references
                     if turn:
                         mixture.memory.keep(turn, reading.references)
@@ -215,7 +215,7 @@ class Run:
         failures: list[Draft] = []
         for name, agent in self._mixture.aggregators.items():
             draft = Draft(name, self._mixture.depth)
-            readings = self._readings() if proposals is None else _only(proposals)
+            readings = self._readings() if proposals is None else only(proposals)
             async with aclosing(readings):
                 await self._calls.write(
                     agent,
@@ -239,7 +239,7 @@ class Run:
         agent, draft = self._mixture.aggregator, Draft("ranker", self._mixture.depth)
         asking = asking_from(self._mixture, agent.as_ranker(self._request), prompt=SELECT)
         await self._calls.write(
-            agent, draft, "ranker", lambda references, _: asking(references, ""), _only(proposals), lambda: None
+            agent, draft, "ranker", lambda references, _: asking(references, ""), only(proposals), lambda: None
         )
         choice = chosen(draft.text, len(proposals)) if draft.usable else None
         if choice is None:
@@ -260,7 +260,3 @@ class Run:
 
     def _notice(self, message: str, *, degrades: bool = False) -> None:
         self._emit(Noticed(at=self._now(), message=message, degrades=degrades))
-
-
-async def _only(references: Sequence[Reference]) -> AsyncGenerator[Reading, None]:
-    yield Reading(tuple(references))

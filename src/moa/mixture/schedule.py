@@ -43,6 +43,16 @@ class Reading:
     superseded: Callable[[], bool] = _never
     warm: bool = False
 
+    @property
+    def last(self) -> bool:
+        """Whether it is answered from, and no other follows."""
+        return self.room is None and not self.warm
+
+
+async def only(references: Sequence[Reference]) -> AsyncGenerator[Reading, None]:
+    """One reading, of these."""
+    yield Reading(tuple(references))
+
 
 class Schedule(Protocol):
     """How the drafts of the layers before become what an agent reads."""
