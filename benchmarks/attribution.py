@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moa import Agent, Config, Mixture, Scripted
-from moa.mixture.attribution import SUPPORT, Attribution, attribution
-from moa.mixture.prompts import Reference
-from moa.mixture.sentences import sentences
+from moa.attribution.sentences import sentences
+from moa.attribution.shares import SUPPORT, Attribution, attribution
+from moa.messages import Reference
 
 DATA = Path(os.environ.get("MOA_DATA") or Path(__file__).parent.parent.parent / "shared" / "data") / "alpaca_eval"
 PROPOSERS = (

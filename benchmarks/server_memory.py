@@ -18,10 +18,10 @@ from pathlib import Path
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from serving import CONFIG, Served
-from upstream import Upstream, say
+from tests.fakes.serving import CONFIG, Served
+from tests.fakes.upstream import Upstream, say
 
 AT_A_TIME = 20
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moa.models.providers import PROVIDERS, is_loopback
-from upstream import Upstream
+from tests.fakes.upstream import Upstream
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

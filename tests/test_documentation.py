@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import moa
+from moa.config.tables import File
 from moa.messages import Delta
 from moa.mixture import events
-from moa.tables import File
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import CONFIG, Served, answer_well
-from upstream import Upstream, refuse
+from tests.fakes.serving import CONFIG, Served, answer_well
+from tests.fakes.upstream import Upstream, refuse
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from moa.config import Config as Config
+    from moa.config.config import Config as Config
     from moa.errors import MoaError as MoaError
     from moa.messages import Answer as Answer
     from moa.messages import Call as Call
@@ -37,7 +37,7 @@ _HOME = {
     "Answer": "moa.messages",
     "Barrier": "moa.mixture.schedule",
     "Call": "moa.messages",
-    "Config": "moa.config",
+    "Config": "moa.config.config",
     "Cost": "moa.messages",
     "Delta": "moa.messages",
     "EarlyExit": "moa.mixture.schedule",

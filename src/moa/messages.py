@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from moa.errors import RequestRejected
 
 if TYPE_CHECKING:
+    from moa.attribution.shares import Attribution
     from moa.errors import MoaError
-    from moa.mixture.attribution import Attribution
 
 Message = Mapping[str, Any]
 """One entry of ``messages``: ``role``, ``content`` (a string or a list of content parts), and what else the API allows."""
@@ -311,12 +311,22 @@ class Answer:
         """
         if not self.text.strip() or not self.proposals:
             return None
-        from moa.mixture.attribution import attribution, comparable
+        from moa.attribution.shares import attribution, comparable
 
         return attribution(self.text, self.proposals) if comparable(self.text, self.proposals) else None
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A proposal as a reader gets it, and the ``layer`` it is of; ``cut`` marks one that ends before its writer was done."""
+
+    agent: str
+    text: str
+    cut: bool = False
+    layer: int = 1
 
 
 def joined_tool_calls(pieces: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from moa.cli import ask
 from moa.cli.bench import FOLDER, Wanted, asking
 from moa.cli.terminal import one_line, say, screen, tell
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.evals import sweep
 from moa.evals.cost import pareto, unsized, work

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from moa.cli.terminal import Show, clean, live, one_line, say, screen, tell, tell_more
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import RunError
 from moa.messages import Answer, Request, pieces_of
 from moa.mixture.events import (

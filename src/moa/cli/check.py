@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from moa.cli.terminal import one_line, say, seconds, tell
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import (
     CallRejected,
     KeyMissing,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from moa.attribution.shares import EXPLAINED, Attribution, LayerShares, Sentence, attribution_json
 from moa.cli.terminal import one_line, screen, tell, tell_more
 from moa.messages import Answer
-from moa.mixture.attribution import EXPLAINED, Attribution, LayerShares, Sentence, attribution_json
 
 if TYPE_CHECKING:
     from rich.text import Text

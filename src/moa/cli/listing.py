@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moa.cli.terminal import one_line, say, screen, tell
-from moa.config import Config, Listed, Member
+from moa.config.config import Config, Listed, Member
 from moa.errors import KeyMissing, MoaError, UnknownName
 from moa.models.providers import PROVIDERS
 from moa.models.weights import at_hand

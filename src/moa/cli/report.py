@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moa.cli.analyse import sizes
 from moa.cli.terminal import one_line, say, tell
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.evals.measured import measured, runs_in
 

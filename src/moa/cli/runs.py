@@ -11,23 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moa.archive import Archive, Begun, Kept, Row
 from moa.cli.ask import Opened, fail, opened, shown
 from moa.cli.explain import explain_drawn, explain_plainly
 from moa.cli.terminal import Show, live, one_line, say, screen, seconds, tell
-from moa.config import Config
+from moa.config.config import Config
+from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
 from moa.messages import Answer, Request
 from moa.mixture.events import Event, Fold, RunFailed, event_of
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
-from moa.recording import Recording, Recordings
-from moa.runs import store_place
 from moa.server.catalogue import Catalogue, full_name
 from moa.server.mixtures import Tables
-from moa.server.record import answer_of, finished_proposals, record_of
-from moa.server.unfinished import with_estimates
-from moa.tables import MixtureTable
+from moa.store.archive import Archive, Begun, Kept, Row
+from moa.store.record import answer_of, finished_proposals, record_of
+from moa.store.recording import Recording, Recordings
+from moa.store.turns import store_place
+from moa.store.unfinished import with_estimates
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

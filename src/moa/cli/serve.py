@@ -13,14 +13,14 @@ from types import FrameType
 
 import uvicorn
 
-from moa.archive import Archive
 from moa.cli.terminal import tell
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.models.providers import is_loopback
-from moa.runs import RunStore, store_place
 from moa.server.app import Server, Settings, create_app
 from moa.server.keys import Keys, default_place
+from moa.store.archive import Archive
+from moa.store.turns import RunStore, store_place
 
 
 class _Server(uvicorn.Server):

@@ -46,7 +46,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolFunction, ToolInfo
 from inspect_ai.util import JSONSchema
 
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import RequestRejected
 from moa.messages import Answer, Request, collected
 

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from moa.errors import MoaError, ModelError
-from moa.messages import Delta, Request
+from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import TOKEN_LIMITS, Agent
 from moa.mixture.budget import Budget
 from moa.mixture.continuation import Asking, Continuation, Conversation
@@ -24,7 +24,6 @@ from moa.mixture.events import (
     Event,
     Noticed,
 )
-from moa.mixture.prompts import Reference
 from moa.mixture.schedule import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.models import Model

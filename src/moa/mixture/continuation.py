@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from moa.messages import Message, Request
-from moa.mixture.prompts import CLOSING, Reference, fence
+from moa.messages import Message, Reference, Request
+from moa.mixture.prompts import CLOSING, fence
 
 Continuation = Literal["prefix", "turns"]
 

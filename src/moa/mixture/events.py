@@ -22,8 +22,7 @@ from functools import cache
 from typing import Any
 
 from moa.errors import MoaError, RunError
-from moa.messages import Answer, Call, Cost, Delta, Usage, joined_tool_calls
-from moa.mixture.prompts import Reference
+from moa.messages import Answer, Call, Cost, Delta, Reference, Usage, joined_tool_calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

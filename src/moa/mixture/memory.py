@@ -13,8 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
-from moa.messages import Message
-from moa.mixture.prompts import Reference
+from moa.messages import Message, Reference
 
 
 class Memory(Protocol):

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from moa.errors import ConfigError
-from moa.messages import Answer, Delta, Message, Request, pieces_of
+from moa.messages import Answer, Delta, Message, Reference, Request, pieces_of
 from moa.mixture.agent import Agent
 from moa.mixture.events import AgentSaid, AgentStarted, Event, Fold, RunFailed, Seat, Selected
 from moa.mixture.memory import Memory, Recent
-from moa.mixture.prompts import SYNTHESIZE, Place, Reference
+from moa.mixture.prompts import SYNTHESIZE, Place
 from moa.mixture.run import Run
 from moa.mixture.schedule import Barrier, Schedule
 from moa.models import Model

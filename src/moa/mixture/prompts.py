@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from moa.messages import Message, Request, text_of, with_text
+from moa.messages import Message, Reference, Request, text_of, with_text
 
 Place = Literal["user", "system"]
 
@@ -45,16 +44,6 @@ ADVISE_ON_TOOLS = """\
 The assistant that will act on this request can call the tools below; you cannot. Answer with your advice: what to do, \
 which tools to call and with what arguments, and what to watch out for.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A proposal as a reader gets it, and the ``layer`` it is of; ``cut`` marks one that ends before its writer was done."""
-
-    agent: str
-    text: str
-    cut: bool = False
-    layer: int = 1
 
 
 def fence(text: str) -> str:

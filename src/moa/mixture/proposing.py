@@ -16,14 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from moa.errors import DeadlinePassed, ModelError, NoProposals
-from moa.messages import Delta, Request
+from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Asking
 from moa.mixture.draft import Draft
 from moa.mixture.events import AgentRecalled, Event, Noticed
-from moa.mixture.prompts import Reference, with_references
+from moa.mixture.prompts import with_references
 from moa.mixture.schedule import Reading, Schedule, only, reference_of
 from moa.mixture.selection import most_central
 from moa.models.wrappers import Hedged

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from moa.errors import AggregatorFailed, ModelError, RunError
-from moa.messages import Request
+from moa.messages import Reference, Request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
@@ -25,7 +25,7 @@ from moa.mixture.events import (
     Selected,
 )
 from moa.mixture.memory import turn_of
-from moa.mixture.prompts import SELECT, Reference
+from moa.mixture.prompts import SELECT
 from moa.mixture.proposing import Proposing, asking_from
 from moa.mixture.schedule import Barrier, EarlyExit, Reading, Schedule, only
 from moa.mixture.selection import chosen, most_central

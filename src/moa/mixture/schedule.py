@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from moa.messages import Reference
 from moa.mixture.draft import Draft
-from moa.mixture.prompts import Reference
 from moa.mixture.selection import similarity
 
 GiveUp = Callable[[Draft, str], None]

@@ -17,12 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from moa.archive import Archive
-from moa.config import Config
+from moa.config.config import Config
 from moa.errors import UnknownName
 from moa.messages import Answer
-from moa.recording import Recording, Recordings
-from moa.runs import RunStore
 from moa.server import static
 from moa.server.admission import Admission
 from moa.server.body import Asked, ChatBody
@@ -34,7 +31,10 @@ from moa.server.mixtures import Tables
 from moa.server.origins import foreign_host, foreign_page
 from moa.server.runner import Runner
 from moa.server.runs import routes
-from moa.telemetry import Metrics, log_run, trace_run
+from moa.server.telemetry import Metrics, log_run, trace_run
+from moa.store.archive import Archive
+from moa.store.recording import Recording, Recordings
+from moa.store.turns import RunStore
 
 ANYONE = Key("anyone", "")
 

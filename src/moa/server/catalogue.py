@@ -11,11 +11,11 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import Any
 
-from moa.config import Config
+from moa.config.config import Config
+from moa.config.presets import OURSELVES
 from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
-from moa.presets import OURSELVES
 from moa.server.failures import refusal_of
 
 MOST_ALONE = 256

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from moa.errors import MoaError
-from moa.messages import Answer, Delta, Request, pieces_of
+from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import (
     AgentSaid,
     AgentStarted,
@@ -32,13 +32,12 @@ from moa.mixture.events import (
     Selected,
 )
 from moa.mixture.mixture import Mixture
-from moa.mixture.prompts import Reference
-from moa.recording import Recording
 from moa.server.body import Asked
 from moa.server.failures import Refusal, refusal_of
 from moa.server.progress import Progress
-from moa.server.unfinished import with_estimates
 from moa.server.wire import Explained, Wire, encoded
+from moa.store.recording import Recording
+from moa.store.unfinished import with_estimates
 
 QUIET = 15.0
 """Seconds without a word after which a comment is sent."""

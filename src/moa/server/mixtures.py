@@ -14,14 +14,14 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from moa.config import Config
+from moa.attribution.shares import EXPLAINED
+from moa.config.config import Config
+from moa.config.tables import NAME, AgentTable, AggregatorTable, MixtureTable, problem_of, wrong_name
 from moa.errors import ConfigError
-from moa.mixture.attribution import EXPLAINED
 from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN
 from moa.server.catalogue import Catalogue
 from moa.server.failures import Refusal, refusal_of
-from moa.tables import NAME, AgentTable, AggregatorTable, MixtureTable, problem_of, wrong_name
 
 UNNAMED = "unnamed"
 """What a caller's mixture is called that was not given a name."""

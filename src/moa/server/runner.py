@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moa.errors import MoaError
-from moa.messages import Request
+from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
-from moa.mixture.prompts import Reference
-from moa.recording import Recording
 from moa.server.body import Asked
 from moa.server.catalogue import full_name
 from moa.server.completions import Choice, Report
 from moa.server.failures import Refusal
 from moa.server.mixtures import table_object, table_of
-from moa.server.record import finished_proposals
+from moa.store.record import finished_proposals
+from moa.store.recording import Recording
 
 if TYPE_CHECKING:
     from moa.server.app import Server

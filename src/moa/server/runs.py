@@ -12,14 +12,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from moa.archive import Kept
-from moa.recording import PACKET
 from moa.server.body import object_of
 from moa.server.completions import QUIET, ClientGone, unless_gone
 from moa.server.failures import Refusal
 from moa.server.mixtures import table_of, toml_of
-from moa.server.record import record_of, row_object
 from moa.server.wire import encoded
+from moa.store.archive import Kept
+from moa.store.record import record_of, row_object
+from moa.store.recording import PACKET
 
 if TYPE_CHECKING:
     from moa.server.app import Server

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moa.attribution.shares import Attribution, attribution_json
 from moa.messages import Answer, Call, Cost, Delta, Usage
-from moa.mixture.attribution import Attribution, attribution_json
 
 Explained = Sequence[Attribution | None]
 """What each choice's answer resembles, where the caller asked for it; otherwise empty."""

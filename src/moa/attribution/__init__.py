@@ -1,0 +1,1 @@
+"""What an answer resembles: its sentences beside the passages of the proposals."""

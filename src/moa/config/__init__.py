@@ -1,0 +1,1 @@
+"""moa.toml, its tables, and the mixtures that ship."""

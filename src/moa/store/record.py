@@ -1,0 +1,98 @@
+"""A kept run as one JSON object: how it began, and what its events come to.
+
+Nothing of it but the beginning is kept: all else is folded from the lines, so that a run that goes on has the same object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from moa.attribution.shares import attribution_json
+from moa.errors import RunError
+from moa.messages import Answer, Call, Reference, Request
+from moa.mixture.events import event_of, fold
+from moa.prices import Prices
+from moa.server.wire import call_object, cost_fields, usage_object
+from moa.store.archive import Kept, Row
+from moa.store.unfinished import with_estimates
+
+
+def record_of(kept: Kept, outcome: str, prices: Prices) -> dict[str, Any]:
+    """The whole run. Long ones take a while: not for an event loop.
+
+    Args:
+        outcome: as it is told, which the archive alone may not know.
+        prices: for calls that were cut off, whose cost is estimated.
+    """
+    begun, said = kept.begun, answer_of(kept.lines)
+    answer = with_estimates(said, Request(begun.request), prices)
+    error = answer.error
+    return {
+        "run": begun.run,
+        "started": begun.started,
+        "outcome": outcome,
+        "model": begun.model,
+        "mixture": begun.mixture,
+        "continues": begun.continues,
+        "messages": begun.request["messages"],
+        "parameters": {name: value for name, value in begun.request.items() if name != "messages"},
+        "answer": {
+            "text": answer.text,
+            "reasoning": answer.reasoning,
+            "tool_calls": list(answer.tool_calls),
+            "finish_reason": answer.finish_reason,
+            "error": error.reason if isinstance(error, RunError) else str(error) if error else None,
+            "causes": list(error.causes) if isinstance(error, RunError) else [],
+        },
+        "usage": usage_object(answer.usage),
+        **cost_fields(answer.cost),
+        "time_to_first_token": answer.time_to_first_token,
+        "duration": answer.duration,
+        "degraded": list(answer.degraded),
+        "calls": [_call(call) for call in answer.calls],
+        "recalled": [
+            {"agent": each.agent, "layer": each.layer, "model": each.model, "text": each.text, "cut": each.cut}
+            for each in answer.recalled
+        ],
+        "attribution": attribution_json(origin) if (origin := answer.attribution) else None,
+    }
+
+
+def answer_of(lines: Iterable[bytes]) -> Answer:
+    """What a run came to, from the lines of its events."""
+    return fold(event_of(json.loads(line)) for line in lines)
+
+
+def finished_proposals(lines: Iterable[bytes]) -> list[Reference]:
+    """What a further run need not ask again: proposals that came to their end, and those this one had of another."""
+    answer = answer_of(lines)
+    calls = [
+        *answer.recalled,
+        *(call for call in answer.calls if call.role == "proposer" and call.duration is not None),
+    ]
+    return [Reference(call.agent, call.text, call.cut, call.layer) for call in calls if call.text and not call.dropped]
+
+
+def row_object(row: Row, outcome: str) -> dict[str, Any]:
+    """A run in a list."""
+    return {
+        "run": row.run,
+        "started": row.started,
+        "outcome": outcome,
+        "model": row.model,
+        "question": row.question,
+        "answer": row.answer,
+        **cost_fields(row.cost),
+        "duration": row.duration,
+        "time_to_first_token": row.time_to_first_token,
+        "tokens": row.tokens,
+        "continues": row.continues,
+    }
+
+
+def _call(call: Call) -> dict[str, Any]:
+    said = {"text": call.text, "reasoning": call.reasoning, "started": call.started, "cut": call.cut}
+    made_of = {"calls": [_call(inner) for inner in call.calls]} if call.calls else {}
+    return {**call_object(call), **said, **made_of}

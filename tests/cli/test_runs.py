@@ -1,0 +1,161 @@
+"""``moa runs`` and ``moa ask --keep``, as their users meet them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.terminal import Terminal, run
+from tests.fakes.upstream import Upstream, hang, refuse, say, words
+
+pytestmark = pytest.mark.anyio
+
+TOML = """
+default = "duo"
+
+[endpoints.up]
+base_url = "{base_url}"
+attempts = 1
+
+[mixtures.duo]
+layers = [["up/ann", "up/bob"]]
+aggregator = "up/boss"
+"""
+
+
+@pytest.fixture
+def config(upstream: Upstream, tmp_path: Path) -> str:
+    """A moa.toml with a mixture on the scripted server, whose models answer well."""
+    upstream.script("ann", say("Ann thinks four."))
+    upstream.script("bob", say("Bob thinks five."))
+    upstream.script("boss", say("It is **four**."))
+    path = tmp_path / "moa.toml"
+    path.write_text(TOML.format(base_url=upstream.base_url))
+    return str(path)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The store's files, the database first."""
+    return sorted(folder.rglob("runs.sqlite*"))
+
+
+async def keep(config: str, question: str = "How many?") -> str:
+    """Ask, keep the run, and give its name."""
+    ended = await run("ask", "--keep", "--config", config, question)
+    assert "kept as " in ended.err, ended
+    rows = (await run("runs")).out.splitlines()
+    name = rows[0].split("\t")[0]
+    assert f"moa: kept as {name[:8]}\n" in ended.err
+    return name
+
+
+async def test_nothing_is_kept_that_nobody_asked_to_keep(config: str, tmp_path: Path) -> None:
+    """Without --keep there is no file; moa runs says what would make one."""
+    assert (await run("ask", "--config", config, "How many?")).code == 0
+    ended = await run("runs")
+    assert ended.code == 2
+    assert "`moa serve` keeps them, and `moa ask --keep`" in ended.err
+    assert files_of(tmp_path) == []
+
+
+async def test_a_kept_run_is_listed_and_shown(config: str, tmp_path: Path) -> None:
+    """The file is its owner's alone; a pipe gets a run a line, and of one run the answer."""
+    name = await keep(config, "How many in all?")
+    file = files_of(tmp_path)[0]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (row,) = (await run("runs")).out.splitlines()
+    run_, outcome, _, model, _, _, question = row.split("\t")
+    assert (run_, outcome, model, question) == (name, "answered", "moa/duo", "How many in all?")
+    assert (await run("runs", "show", name[:6])).out == "It is **four**.\n"
+    told = await run("runs", "show", name[:6], "--show", "proposals")
+    assert "## ann (up/ann), layer 1\n\nAnn thinks four.\n" in told.out
+
+
+async def test_runs_are_searched_and_counted(config: str) -> None:
+    """Search looks into questions and answers, in any case; -n says how many."""
+    await keep(config, "What of otters?")
+    await keep(config, "What of herons?")
+    assert [row.split("\t")[-1] for row in (await run("runs", "--search", "OTTER")).out.splitlines()] == [
+        "What of otters?"
+    ]
+    assert len((await run("runs", "--search", "four")).out.splitlines()) == 2
+    assert [row.split("\t")[-1] for row in (await run("runs", "-n", "1")).out.splitlines()] == ["What of herons?"]
+    nothing = await run("runs", "--search", "badger")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "moa: nothing found\n")
+
+
+async def test_on_a_terminal_a_run_looks_as_when_it_was_asked(config: str) -> None:
+    """Panels of the proposals, the answer, what it took; then, where asked for, what it resembles."""
+    name = await keep(config)
+    async with Terminal("runs", columns=100) as terminal:
+        assert await terminal.end() == 0
+        assert f"{name[:8]}" in terminal.text
+        assert "How many?" in terminal.text
+    async with Terminal("runs", "show", name, "--explain", columns=100) as terminal:
+        assert await terminal.end() == 0
+        for told in ("> How many?", "Ann thinks four.", "It is four.", "3 calls", "what the answer resembles"):
+            assert told in terminal.text
+    async with Terminal("runs", "compare", name, name, columns=100) as terminal:
+        assert await terminal.end() == 0
+        assert terminal.text.count("It is four.") == 2
+
+
+async def test_a_failed_run_goes_on_from_its_proposals(config: str, upstream: Upstream) -> None:
+    """Only who had not answered is asked; what comes of it is a run of its own, which the list has too."""
+    upstream.script("bob", refuse(500, "out of memory"))
+    upstream.script("boss", refuse(503, "overloaded"))
+    failed = await keep(config)
+    assert (await run("runs", "show", failed)).code == 1
+    upstream.requests.clear()
+    upstream.script("bob", say("Bob thinks six."))
+    upstream.script("boss", say("It is six."))
+    ended = await run("runs", "continue", failed[:8], "--config", config)
+    assert (ended.code, ended.out) == (0, "It is six.\n")
+    assert "1 proposal is there already" in ended.err
+    assert sorted(call.model for call in upstream.requests) == ["bob", "boss"]
+    assert "Ann thinks four." in upstream.calls("boss")[0].prompt
+    rows = [row.split("\t") for row in (await run("runs")).out.splitlines()]
+    assert [row[1] for row in rows] == ["answered", "failed"]
+    record = json.loads((await run("runs", "export", rows[0][0])).out)
+    assert record["continues"] == failed
+    assert [each["agent"] for each in record["recalled"]] == ["ann"]
+
+
+async def test_an_interrupted_question_keeps_what_was_paid_for(config: str, upstream: Upstream) -> None:
+    """Ctrl-C ends every call; the run is kept as stopped, and goes on from the proposal that was finished."""
+    upstream.script("bob", words("half of") + hang())
+    async with Terminal("ask", "--keep", "--config", config, "How many?") as terminal:
+        await terminal.until("✓ ann")
+        await terminal.until("half of")
+        terminal.type("\x03")
+        assert await terminal.end() == 130
+        assert "kept as" in terminal.text
+    (row,) = (await run("runs")).out.splitlines()
+    assert row.split("\t")[1] == "stopped"
+    upstream.script("bob", say("Bob thinks five."))
+    assert (await run("runs", "continue", row[:8], "--config", config)).out == "It is **four**.\n"
+    assert len(upstream.calls("ann")) == 1
+
+
+async def test_deleted_runs_are_gone_from_the_file(config: str, tmp_path: Path) -> None:
+    """Their words are overwritten; where one of several is not there, none is deleted."""
+    first, second = await keep(config, "What of otters?"), await keep(config, "What of herons?")
+    ended = await run("runs", "delete", first, "feedbeef")
+    assert ended.code == 2
+    assert "no run is called 'feedbeef'" in ended.err
+    assert len((await run("runs")).out.splitlines()) == 2
+    assert (await run("runs", "delete", first, second[:8])).code == 0
+    assert (await run("runs")).out == ""
+    assert b"otters" not in b"".join(path.read_bytes() for path in files_of(tmp_path))
+
+
+async def test_a_beginning_of_several_names_is_told(config: str) -> None:
+    """A name that is not enough to say which run is meant names those it could be."""
+    await keep(config)
+    await keep(config)
+    ended = await run("runs", "show", "")
+    assert ended.code == 2
+    assert "begins the names of several runs" in ended.err

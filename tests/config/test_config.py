@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moa import Config, Mixture, Request
+from moa.config.tables import line_of
+from moa.errors import ConfigError, KeyMissing, UnknownName
+from moa.messages import text_of
+from tests.fakes.upstream import Upstream, say
+
+pytestmark = pytest.mark.anyio
+
+WHOLE = """\
+[endpoints.mine]
+base_url = "{url}"
+api_key_env = "MINE_KEY"
+max_concurrency = 8
+requests_per_minute = 6000
+tokens_per_minute = 1e9
+timeouts = {{ connect = 5, stall = 30 }}
+
+[prices]
+"mine/*" = {{ input = 1, output = 2.0 }}
+
+[mixtures.lite]
+description = "three and one"
+layers = [["mine/a", "mine/b", "mine/c"]]
+aggregator = "mine/a"
+
+[mixtures.careful]
+layers = [[{{ model = "mine/a", name = "sceptic", persona = "Doubt everything.", temperature = 0.2 }}, "mine/b"],
+          ["mine/b", "mine/c"]]
+aggregator = {{ model = "mine/a", temperature = 0.3, fallbacks = ["mine/b"] }}
+references = "user"
+min_proposals = 2
+deadline = 60
+max_cost = 0.05
+
+[mixtures.outer]
+layers = [["moa/lite", "mine/c"]]
+aggregator = "mine/b"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(folder: Path, text: str, name: str = "moa.toml") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+async def test_a_file_becomes_mixtures_that_answer(
+    folder: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endpoints, agents, personas, sampling, prices and nested mixtures of a file are in force when it is asked."""
+    monkeypatch.setenv("MINE_KEY", "sk-mine")
+    for name in "abc":
+        upstream.script(name, say(f"answer of {name}", tokens=(100, 50)))
+    written(folder, WHOLE.format(url=upstream.base_url))
+    async with Config() as config:
+        answer = await config.mixture("careful").answer("Why?")
+        assert answer.text == "answer of a"
+        assert [(call.agent, call.layer) for call in answer.calls] == [
+            ("sceptic", 1),
+            ("b", 1),
+            ("b", 2),
+            ("c", 2),
+            ("a", 3),
+        ]
+        assert answer.cost.dollars == pytest.approx(5 * 200 / 1e6)
+        sceptic = upstream.calls("a")[0]
+        assert sceptic.body["temperature"] == 0.2
+        assert sceptic.body["messages"][0] == {"role": "system", "content": "Doubt everything."}
+        assert sceptic.headers["Authorization"] == "Bearer sk-mine"
+        outer = await config.mixture("moa/outer").answer("Why?")
+        assert [call.agent for call in outer.calls] == ["lite", "c", "b"]
+        assert len(outer.calls[0].calls) == 4
+        said = [delta.text async for delta in config.model("mine/c").stream(Request.of("Why?"))]
+        assert "".join(said) == "answer of c"
+
+
+def test_the_files_places_in_their_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path given, then MOA_CONFIG, then ./moa.toml, then the user's own; without any, the presets alone."""
+    one = '[mixtures.{0}]\nlayers = [["ollama/x"]]\naggregator = "ollama/x"\n'
+    home = folder / "home" / "moa"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    assert Config().path is None
+    written(home, one.format("home"))
+    assert Config().names()[0] == "home"
+    written(folder, one.format("here"))
+    assert Config().names()[0] == "here"
+    monkeypatch.setenv("MOA_CONFIG", str(written(folder, one.format("env"), "env.toml")))
+    assert Config().names()[0] == "env"
+    assert Config(written(folder, one.format("given"), "given.toml")).names()[0] == "given"
+
+
+def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a file means it."""
+    with pytest.raises(ConfigError, match=r"--config names 'no.toml', and there is no such file"):
+        Config("no.toml")
+    monkeypatch.setenv("MOA_CONFIG", "no.toml")
+    with pytest.raises(ConfigError, match=r"MOA_CONFIG names 'no.toml'"):
+        Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mixtures.a\n", ":1: not valid TOML: Expected ']'"),
+        ("x = 1\n", ":1: x: no such field; known are default, endpoints, mixtures, prices"),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\nagregator = "x/y"\n',
+            ":3: mixtures.a.agregator: no such field; did you mean 'aggregator'?",
+        ),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\n\ndeadline = "soon"\n',
+            ":4: mixtures.a.deadline: should be a valid number, got 'soon'",
+        ),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\nmin_proposals = 0\n',
+            ":3: mixtures.a.min_proposals: should be greater than or equal to 1, got 0",
+        ),
+        ('[mixtures.a]\nlayers = "x/y"\n', ":2: mixtures.a.layers: should be a valid list, got 'x/y'"),
+        ("[mixtures.a]\nlayers = [[]]\n", ":2: mixtures.a.layers.0: List should have at least 1 item"),
+        ('[mixtures.a]\nlayers = [["x/y", 3]]\n', ":2: mixtures.a.layers.0.1"),
+        ('[mixtures.a]\nlayers = [[{ name = "x" }]]\n', ":2: mixtures.a.layers.0.0.model: this field is missing"),
+        (
+            '[mixtures.a]\nlayers = [[{ model = "x/y", temprature = 1 }]]\n',
+            "'temprature' is no field; did you mean 'temperature'?",
+        ),
+        (
+            '[mixtures.a]\naggregate = "best"\n',
+            ":2: mixtures.a.aggregate: should be 'synthesize', 'select' or 'central', got 'best'",
+        ),
+        ('[mixtures.a]\nprompt = "x"\nprompt_file = "y"\n', ":1: mixtures.a: give prompt or prompt_file, not both"),
+        ('[endpoints.a]\nbase_url = "localhost:8000"\n', ":2: endpoints.a.base_url: expected http://"),
+        ('[endpoints.a]\nbase_url = "http://u:p@host/v1"\n', ":2: endpoints.a.base_url: expected http://"),
+        ('[endpoints.a]\napi_key = "sk-1"\n', ":2: endpoints.a.api_key: no such field; did you mean 'api_key_env'?"),
+        (
+            '[endpoints.a]\nheaders = { Authorization = "x" }\n',
+            "Authorization holds a key; name the environment variable",
+        ),
+        (
+            "[endpoints.a]\ntimeouts = { frist_token = 3 }\n",
+            ":2: endpoints.a.timeouts.frist_token: no such field; did you mean 'first_token'?",
+        ),
+        (
+            '[prices]\n"a/b" = { input = -1, output = 1 }\n',
+            ":2: prices.a/b.input: should be greater than or equal to 0, got -1",
+        ),
+        ('[endpoints.local]\nbase_url = "http://127.0.0.1/v1"\n', ":1: the name of endpoint 'local' is taken"),
+        ('[mixtures."a/b"]\nlayers = []\n', "the name of mixture 'a/b' may hold only letters"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_line_field_and_way_out(folder: Path, text: str, said: str) -> None:
+    """One line: the file, the line, the field, what was expected."""
+    path = written(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    assert str(caught.value).startswith(f"{path.name}:")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_written_into_the_file_is_not_repeated(folder: Path) -> None:
+    """Whoever puts a key where its variable's name belongs is told so without the key being shown."""
+    written(folder, '[endpoints.a]\nbase_url = "http://127.0.0.1/v1"\napi_key_env = "sk-live-1234"\n')
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    assert "expected the name of an environment variable, not a key" in str(caught.value)
+    assert "1234" not in str(caught.value)
+
+
+def test_names_that_are_not_known_are_answered_with_the_nearest(folder: Path) -> None:
+    """Mixtures, providers and embedded weights alike."""
+    written(folder, '[mixtures.lite]\nlayers = [["grok/x"]]\naggregator = "grok/x"\n')
+    config = Config()
+    with pytest.raises(UnknownName, match=r"no mixture is called 'papr'; did you mean 'paper'\?"):
+        config.mixture("papr")
+    with pytest.raises(
+        UnknownName, match=r"moa.toml: mixtures.lite: no provider is called 'grok'; did you mean 'groq'\?"
+    ):
+        config.mixture("lite")
+    with pytest.raises(UnknownName, match="no provider is called 'mine'"):
+        config.model("mine/x")
+
+
+def test_a_missing_key_names_its_variable(folder: Path) -> None:
+    """Of providers known by name, and of one's own endpoints."""
+    written(folder, '[endpoints.mine]\nbase_url = "http://127.0.0.1:1/v1"\napi_key_env = "MINE_KEY"\n')
+    config = Config()
+    with pytest.raises(KeyMissing, match="set the environment variable GROQ_API_KEY"):
+        config.model("groq/x")
+    with pytest.raises(KeyMissing, match="endpoint 'mine' needs a key: set the environment variable MINE_KEY"):
+        config.model("mine/x")
+    with pytest.raises(KeyMissing, match="TOGETHER_API_KEY"):
+        config.mixture("paper")
+
+
+def test_a_known_providers_key_is_not_sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another base_url under a known name gets no key unless the file names the variable."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    written(folder, '[endpoints.openai]\nbase_url = "http://127.0.0.1:1/v1"\n')
+    assert "sk-secret" not in repr(vars(Config().catalog.endpoint("openai")))
+
+
+@pytest.mark.parametrize("members", [("a", "a"), ("b", "a"), ("b", "c", "a")])
+def test_a_mixture_that_contains_itself_is_refused(folder: Path, members: tuple[str, ...]) -> None:
+    """Directly or through others; the loop is shown."""
+    names = ["a", *members[:-1]] if members[0] != "a" else ["a"]
+    tables = [
+        f'[mixtures.{name}]\nlayers = [["moa/{member}"]]\naggregator = "ollama/x"\n'
+        for name, member in zip(names, [*names[1:], "a"], strict=True)
+    ]
+    written(folder, "\n".join(tables))
+    with pytest.raises(ConfigError, match=r"a mixture cannot be a member of itself: moa/a -> .*moa/a"):
+        Config().mixture("a")
+
+
+@pytest.mark.parametrize(
+    ("told", "schedule"),
+    [
+        ('{ kind = "barrier" }', "Barrier()"),
+        ('{ kind = "barrier", warm = true }', "Barrier(warm=True)"),
+        ('{ kind = "quorum", usable = 2, grace = 1.5, require = ["x"], hedge = 3 }', "Quorum(2, grace=1.5)"),
+        ('{ kind = "staircase" }', "Staircase((32, 128, 384))"),
+        (
+            '{ kind = "staircase", chunks = [16, 64], early_exit = 0.8 }',
+            "EarlyExit(Staircase((16, 64)), threshold=0.8)",
+        ),
+    ],
+)
+def test_a_schedule_is_told_in_a_line(folder: Path, told: str, schedule: str) -> None:
+    """Every schedule can be written in the file."""
+    written(folder, f'[mixtures.a]\nlayers = [["ollama/x", "ollama/y"]]\naggregator = "ollama/x"\nschedule = {told}\n')
+    assert repr(Config().mixture("a").schedule) == schedule
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ('{ kind = "stairs" }', ":2: mixtures.a.schedule: expected kind = 'barrier', 'quorum', 'staircase'"),
+        ("{ usable = 2 }", ":2: mixtures.a.schedule: expected kind = 'barrier', 'quorum', 'staircase'"),
+        (
+            '{ kind = "quorum", usable = 2, grase = 1 }',
+            ":2: mixtures.a.schedule.grase: no such field; did you mean 'grace'?",
+        ),
+        ('{ kind = "quorum" }', ":2: mixtures.a.schedule.usable: this field is missing"),
+        ('{ kind = "staircase", chunks = [96, 32] }', "chunks must grow"),
+        (
+            '{ kind = "barrier", early_exit = 2 }',
+            ":2: mixtures.a.schedule.early_exit: should be less than or equal to 1, got 2",
+        ),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(folder: Path, told: str, said: str) -> None:
+    """With line, field and what was expected."""
+    written(folder, f"[mixtures.a]\nschedule = {told}\n")
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_prompt_of_ones_own_replaces_ours_word_for_word(folder: Path, upstream: Upstream) -> None:
+    """prompt in the file, or prompt_file beside it."""
+    for name in ("p", "l"):
+        upstream.script(name, say("x"))
+    (folder / "mine.txt").write_text("You have been provided with a set of responses.\n")
+    written(
+        folder,
+        f'[endpoints.e]\nbase_url = "{upstream.base_url}"\n'
+        '[mixtures.a]\nlayers = [["e/p"]]\naggregator = "e/l"\nprompt_file = "mine.txt"\nreferences = "system"\n'
+        '[mixtures.b]\nlayers = [["e/p"]]\naggregator = "e/l"\nprompt_file = "none.txt"\n',
+    )
+    async with Config() as config:
+        await config.mixture("a").answer("Why?")
+        system = text_of(upstream.calls("l")[0].body["messages"][0])
+        assert system.startswith("You have been provided with a set of responses.\n\n<response 1 ")
+        with pytest.raises(ConfigError, match=r"prompt_file 'none.txt' cannot be read: No such file"):
+            config.mixture("b")
+
+
+def test_mixtures_are_listed_without_opening_anything(folder: Path) -> None:
+    """No key is needed to see what there is; one's own come first and go before presets of the same name."""
+    written(
+        folder,
+        '[mixtures.paper]\ndescription = "mine"\nlayers = [["groq/x"]]\n'
+        'aggregator = { model = "groq/y", fallbacks = ["groq/z"] }\n',
+    )
+    listed = {each.name: each for each in Config().listed()}
+    assert next(iter(listed)) == "paper"
+    assert (listed["paper"].description, listed["paper"].source) == ("mine", "moa.toml")
+    assert [member.model for member in listed["paper"].aggregators] == ["groq/y", "groq/z"]
+    assert [len(layer) for layer in listed["paper-gpt4o"].layers] == [6, 6]
+    assert listed["self"].source == "preset"
+
+
+def test_a_mixture_is_opened_once(folder: Path) -> None:
+    """Asking for it again gives the same object, and so the same connections."""
+    written(folder, '[mixtures.a]\nlayers = [["ollama/x"]]\naggregator = "ollama/x"\n')
+    config = Config()
+    assert config.mixture("a") is config.mixture("moa/a") is config.model("a")
+    assert isinstance(config.model("moa/a"), Mixture)
+
+
+def test_lines_are_found_in_tables_and_in_dotted_keys() -> None:
+    """The nearest line above a value that is not on a line of its own."""
+    text = 'default = "a"\n\n[mixtures.a]\nlayers = [\n  ["x/y"],\n]\n[endpoints."b.c"]\nbase_url = "x"\n'
+    assert line_of(text, ("default",)) == 1
+    assert line_of(text, ("mixtures", "a")) == 3
+    assert line_of(text, ("mixtures", "a", "layers", 0, 0)) == 4
+    assert line_of(text, ("endpoints", "b.c", "base_url")) == 8
+    assert line_of(text, ("nothing",)) == 1

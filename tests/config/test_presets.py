@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from moa import Config
+from moa.config.presets import OURSELVES, WRITES_WELL, choose, preset, preset_names
+from moa.config.tables import MixtureTable
+from moa.models.providers import PROVIDERS
+from moa.models.weights import Weights
+
+NO_SERVERS = {"OLLAMA_HOST": "127.0.0.1:1"}
+
+
+@pytest.fixture(autouse=True)
+def no_model_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs on the developer's machine, nothing answers at the usual ports here."""
+    monkeypatch.setattr("moa.config.presets._served", lambda base_url: [])
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != "auto"])
+def test_every_preset_is_a_mixture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each preset reads, says in a line what it is, and names only providers that are known."""
+    table = MixtureTable.model_validate(preset(name))
+    assert table.description
+    members = [member if isinstance(member, str) else member.model for layer in table.layers for member in layer]
+    assert {member.partition("/")[0] for member in members} <= {*PROVIDERS, "local"}
+    for variable in {row.key_variable for row in PROVIDERS.values() if row.key_variable}:
+        monkeypatch.setenv(variable, "sk-test")
+    assert Config().mixture(name).depth == len(table.layers) + 1
+
+
+def test_the_papers_mixtures_are_the_papers() -> None:
+    """Three layers with six proposers in each of the first two, or two; the aggregator counts as the last layer."""
+    shapes = {name: [len(layer) for layer in preset(name)["layers"]] for name in ("paper", "paper-lite", "paper-gpt4o")}
+    assert shapes == {"paper": [6, 6], "paper-lite": [6], "paper-gpt4o": [6, 6]}
+    assert preset("paper")["aggregator"]["model"] == "together/Qwen/Qwen1.5-110B-Chat"
+    assert preset("paper")["references"] == "system"
+    assert {member["temperature"] for member in preset("paper")["layers"][0]} == {0.7}
+
+
+def test_auto_takes_ones_own_mixture_first() -> None:
+    """With a moa.toml its first mixture, whatever keys there are."""
+    choice = choose(mixtures=["mine", "other"], path=Path("moa.toml"), environ={"OPENAI_API_KEY": "x"})
+    assert (choice.mixture, choice.why) == ("mine", "the first mixture of moa.toml")
+
+
+@pytest.mark.parametrize("provider", [name for name, row in PROVIDERS.items() if not row.local])
+def test_auto_knows_a_mixture_for_every_key(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any one provider's key is enough for a mixture of at least two proposals from that provider."""
+    variable = PROVIDERS[provider].key_variable
+    assert variable
+    monkeypatch.setenv(variable, "sk-test")
+    config = Config()
+    assert config.chosen().why.startswith(f"{variable} is set")
+    mixture = config.mixture("auto")
+    assert {agent.model.name.partition("/")[0] for agent in mixture.agents} == {provider}
+    assert len(mixture.layers[0]) >= 2
+
+
+def test_auto_falls_back_to_models_on_this_machine() -> None:
+    """Without anything else it is `local`, and says so."""
+    choice = choose(environ=NO_SERVERS)
+    assert choice.mixture == "local"
+    assert "embedded models on this machine" in choice.why
+
+
+class Listing(BaseHTTPRequestHandler):
+    """A model server as far as its list of models goes."""
+
+    models: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        body = json.dumps({"object": "list", "data": self.models}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Listing], dict[str, str]]]:
+    """A server where Ollama would be, and the environment that says so; the other servers do not run."""
+    monkeypatch.undo()
+    handler = type("Handler", (Listing,), {"models": [{"id": "llama3"}, {"id": "qwen"}, {"id": "nomic-embed-text"}]})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(
+            "moa.config.presets.PROVIDERS",
+            {name: row for name, row in PROVIDERS.items() if not row.local or name == "ollama"},
+        )
+        yield handler, {"OLLAMA_HOST": f"127.0.0.1:{server.server_port}"}
+        server.shutdown()
+
+
+def test_auto_finds_a_model_server(ollama: tuple[type[Listing], dict[str, str]]) -> None:
+    """Its chat models propose, the first aggregates; embedding models are left out."""
+    _, environ = ollama
+    choice = choose(environ=environ)
+    assert choice.why == "Ollama runs on this machine: llama3, qwen"
+    assert choice.table["layers"] == [["ollama/llama3", "ollama/qwen"]]
+
+
+def test_a_servers_only_model_is_sampled_three_times(ollama: tuple[type[Listing], dict[str, str]]) -> None:
+    """One model is a mixture of three samples of it."""
+    handler, environ = ollama
+    handler.models = [{"id": "llama3"}]
+    assert choose(environ=environ).table["layers"] == [["ollama/llama3"] * 3]
+
+
+@pytest.mark.parametrize("models", [[{"id": "moa/auto", "owned_by": OURSELVES}], [], [{"name": "x"}], ["x"]])
+def test_auto_does_not_take_what_is_no_model_server(
+    ollama: tuple[type[Listing], dict[str, str]], models: list[dict[str, str]]
+) -> None:
+    """Another server of mixtures, an empty one and one that lists something else are passed over."""
+    handler, environ = ollama
+    handler.models = models
+    assert choose(environ=environ).mixture == "local"
+
+
+def test_local_synthesizes_where_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small weights select, large ones write: the largest at hand stands in every seat."""
+    small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), WRITES_WELL)
+    monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small])
+    assert preset("local")["aggregate"] == "central"
+    monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small, large])
+    table = preset("local")
+    assert table.get("aggregate", "synthesize") == "synthesize"
+    assert {member["model"] for member in [*table["layers"][0], table["aggregator"]]} == {"local/big"}

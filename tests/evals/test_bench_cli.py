@@ -1,0 +1,240 @@
+"""``moa bench`` as its users run it: real processes, a scripted server, runs that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import small_benchmarks
+from tests.fakes.recordings import DATA
+from tests.fakes.terminal import PATIENCE, Terminal, run, start
+from tests.fakes.upstream import Body, Script, Scripted, Upstream, chunk, done, finish, pause, refuse, say, usage
+
+pytestmark = pytest.mark.anyio
+
+needs_judgments = pytest.mark.skipif(
+    not (DATA / "alpaca_eval" / "annotations.jsonl.gz").is_file(),
+    reason=f"no recordings in {DATA}; set MOA_DATA to them",
+)
+
+TOML = """
+[endpoints.up]
+base_url = "{base_url}"
+attempts = 1
+
+[mixtures.duo]
+layers = [["up/ann", "up/bob"]]
+aggregator = "up/boss"
+
+[prices."up/*"]
+input = 1000
+output = 1000
+"""
+
+
+def verdict(body: Body) -> Script:
+    """What stands first is better, with three chances of four."""
+    likely = [{"token": "m", "logprob": -0.2876820724}, {"token": "M", "logprob": -1.3862943611}]
+    logprobs = {"content": [{"token": "m", "logprob": likely[0]["logprob"], "top_logprobs": likely}]}
+    assert body["logprobs"] is True
+    return chunk({"content": "m"}, logprobs=logprobs) + finish("length") + usage() + done()
+
+
+def slowly(script: Scripted) -> Scripted:
+    """The same, after a while in which a run can be killed."""
+    return lambda body: pause(0.08) + (script if isinstance(script, Script) else script(body))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, upstream: Upstream) -> Path:
+    """A folder with a configuration and small benchmarks."""
+    (tmp_path / "moa.toml").write_text(TOML.format(base_url=upstream.base_url))
+    for make in (small_benchmarks.alpaca_eval, small_benchmarks.mt_bench, small_benchmarks.flask):
+        make(tmp_path / "data")
+    for name in ("ann", "bob", "boss"):
+        upstream.script(name, say(f"What {name} says."))
+    upstream.script("judge", verdict)
+    return tmp_path
+
+
+def options(folder: Path, *more: str) -> list[str]:
+    places = ["--config", str(folder / "moa.toml"), "--data", str(folder / "data"), "--out", str(folder / "run")]
+    return ["-m", "duo", "--judge", "up/judge", *places, *more]
+
+
+async def test_a_mixture_is_measured_from_end_to_end(folder: Path, upstream: Upstream) -> None:
+    """Every figure that makes a score trustworthy stands beside it, for people and for machines."""
+    ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "6", "--json"))
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    (result,) = told["results"]
+    assert Counter(request.model for request in upstream.requests) == {"ann": 6, "bob": 6, "boss": 6, "judge": 6}
+    assert (result["system"], result["judge"], result["judged"], result["failed"]) == ("moa/duo", "up/judge", 6, 0)
+    assert 25 <= result["win_rate"] <= 75
+    assert result["order"]["baseline_first"]["judged"] + result["order"]["system_first"]["judged"] == 6
+    assert {"standard_error", "length_controlled_winrate", "lc_standard_error", "date"} <= result.keys()
+    assert (result["avg_length"], result["baseline_avg_length"] > 0) == (15, True)
+    assert result["cost"] == {"dollars": pytest.approx(24 * 0.015), "at_least": False}
+    assert result["judgments_cost"]["dollars"] == pytest.approx(6 * 0.015)
+    assert result["calls"] == {"now": 12, "in_all": 12}
+    assert result == json.loads((folder / "run" / "result.json").read_text())
+    assert sorted(path.name for path in (folder / "run").iterdir()) == [
+        "annotations.json",
+        "answers.jsonl",
+        "failures.jsonl",
+        "journal.jsonl",
+        "judgments.jsonl",
+        "lock",
+        "model_outputs.json",
+        "result.json",
+        "run.json",
+    ]
+    again = await run("bench", "alpaca-eval", *options(folder, "--limit", "6"))
+    assert len(upstream.requests) == 24, "a run that is over asks nothing"
+    assert "  calls                          0 now, 12 in all" in again.out
+    assert "length-controlled win rate" in again.out
+    assert "$0.3600 (answers $0.2700, judgments $0.0900)" in again.out
+
+
+async def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, upstream: Upstream) -> None:
+    """SIGKILL in the middle: what has an answer on disk is never asked again; what was under way is, once."""
+    for name in ("ann", "bob", "boss"):
+        upstream.script(name, slowly(say(f"What {name} says.")))
+    upstream.script("judge", slowly(verdict))
+    arguments = ("bench", "alpaca-eval", *options(folder, "--concurrency", "3", "--json"))
+    process = await start(*arguments)
+    journal = folder / "run" / "journal.jsonl"
+    async with asyncio.timeout(PATIENCE):
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 7:  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = journal.read_bytes().split(b"\n")[:-1]
+    asked_before = len(upstream.requests)
+    half = journal.read_bytes() + b'{"key": "answer/11", "dig'
+    journal.write_bytes(half)
+    ended = await run(*arguments)
+    assert ended.code == 0, ended.err
+    (result,) = json.loads(ended.out)["results"]
+    assert (result["judged"], result["calls"]["in_all"]) == (12, 24)
+    assert result["calls"]["now"] == 24 - len(kept)
+    # Three calls to proposers and aggregator make an answer, one a judgment: 48 without a kill. What is more was under
+    # way at the kill, in at most three items at a time.
+    assert 48 <= len(upstream.requests) <= 48 + 3 * 3
+    judged = Counter(request.prompt for request in upstream.requests if request.model == "judge")
+    judged_before = {json.loads(line)["key"] for line in kept if b'"judgment/' in line}
+    assert sum(judged.values()) - len(judged) <= 3
+    assert len(judged) == 12
+    rows = [json.loads(line) for line in (folder / "run" / "judgments.jsonl").read_text().splitlines()]
+    assert len({row["instruction"] for row in rows}) == len(rows) == 12
+    assert judged_before <= {f"judgment/{row['moa']['id']}" for row in rows}
+    assert asked_before < len(upstream.requests)
+
+
+async def test_mt_bench_and_flask_run_from_end_to_end(folder: Path, upstream: Upstream) -> None:
+    """A single model is measured like a mixture; each run has a folder of its own."""
+    upstream.script("judge", say("Rating: [[8]] {'Readability': 4, 'Logical Correctness': 5}"))
+    scores = {}
+    for name in ("mt-bench", "flask"):
+        arguments = options(folder, "--json")
+        arguments[1], arguments[-2] = "up/ann", str(folder / name)
+        ended = await run("bench", name, *arguments)
+        assert ended.code == 0, ended.err
+        (result,) = json.loads(ended.out)["results"]
+        scores[name] = (result["system"], result["judged"], result["score"])
+    assert scores == {"mt-bench": ("up/ann", 6, 8), "flask": ("up/ann", 4, 4.5)}
+    assert Counter(request.model for request in upstream.requests) == {"ann": 6 + 4, "judge": 6 + 4}
+
+
+async def test_a_folder_of_another_run_is_refused(folder: Path, upstream: Upstream) -> None:
+    """Another judge, or the same mixture with other members, is another run; nothing is asked."""
+    upstream.script("judge", say("{'Readability': 4}"))
+    assert (await run("bench", "flask", *options(folder, "--limit", "1"))).code == 0
+    asked = len(upstream.requests)
+    other = options(folder)
+    other[3] = "up/boss"
+    ended = await run("bench", "flask", *other)
+    assert (ended.code, "its judge differs; give another --out" in ended.err) == (2, True)
+    text = (folder / "moa.toml").read_text()
+    (folder / "moa.toml").write_text(text.replace('"up/ann", "up/bob"', '"up/ann"'))
+    ended = await run("bench", "flask", *options(folder))
+    assert (ended.code, "its definition differs" in ended.err) == (2, True)
+    assert len(upstream.requests) == asked
+
+
+async def test_failures_are_told_with_the_way_to_mend_them(folder: Path, upstream: Upstream) -> None:
+    """The others are judged; the same command tries again what failed."""
+    upstream.script("boss", refuse(500, "no room"), say("Here."))
+    ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "3", "--concurrency", "1"))
+    assert ended.code == 0, ended.err
+    assert "judged                         2, failed 0" in ended.out
+    assert "1 could not be asked" in ended.out
+    ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "3"))
+    assert "judged                         3, failed 0" in ended.out
+    assert "could not be asked" not in ended.out
+
+
+async def test_a_limit_on_cost_is_held(folder: Path, upstream: Upstream) -> None:
+    """At $0.06 an item, $0.20 are three items; the result says that it is of fewer than were wanted."""
+    ended = await run("bench", "alpaca-eval", *options(folder, "--max-cost", "0.2", "--json"))
+    (result,) = json.loads(ended.out)["results"]
+    assert (result["judged"], len(upstream.requests)) == (3, 12)
+    assert "--max-cost 0.2: 9 of 12 items were left unasked" in result["notes"]
+
+
+async def test_progress_is_drawn_on_a_terminal(folder: Path, upstream: Upstream) -> None:
+    """Done, failed, cost and time left, in a bar that is gone when the result stands there."""
+    upstream.script("judge", slowly(verdict))
+    arguments = ("bench", "alpaca-eval", *options(folder, "--limit", "4", "--concurrency", "1"))
+    async with Terminal(*arguments, columns=120) as terminal:
+        await terminal.until("done, 0 failed, $0.")
+        await terminal.until("left")
+        await terminal.until("kept in")
+        assert await terminal.end() == 0
+
+
+async def test_judgments_are_scored_without_asking_anyone(folder: Path, upstream: Upstream) -> None:
+    """An official file, gzipped; one result for each system."""
+    rows = [
+        {"question_id": number, "model": model, "judge": ["gpt-4", "single-v1"], "turn": 1, "score": score}
+        for model, score in (("A", 7), ("B", -1))
+        for number in (1, 2)
+    ]
+    (folder / "grades.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    places = ["--judgments", str(folder / "grades.jsonl.gz"), "--data", str(folder / "data")]
+    ended = await run("bench", "mt-bench", *places, "--json")
+    assert ended.code == 0, ended.err
+    told = [(one["system"], one["score"], one["failed"]) for one in json.loads(ended.out)["results"]]
+    assert told == [("A", 7, 0), ("B", None, 2)]
+    assert upstream.requests == []
+
+
+async def test_what_cannot_be_scored_is_said_in_one_line(folder: Path) -> None:
+    """The wrong benchmark's file, a row that makes no sense, flags that contradict."""
+    ended = await run("bench", "alpaca-eval", "--judgments", str(folder / "data" / "flask" / "prompt.jsonl"))
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "prompt.jsonl: expected judgments of AlpacaEval" in ended.err
+    (folder / "odd.json").write_text('[{"model": "A", "score": 1, "turn": "first"}]')
+    ended = await run("bench", "mt-bench", "--judgments", str(folder / "odd.json"))
+    assert (ended.code, "not in a shape that is known" in ended.err) == (2, True)
+    ended = await run("bench", "flask", "--judgments", "x", "-m", "duo")
+    assert (ended.code, "asks nobody" in ended.err) == (2, True)
+
+
+@needs_judgments
+async def test_recorded_judgments_are_scored_on_the_command_line() -> None:
+    """As a machine reads them; what else is needed lies beside them."""
+    path = DATA / "alpaca_eval" / "annotations.jsonl.gz"
+    ended = await run("bench", "alpaca-eval", "--judgments", str(path), "--json")
+    assert ended.code == 0, ended.err
+    told = {one["system"]: one for one in json.loads(ended.out)["results"]}
+    assert round(told["FuseChat-Llama-3.1-8B-Instruct"]["win_rate"], 4) == 63.3316
+    assert round(told["FuseChat-Llama-3.1-8B-Instruct"]["length_controlled_winrate"], 2) == 65.39
+    assert told["gpt4_1106_preview"]["length_controlled_winrate"] == 50

@@ -1,0 +1,111 @@
+"""Differences between runs, and their intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moa.cli.report import compare
+from moa.errors import ConfigError
+from moa.evals import flask, mt_bench
+from moa.evals.compare import compared, interval, paired
+from moa.evals.measured import measured, runs_in, scores_of
+from moa.models.scripted import Scripted
+from tests.fakes.measured_runs import grader, measure
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Of 200 samples from a known distribution, about 95 % have an interval that holds its mean."""
+    random = np.random.default_rng(7)
+    held = 0
+    for seed in range(200):
+        low, high = interval(random.exponential(size=60), draws=1000, seed=seed)
+        held += low <= 1 <= high
+    assert 176 <= held <= 199
+
+
+def test_pairing_takes_off_what_items_have_in_common() -> None:
+    """Two systems on hard and easy items: a small constant gap is decided at once."""
+    difficulty = np.random.default_rng(1).normal(50, 30, size=40)
+    found = paired(difficulty + 1 + np.linspace(-0.5, 0.5, 40), difficulty)
+    assert found.decided
+    assert found.difference == pytest.approx(1)
+    assert found.high - found.low < 0.4
+    assert (found.items, found.better, found.worse, found.even) == (40, 40, 0, 0)
+
+
+def test_the_same_data_gives_the_same_interval() -> None:
+    """The draws come from a seed."""
+    assert interval([1, 2, 3, 5]) == interval([1, 2, 3, 5])
+    assert interval([1, 2, 3, 5], confidence=0.5)[0] > interval([1, 2, 3, 5])[0]
+
+
+def test_one_item_has_no_interval() -> None:
+    """It is said, not guessed."""
+    with pytest.raises(ConfigError, match="at least two items, and there is one"):
+        interval([1.0])
+
+
+def test_scores_are_read_by_item_from_each_format() -> None:
+    """Turns and skills of an item are averaged; failed judgments are left out; 0 is an old draw."""
+    preferences: list[dict[str, Any]] = [
+        {"index": 0, "preference": 1.25},
+        {"index": 1, "preference": 0},
+        {"index": 2, "preference": None},
+    ]
+    assert scores_of(preferences, "alpaca-eval") == {"0": 25, "1": 50}
+    turns: list[dict[str, Any]] = [
+        {"question_id": 81, "turn": 1, "score": 8},
+        {"question_id": 81, "turn": 2, "score": 5.0},
+    ]
+    assert scores_of([*turns, {"question_id": 82, "turn": 1, "score": -1}], "mt-bench") == {"81": 6.5}
+    reviews: list[dict[str, Any]] = [
+        {"idx": 3, "review": "Good. {'Readability': 5, 'Factuality': 'N/A', 'Conciseness': 2}"}
+    ]
+    assert scores_of([*reviews, {"idx": 4, "review": "none"}], "flask") == {"3": 3.5}
+
+
+@pytest.mark.anyio
+async def test_runs_are_compared_on_the_items_that_both_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One answered all twelve, the other seven; the figures are those of the seven, for people and for machines."""
+    first = await measure(tmp_path, Scripted("one thing", name="scripted/one"))
+    second = await measure(tmp_path, Scripted("another", name="scripted/two"), limit=7)
+    found = compared(measured(first), measured(second))
+    assert (found.items, found.confidence) == (7, 0.95)
+    assert found.difference == pytest.approx(found.a - found.b)
+    assert found.low <= found.difference <= found.high
+    assert compare(first, second) == 0
+    shown = capsys.readouterr().out
+    assert "scripted/one against scripted/two, 7 items that both have" in shown
+    assert "95% interval" in shown
+    assert compare(first, second, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["difference"]["items"] == 7
+
+
+@pytest.mark.anyio
+async def test_other_benchmarks_are_compared_too_and_never_with_each_other(tmp_path: Path) -> None:
+    """MT-Bench by question, FLASK by item."""
+    one, two = Scripted("one", name="scripted/one"), Scripted("two", name="scripted/two")
+    grades = [measured(await measure(tmp_path / "mt", each, mt_bench)) for each in (one, two)]
+    skills = [measured(await measure(tmp_path / "fl", each, flask, judge=grader(3))) for each in (one, two)]
+    assert (compared(*grades).items, compared(*skills).items) == (3, 4)
+    with pytest.raises(ConfigError, match=r"is of mt-bench and .* of flask"):
+        compared(grades[0], skills[0])
+    assert len(runs_in([tmp_path / "mt"])) == 2
+
+
+@pytest.mark.anyio
+async def test_what_is_no_finished_run_is_named(tmp_path: Path) -> None:
+    """A folder without a run, and a run without a result."""
+    with pytest.raises(ConfigError, match="no run of a benchmark"):
+        measured(tmp_path)
+    folder = await measure(tmp_path, Scripted("x", name="scripted/x"), limit=2)
+    (folder / "result.json").unlink()
+    with pytest.raises(ConfigError, match="the run is not over"):
+        measured(folder)

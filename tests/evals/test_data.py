@@ -1,0 +1,143 @@
+"""Where a benchmark's files come from."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moa.errors import ConfigError
+from moa.evals import alpaca_eval, flask, mt_bench
+from moa.evals.data import File, Shelf, read_rows
+from tests.fakes.fake_hub import FakeHub
+
+ROWS = [{"a": 1, "text": "one\u2028two"}, {"a": 2, "text": "three"}]
+CONTENT = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub({"org/set": {"rows.jsonl": CONTENT}}) as running:
+        yield running
+
+
+def wanted(hub: FakeHub, content: bytes = CONTENT) -> File:
+    url = f"{hub.url}/org/set/resolve/main/rows.jsonl"
+    return File("small", ("rows.jsonl", "deep/path/rows.jsonl"), url, hashlib.sha256(content).hexdigest())
+
+
+def test_a_file_is_downloaded_once_and_its_licence_told_before(hub: FakeHub, tmp_path: Path) -> None:
+    """The second use finds it in the cache; progress is told in bytes."""
+    told: list[object] = []
+    shelf = Shelf(
+        licences={"small": "for tests only"},
+        on_notice=told.append,
+        on_fetching=lambda *progress: told.append(progress),
+    )
+    assert shelf.rows(wanted(hub)) == ROWS
+    assert told == ["for tests only", ("rows.jsonl", len(CONTENT), len(CONTENT))]
+    assert Shelf().rows(wanted(hub)) == ROWS
+    assert hub.asked == ["GET /org/set/resolve/main/rows.jsonl"]
+    assert [path.name for path in shelf.cache.rglob("*") if path.is_file()] == ["rows.jsonl"]
+
+
+def test_a_file_that_changed_at_its_source_is_refused(hub: FakeHub) -> None:
+    """What does not have the checksum is not used and not kept."""
+    shelf = Shelf()
+    with pytest.raises(ConfigError, match=r"is not the file it was .*--data DIR"):
+        shelf.path(wanted(hub, b"something else"))
+    assert not [*shelf.cache.rglob("*.*")]
+
+
+def test_a_source_that_does_not_answer_is_named_with_the_way_out(hub: FakeHub) -> None:
+    """Status or reason, the address, and where to put a copy."""
+    hub.status = 503
+    with pytest.raises(
+        ConfigError, match=r"rows.jsonl.*does not give it: 503 Service Unavailable.*DIR/small/rows.jsonl"
+    ):
+        Shelf().path(wanted(hub))
+    with pytest.raises(ConfigError, match="does not give it"):
+        Shelf().path(File("small", ("x.json",), "http://127.0.0.1:9/x.json", "0"))
+    with pytest.raises(ConfigError, match="it is not here"):
+        Shelf().path(File("small", ("x.json",)))
+
+
+def test_the_hub_may_be_another(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_ENDPOINT stands for huggingface.co, as in its own client."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
+    file = wanted(hub)
+    there = File(file.benchmark, file.names, file.url.replace(hub.url, "https://huggingface.co"), file.sha256)
+    assert Shelf().rows(there) == ROWS
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["small/rows.jsonl", "rows.jsonl", "small/deep/path/rows.jsonl", "deep/path/rows.jsonl", "small/rows.jsonl.gz"],
+)
+def test_the_users_own_copy_comes_first(
+    place: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its official path or its bare name, in a folder of its benchmark's or not, plain or gzipped; as it is."""
+    path = tmp_path / "own" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b'{"own": 1}\n') if place.endswith(".gz") else b'{"own": 1}\n')
+    assert Shelf(tmp_path / "own").rows(wanted(hub)) == [{"own": 1}]
+    monkeypatch.setenv("MOA_DATA", str(tmp_path / "own"))
+    assert Shelf().rows(wanted(hub)) == [{"own": 1}]
+    assert hub.asked == []
+
+
+def test_a_folder_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    """A misspelt folder is not a reason to download."""
+    with pytest.raises(ConfigError, match="--data names"):
+        Shelf(tmp_path / "nowhere")
+
+
+def test_a_file_of_an_installed_package_is_found_without_importing_it() -> None:
+    """AlpacaEval's prompt comes from the package where that is installed."""
+    assert Shelf().here(File("small", ("none.txt",), packaged="moa/py.typed")) is not None
+    assert Shelf().here(File("small", ("none.txt",), packaged="no_such_package/py.typed")) is None
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", json.dumps(ROWS, indent=2, ensure_ascii=False)),
+        ("x.jsonl", CONTENT.decode()),
+        ("x.jsonl", CONTENT.decode() + '{"a": 3, "te'),
+        ("x.jsonl", "\ufeff\r\n" + CONTENT.decode().replace("\n", "\r\n")),
+        ("x", CONTENT.decode()),
+    ],
+)
+def test_rows_are_read_in_any_shape(name: str, text: str, compressed: bool, tmp_path: Path) -> None:
+    """A JSON list, JSON Lines, a last line that was not written to its end; gzipped or not, whatever the name says."""
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    assert read_rows(tmp_path / name) == ROWS
+
+
+def test_rows_of_a_table_are_read_by_its_heading(tmp_path: Path) -> None:
+    """CSV, gzipped or not."""
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b',w\nname,"1,5"\n'))
+    assert read_rows(tmp_path / "x.csv.gz") == [{"": "name", "w": "1,5"}]
+
+
+@pytest.mark.parametrize("text", ["<html>", "[1, 2]", '{"a": 1}\nnonsense\n{"a": 2}\n', "[{", '"text"'])
+def test_what_holds_no_rows_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
+    """A web page, a list of something else, a damaged line in the middle."""
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.json"):
+        read_rows(tmp_path / "x.json")
+    with pytest.raises(ConfigError, match="No such file"):
+        read_rows(tmp_path / "y.json")
+
+
+def test_every_file_has_an_official_place_and_a_checksum() -> None:
+    """What a run needs can be downloaded, at an address that names a revision where its host has such."""
+    for file in (*alpaca_eval.NEEDS, alpaca_eval.GAMED, *mt_bench.NEEDS, *flask.NEEDS, flask.HARD_ITEMS):
+        assert file.url.startswith(("https://huggingface.co/datasets/", "https://raw.githubusercontent.com/"))
+        assert len(file.sha256) == 64

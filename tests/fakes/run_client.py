@@ -1,0 +1,75 @@
+"""A client of ``/runs``: what tests of the server's own runs have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from tests.fakes.serving import PATIENCE, Served
+from tests.fakes.upstream import Upstream
+
+
+async def holds(condition: Callable[[], Any]) -> None:
+    """Wait until it does."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - another process has no event for us
+            await asyncio.sleep(0.005)
+
+
+async def call(
+    http: aiohttp.ClientSession, method: str, server: Served, path: str, body: Any = None, **how: Any
+) -> tuple[int, Any]:
+    """Status and JSON, None where there is no body."""
+    async with http.request(method, f"{server.origin}{path}", json=body, **how) as response:
+        data = await response.read()
+        return response.status, json.loads(data) if data else None
+
+
+async def begin(http: aiohttp.ClientSession, server: Served, body: Any, **how: Any) -> str:
+    """Begin a run; gives its id."""
+    status, told = await call(http, "POST", server, "/runs", body, **how)
+    assert status == 201, told
+    return str(told["run"])
+
+
+async def follow(
+    http: aiohttp.ClientSession, server: Served, run: str, after: int | None = None, **how: Any
+) -> list[tuple[int, dict[str, Any]]]:
+    """All events of a run, with their ids; waits for its end."""
+    query = "" if after is None else f"?after={after}"
+    heard: list[tuple[int, dict[str, Any]]] = []
+    async with asyncio.timeout(PATIENCE):
+        async with http.get(f"{server.origin}/runs/{run}/events{query}", **how) as response:
+            if response.status == 204:
+                return []
+            assert response.status == 200, await response.text()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            number = 0
+            for line in (await response.text()).split("\n"):
+                field, _, value = line.partition(": ")
+                if field == "id":
+                    number = int(value)
+                elif field == "data":
+                    heard.append((number, json.loads(value)))
+    return heard
+
+
+async def record(http: aiohttp.ClientSession, server: Served, run: str, **how: Any) -> Any:
+    status, told = await call(http, "GET", server, f"/runs/{run}", **how)
+    assert status == 200, told
+    return told
+
+
+async def ended(http: aiohttp.ClientSession, server: Served, run: str) -> Any:
+    """The record of a run, when it is over."""
+    await follow(http, server, run)
+    return await record(http, server, run)
+
+
+def asked_times(upstream: Upstream) -> dict[str, int]:
+    """How often each was asked."""
+    return {name: len(upstream.calls(name)) for name in ("a", "b", "c", "last")}

@@ -1,0 +1,671 @@
+"""The server as clients meet it: the official SDK, curl and JavaScript, against a real process on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+
+from tests.fakes.serving import CONFIG, Served, all_events, answer_well, asking, post, said, streamed
+from tests.fakes.upstream import (
+    Upstream,
+    call_tool,
+    chunk,
+    done,
+    finish,
+    pause,
+    refuse,
+    say,
+    step,
+    think,
+    thoughts,
+    usage,
+    words,
+)
+
+pytestmark = pytest.mark.anyio
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path_factory.mktemp("server"), config=config) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def http(server: Served) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def well(upstream: Upstream) -> None:
+    answer_well(upstream)
+
+
+# -- the official SDK ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_sdk_lists_mixtures_and_single_models(client: AsyncOpenAI) -> None:
+    """Mixtures of the file and presets stand there as moa/NAME, the models they are made of as provider/name."""
+    models = {model.id: model async for model in client.models.list()}
+    assert {"moa/trio", "moa/auto", "moa/paper", "up/a", "up/last"} <= set(models)
+    assert not any("/moa/" in name or name.startswith("openai/") for name in models)
+    one = await client.models.retrieve("moa/trio")
+    assert (one.id, one.object, one.owned_by) == ("moa/trio", "model", models["up/a"].owned_by)
+    assert (await client.models.retrieve("up/a")).id == "up/a"
+    keyless = (models["moa/keyless"].model_extra or {})["moa"]
+    assert keyless["available"] is False
+    assert "OPENAI_API_KEY" in keyless["why_not"]
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.models.retrieve("moa/nothing")
+    assert caught.value.code == "model_not_found"
+
+
+async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """Text, finish reason, usage of all calls and the model's name as asked for."""
+    answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "Why?"}])
+    assert answer.choices[0].message.content == "the whole answer"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason == "stop"
+    assert (answer.object, answer.model) == ("chat.completion", "moa/trio")
+    assert answer.id.startswith("chatcmpl-")
+    assert answer.usage
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (40, 20, 60)
+    assert len(upstream.requests) == 4
+
+
+async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """Words come in order, the usage last, as the SDK's own types."""
+    upstream.script("last", say("the whole answer", pace=0.02))  # apart: what comes in one packet is passed on as one
+    stream = await client.chat.completions.create(
+        model="moa/trio",
+        messages=[{"role": "user", "content": "Why?"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = [chunk async for chunk in stream]
+    assert [chunk.choices[0].delta.content for chunk in chunks[:-1]] == ["", "the", " whole", " answer", None]
+    assert chunks[-1].usage and chunks[-1].usage.total_tokens == 60
+
+
+async def test_the_sync_sdk_does_the_same(server: Served) -> None:
+    """Models, a whole answer and a stream, without asyncio."""
+
+    def use() -> tuple[list[str], str | None, str]:
+        with OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+            names = [model.id for model in client.models.list()]
+            messages: Any = [{"role": "user", "content": "Why?"}]
+            whole = client.chat.completions.create(model="moa/trio", messages=messages)
+            with client.chat.completions.create(model="moa/trio", messages=messages, stream=True) as stream:
+                text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+            return names, whole.choices[0].message.content, text
+
+    names, whole, text = await asyncio.to_thread(use)
+    assert "moa/trio" in names
+    assert whole == text == "the whole answer"
+
+
+async def test_a_single_model_answers_under_its_own_name(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """One call and no proposers; also a model of a configured endpoint that no mixture names."""
+    upstream.script("lonely", say("alone"))
+    for name, text in (("up/a", "proposal a"), ("up/lonely", "alone")):
+        answer = await client.chat.completions.create(model=name, messages=[{"role": "user", "content": "Why?"}])
+        assert answer.choices[0].message.content == text
+    assert [call.model for call in upstream.requests] == ["a", "lonely"]
+
+
+async def test_a_tool_loop_of_two_steps_asks_proposers_once(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """The SDK runs two calls and reads the answer; the upstream's prompt only grows, byte for byte, from step to step."""
+    upstream.script(
+        "last",
+        call_tool("weather", {"city": "Oslo"}, "call_1"),
+        call_tool("weather", {"city": "Rome"}, "call_2"),
+        say("Oslo is cold, Rome is warm."),
+    )
+    messages: list[Any] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Compare Oslo and Rome."},
+    ]
+    steps = 0
+    while True:
+        answer = await client.chat.completions.create(model="moa/trio", messages=messages, tools=[WEATHER])
+        message = answer.choices[0].message
+        if answer.choices[0].finish_reason != "tool_calls":
+            break
+        steps += 1
+        assert message.content is None
+        messages.append(message.model_dump(exclude_none=True))
+        for call in message.tool_calls or ():
+            assert call.type == "function"
+            result = {"Oslo": "-5", "Rome": "24"}[json.loads(call.function.arguments)["city"]]
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+    assert steps == 2
+    assert message.content == "Oslo is cold, Rome is warm."
+    assert [len(upstream.calls(name)) for name in ("a", "b", "c", "last")] == [1, 1, 1, 3]
+    prompts = [json.dumps(call.body["messages"]) for call in upstream.calls("last")]
+    for before, after in pairwise(prompts):
+        assert after.startswith(before.removesuffix("]"))
+    assert all(call.body["tools"] == [WEATHER] for call in upstream.calls("last"))
+    for name in "abc":
+        asked = upstream.calls(name)[0].body
+        assert "tools" not in asked
+        assert "weather(city): The weather of a city." in asked["messages"][0]["content"]
+
+
+async def test_tool_calls_stream_out_as_they_came(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """Name and id first, then the arguments in pieces, then the finish reason."""
+    upstream.script("last", call_tool("weather", {"city": "Oslo"}))
+    stream = await client.chat.completions.create(
+        model="moa/trio", messages=[{"role": "user", "content": "Oslo?"}], tools=[WEATHER], stream=True
+    )
+    choices = [chunk.choices[0] async for chunk in stream]
+    assert choices[0].delta.role == "assistant"
+    pieces = [piece for choice in choices for piece in choice.delta.tool_calls or ()]
+    assert pieces[0].id == "call_1" and pieces[0].function and pieces[0].function.name == "weather"
+    written = "".join((piece.function and piece.function.arguments) or "" for piece in pieces)
+    assert json.loads(written) == {"city": "Oslo"}
+    assert choices[-1].finish_reason == "tool_calls"
+
+
+async def test_a_mixture_can_ask_for_new_proposals_at_every_step(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """With fanout = "every" a tool's result goes to the proposers, too."""
+    loop = [
+        {"role": "user", "content": "Oslo?"},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "-5"},
+    ]
+    for messages in (loop[:1], loop):
+        status, _, _ = await post(http, server, {**asking("moa/every"), "messages": messages})
+        assert status == 200
+    assert len(upstream.calls("a")) == len(upstream.calls("b")) == 2
+
+
+async def test_a_json_schema_reaches_the_aggregator_alone(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """The SDK's parse() gives an object; proposers may write as they like."""
+
+    class Verdict(BaseModel):
+        city: str
+        degrees: int
+
+    upstream.script("last", say('{"city": "Oslo", "degrees": -5}'))
+    answer = await client.chat.completions.parse(
+        model="moa/trio", messages=[{"role": "user", "content": "Oslo?"}], response_format=Verdict
+    )
+    assert answer.choices[0].message.parsed == Verdict(city="Oslo", degrees=-5)
+    assert upstream.calls("last")[0].body["response_format"]["json_schema"]["name"] == "Verdict"
+    assert "response_format" not in upstream.calls("a")[0].body
+
+
+async def test_images_reach_everyone(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """A message of parts keeps its parts; references come as one more of them."""
+    url = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    parts: Any = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+    await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": parts}])
+    assert upstream.calls("a")[0].body["messages"][-1]["content"] == parts
+    assert upstream.calls("last")[0].body["messages"][-1]["content"][:2] == parts
+
+
+async def test_a_history_of_fifty_turns_arrives_whole(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """Every message reaches proposers and aggregator in order; only the last one has references after it."""
+    history: list[Any] = [
+        {"role": role, "content": f"{role} {turn}"} for turn in range(50) for role in ("user", "assistant")
+    ]
+    messages = [*history, {"role": "user", "content": "And now?"}]
+    await client.chat.completions.create(model="moa/trio", messages=messages)
+    assert upstream.calls("b")[0].body["messages"] == messages
+    sent = upstream.calls("last")[0].body["messages"]
+    assert sent[:-1] == history
+    assert sent[-1]["content"].startswith("And now?\n\n")
+
+
+async def test_the_sdk_raises_what_it_raises_for_openai(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """Each status becomes the SDK's own exception, with message, type, param and code."""
+    with pytest.raises(openai.NotFoundError) as missing:
+        await client.chat.completions.create(model="moa/trios", messages=[{"role": "user", "content": "?"}])
+    assert (missing.value.param, missing.value.code) == ("model", "model_not_found")
+    assert "moa/trio" in missing.value.message or "'trio'" in missing.value.message
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await client.chat.completions.create(
+            model="moa/trio", messages=[{"role": "user", "content": "?"}], temperature=3
+        )
+    assert (wrong.value.param, wrong.value.type) == ("temperature", "invalid_request_error")
+    upstream.script("last", refuse(429, "slow down", retry_after=7))
+    with pytest.raises(openai.RateLimitError) as limited:
+        await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "?"}])
+    assert limited.value.response.headers["retry-after"] == "7"
+
+
+# -- the wire ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_order_of_chunks_is_openais(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Role first and alone, then words, then the finish reason in an empty delta with the moa object, then [DONE]."""
+    upstream.script("last", say("the whole answer", pace=0.02))
+    heard = await all_events(http, server, asking())
+    assert heard[-1] == "[DONE]"
+    choices = [event["choices"][0] for event in heard[:-1]]
+    assert choices[0]["delta"] == {"role": "assistant", "content": ""}
+    assert [choice["delta"] for choice in choices[1:-1]] == [{"content": w} for w in ("the", " whole", " answer")]
+    assert choices[-1]["delta"] == {}
+    assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
+    assert {event["object"] for event in heard[:-1]} == {"chat.completion.chunk"}
+    assert len({(event["id"], event["created"], event["model"]) for event in heard[:-1]}) == 1
+    assert not any("usage" in event for event in heard[:-1])
+    assert ["moa" in event for event in heard[:-1]] == [False] * (len(heard) - 2) + [True]
+
+
+async def test_usage_in_a_stream_comes_when_asked_for(http: aiohttp.ClientSession, server: Served) -> None:
+    """Null in every chunk, then one chunk without choices that has usage and the moa object."""
+    heard = await all_events(http, server, asking(stream_options={"include_usage": True}))
+    assert all(event["usage"] is None for event in heard[:-2])
+    assert heard[-2]["choices"] == []
+    assert heard[-2]["usage"]["total_tokens"] == 60
+    assert heard[-2]["moa"]["run"] == heard[-2]["id"].removeprefix("chatcmpl-")
+
+
+async def test_words_arrive_while_they_are_written(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The first word is here before the upstream has sent the last."""
+    go_on = asyncio.Event()
+
+    async def wait(call: Any) -> None:
+        await asyncio.wait_for(go_on.wait(), 10)
+
+    upstream.script("last", words("first ") + step(wait) + words("second") + finish() + done())
+    async with streamed(http, server, asking()) as heard:
+        async for event in heard:
+            if event != "[DONE]" and event["choices"][0]["delta"].get("content"):
+                go_on.set()
+    assert go_on.is_set()
+
+
+async def test_the_callers_fields_reach_whom_they_concern(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The aggregator gets everything; proposers sampling and unknown fields, and their own sampling wins."""
+    shared: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "user": "u1",
+        "presence_penalty": 0.1,
+        "x_vendor": {"deep": [1]},
+    }
+    alone: dict[str, Any] = {
+        "stop": ["END"],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "response_format": {"type": "json_object"},
+        "tools": [WEATHER],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+    }
+    status, _, _ = await post(http, server, asking("moa/own", max_completion_tokens=77, seed=5, **shared, **alone))
+    assert status == 200
+    last, a, b = (upstream.calls(name)[0].body for name in ("last", "a", "b"))
+    sent = {**shared, **alone, "max_completion_tokens": 77, "seed": 5}
+    assert {key: last[key] for key in sent} == sent
+    assert {key: b[key] for key in shared} == shared
+    assert (b["max_completion_tokens"], b["seed"]) == (77, 5)
+    assert (a["temperature"], a["max_tokens"], a["top_p"]) == (0.9, 50, 0.8)
+    assert "max_completion_tokens" not in a
+    for body in (a, b):
+        assert not set(alone) & set(body)
+    for body in (last, a, b):
+        assert not {"moa", "n"} & set(body)
+
+
+async def test_n_runs_the_aggregator_n_times_on_one_set_of_proposals(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Three choices, three aggregations, each proposer asked once; usage and calls count all of it."""
+    upstream.script("last", say("one"), say("two"), say("three"))
+    _, whole, _ = await post(http, server, asking(n=3))
+    assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
+    assert sorted(choice["message"]["content"] for choice in whole["choices"]) == ["one", "three", "two"]
+    assert [len(upstream.calls(name)) for name in ("a", "b", "c", "last")] == [1, 1, 1, 3]
+    assert whole["usage"]["total_tokens"] == 6 * 15
+    assert len(whole["moa"]["calls"]) == 6
+    upstream.script("last", say("one"), say("two"), say("three"))
+    heard = await all_events(http, server, asking(n=3))
+    assert sorted(said(heard, index=index) for index in range(3)) == ["one", "three", "two"]
+    for index in range(3):
+        mine = [e["choices"][0] for e in heard[:-1] if e["choices"] and e["choices"][0]["index"] == index]
+        assert mine[0]["delta"]["role"] == "assistant"
+        assert mine[-1]["finish_reason"] == "stop"
+
+
+async def test_logprobs_come_back(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """In pieces when streaming, put together otherwise."""
+    tokens: list[Any] = [{"content": [{"token": word, "logprob": -0.1, "top_logprobs": []}]} for word in ("a", "b")]
+    pieces = [chunk({"content": each["content"][0]["token"]}, logprobs=each) for each in tokens]
+    upstream.script("last", pieces[0] + pieces[1] + finish() + usage() + done())
+    _, whole, _ = await post(http, server, asking(logprobs=True))
+    assert [each["token"] for each in whole["choices"][0]["logprobs"]["content"]] == ["a", "b"]
+    heard = await all_events(http, server, asking(logprobs=True))
+    streamed = [event["choices"][0]["logprobs"] for event in heard[1:3]]
+    assert [each["content"][0]["token"] for each in streamed] == ["a", "b"]
+
+
+async def test_a_refusal_stands_in_the_message(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """What an upstream says of a message, beside its text, is of the message here as well, not of the choice."""
+    upstream.script("last", words("I ") + chunk({"refusal": "will "}) + chunk({"refusal": "not"}) + finish() + done())
+    _, whole, _ = await post(http, server, asking())
+    assert whole["choices"][0]["message"]["refusal"] == "will not"
+    assert "refusal" not in whole["choices"][0]
+    assert said(await all_events(http, server, asking()), "refusal") == "will not"
+
+
+async def test_a_models_thinking_stands_apart(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """The aggregator's reasoning comes as reasoning_content, not in the answer."""
+    upstream.script("last", think("hm hm", "Four."))
+    _, whole, _ = await post(http, server, asking())
+    assert whole["choices"][0]["message"]["reasoning_content"] == "hm hm"
+    assert whole["choices"][0]["message"]["content"] == "Four."
+
+
+async def test_half_a_character_pair_does_no_harm(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Servers that cut strings anywhere send the halves apart; both arrive, and make one character again."""
+    upstream.script("last", chunk({"content": "\ud83d"}) + chunk({"content": "\ude00"}) + finish() + done())
+    _, whole, _ = await post(http, server, asking(text="half \ud83d"))
+    assert whole["choices"][0]["message"]["content"] == "😀"
+    heard = await all_events(http, server, asking())
+    assert said(heard).encode("utf-16", "surrogatepass").decode("utf-16") == "😀"
+
+
+# -- something to see at once --------------------------------------------------------------------------------------------
+
+
+async def test_progress_shows_proposals_one_after_another(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The first to speak is shown live, the others in their turn, layer by layer; the answer itself is untouched."""
+    upstream.script("a", pause(0.05) + say("slow words of a", pace=0.05))
+    upstream.script("b", say("first words of b", pace=0.03))
+    upstream.script("c", pause(0.15) + refuse(500, "out of order"))
+    heard = await all_events(http, server, asking("moa/shown"))
+    seen = said(heard, "reasoning_content")
+    assert [seen.index(mark) for mark in MARKS] == sorted(seen.index(mark) for mark in MARKS)
+    assert "**b** · layer 1\n\nfirst words of b\n\n**" in seen
+    assert "slow words of a" in seen
+    assert "*failed: up/c: 500" in seen and "out of order" in seen
+    assert seen.endswith("**d** · layer 2\n\nproposal d\n\n")
+    assert said(heard) == "the whole answer"
+    kinds = ["".join(event["choices"][0]["delta"]) for event in heard[:-1]]
+    assert kinds[0] == "rolecontent"
+    assert kinds.index("content") > max(i for i, kind in enumerate(kinds) if kind == "reasoning_content")
+
+
+MARKS = ("**b** · layer 1", "**a** · layer 1", "**d** · layer 2")
+
+
+async def test_progress_is_for_the_request_to_ask_for(http: aiohttp.ClientSession, server: Served) -> None:
+    """ "moa": {"progress": …} goes before what the mixture says; without either nothing is shown."""
+    asked = await all_events(http, server, asking("moa/trio", moa={"progress": True}))
+    assert "proposal a" in said(asked, "reasoning_content")
+    plain = await all_events(http, server, asking("moa/trio"))
+    assert said(plain, "reasoning_content") == ""
+    off = await all_events(http, server, asking("moa/shown", moa={"progress": False}))
+    assert said(off, "reasoning_content") == ""
+
+
+async def test_progress_is_there_before_the_answer_can_be(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The first visible token comes while proposers still write."""
+    seen = asyncio.Event()
+
+    async def wait(call: Any) -> None:
+        await asyncio.wait_for(seen.wait(), 10)
+
+    upstream.script("a", words("early ") + step(wait) + words("late") + finish() + done())
+    async with streamed(http, server, asking("moa/shown")) as heard:
+        async for event in heard:
+            if event != "[DONE]" and "early" in event["choices"][0]["delta"].get("reasoning_content", ""):
+                seen.set()
+    assert seen.is_set()
+
+
+# -- true cost -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_moa_object_accounts_for_every_call(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Per call: agent, layer, role, model, tokens, cached tokens, cost, times; the sums are the run's."""
+    cached = {"prompt_tokens_details": {"cached_tokens": 60}}
+    upstream.script("c", words("c") + finish() + usage(100, 10, **cached) + done())
+    status, whole, headers = await post(http, server, asking())
+    assert status == 200
+    told = whole["moa"]
+    assert headers["x-moa-run"] == told["run"] == whole["id"].removeprefix("chatcmpl-")
+    assert [(call["agent"], call["layer"], call["role"], call["model"]) for call in told["calls"]] == [
+        ("a", 1, "proposer", "up/a"),
+        ("b", 1, "proposer", "up/b"),
+        ("c", 1, "proposer", "up/c"),
+        ("last", 2, "aggregator", "up/last"),
+    ]
+    assert [call["cost"] for call in told["calls"]] == pytest.approx([15e-6, 30e-6, (40 * 3 + 60 + 30) * 1e-6, 150e-6])
+    assert told["cost"] == pytest.approx(405e-6)
+    assert told["cost_is_at_least"] is False
+    assert [call["cached_tokens"] for call in told["calls"]] == [0, 0, 60, 0]
+    assert whole["usage"]["prompt_tokens"] == sum(call["input_tokens"] for call in told["calls"]) == 130
+    assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] == 60
+    assert told["degraded"] == []
+    for call in told["calls"]:
+        assert 0 <= call["time_to_first_token"] <= call["duration"] <= told["duration"]
+    assert told["time_to_first_token"] <= told["duration"]
+
+
+async def test_an_unknown_price_is_null(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Never 0: null where nothing is known, and "at least" where something is."""
+    _, whole, _ = await post(http, server, asking("moa/unpriced"))
+    assert whole["moa"]["cost"] is None
+    assert [call["cost"] for call in whole["moa"]["calls"]] == [None, None]
+    upstream.script("last", refuse(500))
+    _, whole, _ = await post(http, server, asking("moa/safe"))
+    assert whole["moa"]["cost"] >= 15e-6
+    assert whole["moa"]["cost_is_at_least"] is True
+
+
+async def test_degraded_says_why(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """A dropped proposer and an answer by a fallback are told with their reasons, streamed or not."""
+    upstream.script("b", refuse(500, "on fire"))
+    _, whole, _ = await post(http, server, asking())
+    assert len(whole["moa"]["degraded"]) == 1
+    assert "b (layer 1)" in whole["moa"]["degraded"][0] and "on fire" in whole["moa"]["degraded"][0]
+    assert "on fire" in next(call["dropped"] for call in whole["moa"]["calls"] if call["agent"] == "b")
+    upstream.script("last", refuse(500, "also on fire"))
+    heard = await all_events(http, server, asking("moa/safe"))
+    assert said(heard) == "words of spare"
+    assert "also on fire" in str(heard[-2]["moa"]["degraded"])
+
+
+async def test_a_selected_proposal_streams_word_by_word(http: aiohttp.ClientSession, server: Served) -> None:
+    """Where no aggregator writes, the chosen proposal comes in the same chunks, with a finish reason."""
+    heard = await all_events(http, server, asking("moa/central"))
+    assert said(heard).startswith("proposal ")
+    assert heard[-2]["choices"][0]["finish_reason"] == "stop"
+
+
+# -- other clients -------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+const [url, body] = process.argv.slice(1)
+const response = await fetch(url + '/chat/completions',
+  { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+let rest = '', answer = '', thought = '', done = false, packets = 0
+for (;;) {
+  const { value, done: ended } = await reader.read()
+  if (ended) break
+  packets++
+  const lines = (rest + value).split('\\n')
+  rest = lines.pop()
+  for (const line of lines) {
+    if (!line.startsWith('data: ')) continue
+    if (line === 'data: [DONE]') { done = true; continue }
+    const delta = JSON.parse(line.slice(6)).choices[0]?.delta ?? {}
+    answer += delta.content ?? ''
+    thought += delta.reasoning_content ?? ''
+  }
+}
+const run = response.headers.get('x-moa-run')
+console.log(JSON.stringify({ status: response.status, run, answer, thought, done, packets }))
+"""
+
+
+async def program(*args: str) -> str:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*args, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
+async def test_plain_javascript_reads_the_stream(server: Served, upstream: Upstream) -> None:
+    """fetch and a reader loop, without any library: words outside ASCII, progress and [DONE]."""
+    upstream.script("last", say("Größe 你好 😀"))
+    out = await program(
+        "node", "--input-type=module", "-e", SCRIPT, server.url, json.dumps(asking("moa/shown", stream=True))
+    )
+    told = json.loads(out)
+    assert (told["status"], told["answer"], told["done"]) == (200, "Größe 你好 😀", True)
+    assert "**d** · layer 2" in told["thought"]
+    assert len(told["run"]) == 32
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+async def test_curl_streams_and_asks(server: Served) -> None:
+    """The commands of the documentation, with no more than a body."""
+    body = json.dumps(asking(stream=True))
+    out = await program(
+        *("curl", "-sN", f"{server.url}/chat/completions", "-H", "content-type: application/json", "-d", body)
+    )
+    assert out.endswith("data: [DONE]\n\n")
+    assert (
+        "the whole answer"
+        in json.loads(await program("curl", "-s", f"{server.url}/chat/completions", "-d", json.dumps(asking())))[
+            "choices"
+        ][0]["message"]["content"]
+    )
+    assert "moa/trio" in await program("curl", "-s", f"{server.url}/models")
+
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "server.md"
+
+
+def example(language: str, server: Served) -> str:
+    """The first example in a language that asks something, put to this server."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+    block = str(next(block for block in blocks if "moa/auto" in block))
+    return block.replace("http://127.0.0.1:8000", server.origin).replace("moa/auto", "moa/trio")
+
+
+async def test_the_documented_python_runs(server: Served) -> None:
+    """As it stands, but for the address and the mixture."""
+    assert await program(sys.executable, "-c", example("python", server)) == "the whole answer"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+async def test_the_documented_curl_runs(server: Served) -> None:
+    """With progress, then the answer."""
+    out = await program("sh", "-c", example("sh", server).replace("curl", "curl -s", 1))
+    assert "**a** · layer 1" in out and out.endswith("data: [DONE]\n\n")
+
+
+# -- many at once --------------------------------------------------------------------------------------------------------
+
+
+async def test_two_hundred_runs_at_once_do_not_mix(server: Served, upstream: Upstream) -> None:
+    """Each answer carries its own marker through its proposals and its aggregate, streamed and not."""
+
+    def own_words(body: Any) -> Any:
+        return say(" ".join(word for word in str(body["messages"][-1]["content"]).split() if word.startswith("user-")))
+
+    for name in ("a", "b", "c", "last"):
+        upstream.script(name, own_words)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+
+        async def one(number: int) -> str:
+            body = asking(text=f"I am user-{number} .")
+            if number % 2:
+                return said(await all_events(http, server, body))
+            return str((await post(http, server, body))[1]["choices"][0]["message"]["content"])
+
+        answers = await asyncio.gather(*(one(number) for number in range(200)))
+    assert answers == [" ".join([f"user-{number}"] * 4) for number in range(200)]
+    assert len(upstream.requests) == 800
+
+
+async def test_many_runs_share_a_few_connections(http: aiohttp.ClientSession, server: Served) -> None:
+    """One pooled client for all runs, not one for each: after the first, no further sockets are open."""
+
+    def sockets() -> int:
+        links = [Path(entry).readlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        return sum(str(link).startswith("socket:") for link in links)
+
+    await post(http, server, asking())
+    before = sockets()
+    for _ in range(10):
+        await post(http, server, asking())
+    assert sockets() <= before + 4
+
+
+async def test_the_thoughts_of_proposers_stay_with_them(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """A proposer's hidden thinking is neither shown nor a reference."""
+    upstream.script("a", thoughts("secret") + words("open") + finish() + usage() + done())
+    heard = await all_events(http, server, asking("moa/shown"))
+    assert "secret" not in json.dumps(heard)
+    assert "secret" not in upstream.calls("d")[0].prompt

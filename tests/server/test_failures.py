@@ -1,0 +1,438 @@
+"""What the server answers when a request is wrong, and when there is no answer: always an error that says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+import uvicorn
+from openai import AsyncOpenAI
+
+from moa import Config
+from moa.server import completions
+from moa.server.app import create_app
+from moa.server.wire import Wire
+from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, events, post, said
+from tests.fakes.upstream import Upstream, chunk, drop, error_event, finish, hang, pause, refuse, say, usage, words
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    config = (
+        CONFIG.format(base_url=upstream.base_url)
+        + '[endpoints.dead]\nbase_url = "http://127.0.0.1:9/v1"\nattempts = 1\n'
+    )
+    async with Served(tmp_path_factory.mktemp("server"), "--max-body", "100000", config=config) as server:
+        yield server
+    assert "Traceback" not in server.text
+
+
+@pytest.fixture(scope="module")
+async def http(server: Served) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def well(upstream: Upstream) -> None:
+    answer_well(upstream)
+
+
+def assert_openais(body: Any) -> dict[str, Any]:
+    """An error object as OpenAI has it; gives it."""
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert isinstance(error["message"], str) and error["message"]
+    assert isinstance(error["type"], str)
+    assert "Traceback" not in error["message"] and 'File "' not in error["message"]
+    return error
+
+
+# -- requests that are wrong ---------------------------------------------------------------------------------------------
+
+USER = {"role": "user", "content": "?"}
+WRONG: list[tuple[Any, str | None]] = [
+    ({"messages": [USER]}, "model"),
+    ({"model": 5, "messages": [USER]}, "model"),
+    ({"model": "", "messages": [USER]}, "model"),
+    ({"model": "half \ud83d of a pair", "messages": [USER]}, "model"),
+    ({"model": "moa/trio"}, "messages"),
+    ({"model": "moa/trio", "messages": []}, "messages"),
+    ({"model": "moa/trio", "messages": "Why?"}, "messages"),
+    ({"model": "moa/trio", "messages": ["Why?"]}, "messages[0]"),
+    ({"model": "moa/trio", "messages": [USER, {"role": "wizard", "content": "?"}]}, "messages[1].role"),
+    ({"model": "moa/trio", "messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+    ({"model": "moa/trio", "messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content"),
+    (asking(stream="yes"), "stream"),
+    (asking(stream_options=[]), "stream_options"),
+    (asking(stream_options={"include_usage": "yes"}), "stream_options.include_usage"),
+    (asking(n=0), "n"),
+    (asking(n=1000), "n"),
+    (asking(n="2"), "n"),
+    (asking(temperature="hot"), "temperature"),
+    (asking(temperature=3), "temperature"),
+    (asking(temperature=True), "temperature"),
+    (asking(top_p=-1), "top_p"),
+    (asking(max_tokens=0), "max_tokens"),
+    (asking(max_tokens=1.5), "max_tokens"),
+    (asking(max_completion_tokens=10**400), "max_completion_tokens"),
+    (asking(stop=5), "stop"),
+    (asking(stop=[5]), "stop[0]"),
+    (asking(seed="x"), "seed"),
+    (asking(seed=2**80), "seed"),
+    (asking(tools={}), "tools"),
+    (asking(tools=["f"]), "tools[0]"),
+    (asking(tools=[{"type": "function"}]), "tools[0]"),
+    (asking(tools=[{"type": "function", "function": "f"}]), "tools[0].function"),
+    (asking(tools=[{"type": "function", "function": {}}]), "tools[0].function.name"),
+    (
+        asking(tools=[{"type": "function", "function": {"name": "f", "parameters": [1]}}]),
+        "tools[0].function.parameters",
+    ),
+    (
+        asking(tools=[{"type": "function", "function": {"name": "f", "parameters": {"properties": 5}}}]),
+        "tools[0].function.parameters.properties",
+    ),
+    (asking(tool_choice="never"), "tool_choice"),
+    (asking(parallel_tool_calls="yes"), "parallel_tool_calls"),
+    (asking(response_format="json"), "response_format"),
+    (asking(logprobs=5), "logprobs"),
+    (asking(top_logprobs=21), "top_logprobs"),
+    (asking(user=5), "user"),
+    (asking(moa=5), "moa"),
+    (asking(moa={"progress": "yes"}), "moa.progress"),
+    (asking(moa={"shows": True}), "moa.shows"),
+    (asking(base_url="http://evil.example/v1"), "base_url"),
+    (asking(api_base="http://evil.example/v1"), "api_base"),
+    (asking(api_key="sk-1"), "api_key"),
+    (asking(extra_headers={}), "extra_headers"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), WRONG, ids=lambda value: str(value)[-60:] if isinstance(value, dict) else ""
+)
+async def test_a_wrong_field_is_400_and_named(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, body: Any, param: str
+) -> None:
+    """Status 400, OpenAI's error form, ``param`` the field; nobody is asked."""
+    status, told, _ = await post(http, server, body)
+    error = assert_openais(told)
+    assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{'model': 1}",
+        b"\xff\xfe{}",
+        b'{"model": "\xe9"}',
+        b"\x00" * 100,
+        b"[" * 90_000,
+        b'{"model": "moa/trio", "messages": [' + b"[" * 40_000,
+        b'{"model": "moa/trio", "messages": [{"role": "user", "content": "?", "x": ' + b"[" * 700 + b"]" * 700 + b"}]}",
+        json.dumps(asking(temperature=float("nan"))).encode(),
+        json.dumps(asking(x=float("inf"))).encode(),
+        b'{"model": "moa/trio", "messages": [{"role": "user", "content": "?"}], "x": 1e999}',
+        b'{"model": "moa/trio", "messages": [{"role": "user", "content": "?"}], "seed": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda data: repr(data[:50]) + str(len(data)),
+)
+async def test_a_body_that_is_no_json_object_is_400(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, data: bytes
+) -> None:
+    """Broken, empty, not UTF-8, not finite or nested without end: 400 in OpenAI's form, and nobody is asked."""
+    async with http.post(f"{server.url}/chat/completions", data=data) as response:
+        assert response.status == 400
+        assert assert_openais(await response.json())["type"] == "invalid_request_error"
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "moa/nothing",
+        "nothing",
+        "gpt-4o",
+        "openai/gpt-4o",
+        "local//etc/passwd",
+        "local/../../etc/passwd",
+        "local/~/.ssh/id_rsa",
+        "local/Qwen/Qwen2.5-0.5B-Instruct-GGUF",
+        "http://127.0.0.1:9/v1/x",
+        "moa/../trio",
+        "moa/",
+        "/",
+        "up",
+        "groq/llama-3.3-70b-versatile",
+        "x" * 5000,
+    ],
+    ids=lambda name: ascii(name)[:40],
+)
+async def test_what_is_not_set_up_is_not_found(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, name: str
+) -> None:
+    """No file, no address and no provider beyond the configured ones can be named: 404, and nothing is opened."""
+    status, told, _ = await post(http, server, asking(name))
+    error = assert_openais(told)
+    assert (status, error["param"], error["code"]) == (404, "model", "model_not_found")
+    assert upstream.requests == []
+
+
+async def test_a_mixture_whose_key_is_missing_is_503(http: aiohttp.ClientSession, server: Served) -> None:
+    """It says which variable the operator has to set."""
+    status, told, _ = await post(http, server, asking("moa/keyless"))
+    assert status == 503
+    assert "OPENAI_API_KEY" in assert_openais(told)["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/chat/completions", 405),
+        ("PUT", "/v1/chat/completions", 405),
+        ("POST", "/v1/models", 405),
+        ("DELETE", "/v1/models/moa/trio", 405),
+        ("GET", "/v1/nothing", 404),
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/models/moa/nothing", 404),
+        ("GET", "/v1/models/%ff%fe", 404),
+        ("GET", "/../../etc/passwd", 404),
+    ],
+)
+async def test_wrong_methods_and_paths(
+    http: aiohttp.ClientSession, server: Served, method: str, path: str, status: int
+) -> None:
+    """404 and 405 have OpenAI's error form, too."""
+    async with http.request(method, server.origin + path) as response:
+        assert response.status == status
+        assert_openais(await response.json())
+
+
+async def test_a_body_that_is_too_large_is_413(http: aiohttp.ClientSession, server: Served) -> None:
+    """Announced or not: with a content-length it is refused unread, and in chunks as soon as it is too much."""
+    body = json.dumps(asking(text="x" * 200_000)).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 10_000):
+            yield body[start : start + 10_000]
+
+    for data in (body, chunks()):
+        async with http.post(f"{server.url}/chat/completions", data=data) as response:
+            assert response.status == 413
+            assert assert_openais(await response.json())["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("length", [b"many", b"-5", b"1e3", b"9" * 40], ids=repr)
+async def test_a_content_length_that_is_no_length(server: Served, length: bytes) -> None:
+    """The connection gets a 4xx, and the server goes on."""
+    host, port = server.origin.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{}")
+    head = await asyncio.wait_for(reader.readline(), 10)
+    assert head.split()[1] in (b"400", b"413")
+    writer.close()
+    await writer.wait_closed()
+
+
+# -- no answer -----------------------------------------------------------------------------------------------------------
+
+
+async def test_no_usable_proposals_is_502_with_every_cause(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Streamed or not, with the run's id in the header; the aggregator is not asked."""
+    for name in "abc":
+        upstream.script(name, refuse(500, f"broken {name}"))
+    for stream in (False, True):
+        status, told, headers = await post(http, server, asking(stream=stream))
+        error = assert_openais(told)
+        assert status == 502
+        assert [any(f"broken {name}" in cause for cause in error["causes"]) for name in "abc"] == [True] * 3
+        assert headers["x-moa-run"] == error["moa"]["run"]
+        assert headers["content-type"] == "application/json"
+    assert upstream.calls("last") == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        (refuse(500, "broken"), 502),
+        (refuse(401, "bad key"), 502),
+        (refuse(404, "no such model"), 502),
+        (refuse(400, "unsupported value"), 400),
+        (refuse(429, "slow down", retry_after=7), 429),
+        (refuse(429, "slow down"), 429),
+        (finish() + usage(), 502),
+    ],
+    ids=["500", "401", "404", "400", "429 with a time", "429", "says nothing"],
+)
+async def test_a_failed_aggregator_has_the_status_it_deserves(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, script: Any, status: int, stream: bool
+) -> None:
+    """Never 200: 502, or 429 with Retry-After, or 400 where the upstream says that the request is wrong."""
+    upstream.script("last", script)
+    got, told, headers = await post(http, server, asking(stream=stream))
+    assert got == status
+    assert assert_openais(told)["causes"]
+    assert ("retry-after" in headers) == (status == 429)
+
+
+async def test_a_server_that_is_not_there_is_502(http: aiohttp.ClientSession, server: Served) -> None:
+    """For a single model as well as for a mixture."""
+    status, told, _ = await post(http, server, asking("dead/model"))
+    assert status == 502
+    assert "127.0.0.1:9" in assert_openais(told)["message"]
+
+
+async def test_a_deadline_with_nothing_to_answer_from_is_504(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The proposers said nothing in time."""
+    upstream.script("a", hang())
+    status, told, _ = await post(http, server, asking("moa/hasty"))
+    assert (status, assert_openais(told)["code"]) == (504, "deadline_passed")
+
+
+@pytest.mark.parametrize("break_off", [drop(), error_event("on fire"), usage()], ids=["cut", "error event", "no end"])
+async def test_a_failure_after_the_first_word_ends_the_stream_with_an_error(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, break_off: Any
+) -> None:
+    """The words that were said, then an error event and nothing more: no finish reason, no [DONE]. The SDK raises."""
+    upstream.script("last", words("half an answer") + pause(0.02) + break_off)
+    heard = await all_events(http, server, asking())
+    assert said(heard[:-1]) == "half an answer"
+    assert assert_openais(heard[-1])["code"] == "upstream_failed"
+    assert all(event["choices"][0]["finish_reason"] is None for event in heard[:-1])
+    text = ""
+    async with AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.APIError):
+            async for piece in await client.chat.completions.create(**{**asking(), "stream": True}):
+                text += piece.choices[0].delta.content or ""
+    assert text == "half an answer"
+    status, _, _ = await post(http, server, asking())
+    assert status == 502
+
+
+async def test_a_failure_after_progress_is_an_error_event_too(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Proposals were shown; then the aggregator failed."""
+    upstream.script("last", refuse(500, "on fire"))
+    heard = await all_events(http, server, asking("moa/shown"))
+    assert "proposal a" in said(heard[:-1], "reasoning_content")
+    assert "on fire" in assert_openais(heard[-1])["message"]
+
+
+async def test_one_choice_of_several_that_fails_fails_the_answer(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Two of three choices are no answer to a request for three; no call is left open."""
+    upstream.script("last", say("one"), refuse(500, "broken"), chunk({"content": "x"}) + hang())
+    status, told, _ = await post(http, server, asking(n=3))
+    assert status == 502
+    assert_openais(told)
+    async with asyncio.timeout(5):
+        while upstream.open_calls:  # noqa: ASYNC110 - the server has no event for this
+            await asyncio.sleep(0.01)
+
+
+# -- in this process: what only a defect of the server can bring about ------------------------------------------------------
+
+
+@asynccontextmanager
+async def in_this_process(upstream: Upstream, folder: Path) -> AsyncIterator[Served]:
+    served = Served(folder, config=CONFIG.format(base_url=upstream.base_url))
+    app = create_app(Config(folder / "moa.toml"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="on"))
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(PATIENCE):
+        while not server.started:  # noqa: ASYNC110 - it has no event for this
+            await asyncio.sleep(0.01)
+    served.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    try:
+        yield served
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def breaks(*args: Any, **kwargs: Any) -> Any:
+    raise ZeroDivisionError("private words")
+
+
+async def test_a_defect_is_500_without_a_word_of_it(
+    http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenAI's error form, streamed or not, and as an event once words were sent; the traceback is for the log alone."""
+    async with in_this_process(upstream, tmp_path) as server:
+        with monkeypatch.context() as patch:
+            for name in ("whole", "opening", "closing"):
+                patch.setattr(Wire, name, breaks)
+            for stream in (False, True):
+                status, told, _ = await post(http, server, asking(stream=stream))
+                assert (status, assert_openais(told)["code"]) == (500, "internal_error")
+                assert "private" not in json.dumps(told)
+        monkeypatch.setattr(Wire, "closing", breaks)
+        heard = await all_events(http, server, asking())
+        assert said(heard[:-1]) == "the whole answer"
+        assert assert_openais(heard[-1])["code"] == "internal_error"
+
+
+async def test_a_defect_before_the_run_is_500_too(
+    http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Wherever it breaks."""
+    async with in_this_process(upstream, tmp_path) as server:
+        monkeypatch.setattr("moa.server.app.Asked", breaks)
+        status, told, _ = await post(http, server, asking())
+        assert (status, assert_openais(told)["code"]) == (500, "internal_error")
+
+
+async def test_a_long_silence_is_filled_with_comments(
+    http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Connections do not time out while proposers think; clients skip comments; the answer is whole."""
+    monkeypatch.setattr(completions, "QUIET", 0.1)
+    upstream.script("a", pause(0.35) + say("late"))
+    async with in_this_process(upstream, tmp_path) as server:
+        async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
+            text = await response.text()
+        assert text.count(": still at work\n\n") >= 2
+        assert text.endswith("data: [DONE]\n\n")
+        assert said([event async for event in lines(text)]) == "the whole answer"
+        upstream.script("a", pause(0.35) + refuse(500))
+        upstream.script("last", refuse(500, "broken"))
+        async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
+            assert response.status == 200
+            last = [event async for event in events(response)][-1]
+        assert "broken" in assert_openais(last)["message"]
+
+
+async def lines(text: str) -> AsyncIterator[Any]:
+    for line in text.split("\n"):
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))

@@ -1,0 +1,243 @@
+"""Who may ask, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from moa.errors import ConfigError, UnknownName
+from moa.server.keys import Keys
+from tests.fakes.serving import CONFIG, PATIENCE, Served, answer_well, asking, home, post
+from tests.fakes.terminal import run
+from tests.fakes.upstream import Upstream, hang, words
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Keys made beforehand, by name; "file" is where they are."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    ring = Keys(path)
+    made = {"ann": ring.add("ann"), "bob": ring.add("bob", requests_per_minute=2)}
+    made |= {"cid": ring.add("cid", dollars_per_day=0.0004), "dot": ring.add("dot", dollars_per_day=0.0001)}
+    return {**made, "file": str(path)}
+
+
+@pytest.fixture(scope="module")
+async def server(
+    upstream: Upstream, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path_factory.mktemp("server"), "--keys", secrets["file"], config=config) as server:
+        yield server
+    assert not any(secret in server.text for name, secret in secrets.items() if name != "file")
+
+
+@pytest.fixture(scope="module")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def well(upstream: Upstream) -> None:
+    answer_well(upstream)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer(""), bearer("moa-wrong"), bearer("ü"), {"Authorization": "Basic x"}, {"Authorization": "moa-x"}],
+    ids=str,
+)
+async def test_without_a_known_key_there_is_nothing_to_see(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    """401 in OpenAI's form, for models, questions and metrics; what was sent is not said back."""
+    for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("GET", "/models/moa/trio")):
+        async with http.request(method, server.url + path, json=asking(), headers=headers) as response:
+            assert response.status == 401
+            told = await response.json()
+            assert (told["error"]["type"], told["error"]["code"]) == ("authentication_error", "invalid_api_key")
+            assert "wrong" not in json.dumps(told)
+    async with http.get(f"{server.origin}/metrics", headers=headers) as response:
+        assert response.status == 401
+    assert upstream.requests == []
+
+
+async def test_health_needs_no_key(http: aiohttp.ClientSession, server: Served) -> None:
+    """A load balancer has none."""
+    for path in ("/healthz", "/readyz"):
+        async with http.get(server.origin + path) as response:
+            assert response.status == 200
+
+
+async def test_a_known_key_opens_and_its_name_is_logged(
+    server: Served, secrets: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    """The SDK's api_key is all it takes; the log line and the metrics have the key's name."""
+    async with AsyncOpenAI(base_url=server.url, api_key=secrets["ann"], max_retries=0) as client:
+        answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "?"}])
+    assert answer.model_extra
+    assert (await server.logged(answer.model_extra["moa"]["run"]))["key"] == "ann"
+    async with http.get(f"{server.origin}/metrics", headers=bearer(secrets["ann"])) as response:
+        page = await response.text()
+    assert 'moa_key_dollars_total{key="ann"}' in page
+    assert secrets["ann"] not in page
+
+
+async def test_the_wrong_key_raises_in_the_sdk(server: Served) -> None:
+    """AuthenticationError."""
+    async with AsyncOpenAI(base_url=server.url, api_key="moa-wrong", max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+
+
+async def test_requests_per_minute(http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]) -> None:
+    """The third in a minute gets 429 with the seconds to wait; another key is not held up."""
+    answers = [await post(http, server, asking("up/a"), headers=bearer(secrets["bob"])) for _ in range(5)]
+    assert 429 in [status for status, _, _ in answers]
+    refused = next(each for each in answers if each[0] == 429)
+    assert (refused[1]["error"]["type"], refused[1]["error"]["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert 1 <= int(refused[2]["retry-after"]) <= 60
+    assert (await post(http, server, asking("up/a"), headers=bearer(secrets["ann"])))[0] == 200
+
+
+async def test_dollars_per_day(http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]) -> None:
+    """When what a key has spent reaches its limit, 429 until the day is over (UTC)."""
+    statuses = []
+    for _ in range(3):
+        status, told, headers = await post(http, server, asking(), headers=bearer(secrets["cid"]))
+        statuses.append(status)
+    assert statuses[0] == 200 and statuses[-1] == 429
+    assert told["error"]["code"] == "insufficient_quota"
+    assert 1 <= int(headers["retry-after"]) <= 86400
+
+
+async def test_hanging_up_early_does_not_make_it_free(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
+) -> None:
+    """What was asked and said by then counts, as estimated."""
+    upstream.script("last", words("on and on " * 20) + hang())
+    async with http.post(
+        f"{server.url}/chat/completions", json=asking(stream=True), headers=bearer(secrets["dot"])
+    ) as response:
+        await response.content.readuntil(b"on")
+        run_id = response.headers["x-moa-run"]
+    line = await server.logged(run_id)
+    assert line["outcome"] == "cancelled" and line["cost"] > 0.0001
+    status, _, _ = await post(http, server, asking("up/a"), headers=bearer(secrets["dot"]))
+    assert status == 429
+
+
+# -- where keys are needed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://evil.example", 403),
+        ("http://evil.example:8000", 403),
+        ("https://127.0.0.1.evil.example", 403),
+        ("http://[", 403),
+        ("null", 403),
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("app://obsidian.md", 200),
+    ],
+)
+async def test_without_keys_no_page_from_elsewhere_may_ask(
+    http: aiohttp.ClientSession, keyless: Served, upstream: Upstream, origin: str, status: int
+) -> None:
+    """A page that the user opens cannot spend their money, not even under a name that was made to mean this machine."""
+    for host in (keyless.origin.removeprefix("http://"), "evil.example:8000"):
+        headers = {"Origin": origin, "Host": host, "Content-Type": "text/plain"}
+        async with http.post(f"{keyless.url}/chat/completions", data=json.dumps(asking()), headers=headers) as response:
+            assert response.status == status
+    assert bool(upstream.requests) == (status == 200)
+
+
+@pytest.fixture(scope="module")
+async def keyless(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path_factory.mktemp("keyless"), config=config) as server:
+        yield server
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_beyond_this_machine_it_does_not_start_without_keys(tmp_path: Path, host: str) -> None:
+    """Exit code 2 and a line that says what to do: make a key, or say --no-auth."""
+    ended = await run("serve", "--host", host, "--port", "0", env=home(tmp_path))
+    assert ended.code == 2
+    assert ended.out == ""
+    assert "moa key add" in ended.err and "--no-auth" in ended.err and "Traceback" not in ended.err
+
+
+async def test_no_auth_is_said_aloud(upstream: Upstream, tmp_path: Path) -> None:
+    """It starts, and warns that whoever reaches the address spends the operator's money."""
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path, "--host", "0.0.0.0", "--no-auth", config=config) as server:
+        assert server.url.startswith("http://0.0.0.0:")
+        async with asyncio.timeout(PATIENCE):
+            while "WARNING: --no-auth" not in server.text:  # noqa: ASYNC110 - another process has no event for us
+                await asyncio.sleep(0.01)
+
+
+async def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:
+    """A key is printed once; the file has its hash, is its owner's alone, and nothing else shows the key."""
+    env = home(tmp_path)
+    made = await run("key", "add", "ann", "--requests-per-minute", "60", "--dollars-per-day", "2.5", env=env)
+    secret = made.out.strip()
+    assert made.code == 0 and secret.startswith("moa-") and len(secret) > 40
+    path = tmp_path / "config" / "moa" / "keys.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret not in path.read_text() and secret not in made.err
+    assert (await run("key", "list", env=env)).out == "ann\t60 requests a minute\t$2.5 a day\n"
+    assert (await run("key", "remove", "ann", env=env)).code == 0
+    assert len(Keys(path)) == 0
+
+
+def test_keys_are_told_apart(tmp_path: Path) -> None:
+    """By their whole text; removed ones are not known any more; the file stays private when it is written again."""
+    ring = Keys(tmp_path / "keys.json")
+    ann, bob = ring.add("ann"), ring.add("bob")
+    assert [key.name if (key := Keys(ring.path).who(each)) else None for each in (ann, bob, ann[:-1], "")] == [
+        *("ann", "bob"),
+        *(None, None),
+    ]
+    for name in ("ann", "a b", ""):
+        with pytest.raises(ConfigError):
+            ring.add(name)
+    ring.remove("ann")
+    again = Keys(ring.path)
+    assert again.who(ann) is None and len(again) == 1
+    assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
+    with pytest.raises(UnknownName):
+        ring.remove("ann")
+
+
+@pytest.mark.parametrize("text", ["{", "5", "[5]", '[{"name": "x"}]', '[{"name": "x", "sha256": 5}]', '[{"no": 1}]'])
+def test_a_file_that_holds_no_keys_is_said_to(tmp_path: Path, text: str) -> None:
+    """ConfigError with the path and the way out, not a traceback and not an open door."""
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"keys\.json is not a file of keys"):
+        Keys(path)

@@ -1,0 +1,225 @@
+"""Coming and going: clients that hang up, a server that is full, and a server that is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, post, said
+from tests.fakes.upstream import Received, Script, Upstream, done, finish, hang, head, say, step, words
+
+pytestmark = pytest.mark.anyio
+
+SOON = 2.0
+"""Seconds: a generous bound on a busy machine. Alone it takes a few milliseconds, and 0.1 is what is promised."""
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A small one: two runs at a time, two may wait."""
+    config = CONFIG.format(base_url=upstream.base_url)
+    limits = ("--max-runs", "2", "--max-queue", "2")
+    async with Served(tmp_path_factory.mktemp("server"), *limits, config=config) as server:
+        yield server
+    assert "Traceback" not in server.text
+
+
+@pytest.fixture(scope="module")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def well(upstream: Upstream) -> None:
+    answer_well(upstream)
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - another process has no event for us
+            await asyncio.sleep(0.005)
+
+
+async def begun(server: Served, body: object) -> asyncio.StreamWriter:
+    """A request sent over a connection of its own; closing it is hanging up."""
+    host, port = server.origin.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    await writer.drain()
+    return writer
+
+
+STAGES: dict[str, tuple[dict[str, Script], list[str]]] = {
+    "proposers, before their headers": (dict.fromkeys("abc", hang()), ["a", "b", "c"]),
+    "proposers, after their headers": (dict.fromkeys("abc", head() + hang()), ["a", "b", "c"]),
+    "proposers, writing": (dict.fromkeys("abc", words("a few words") + hang()), ["a", "b", "c"]),
+    "one proposer of three": ({"b": words("a few") + hang()}, ["b"]),
+    "aggregator, before its headers": ({"last": hang()}, ["last"]),
+    "aggregator, writing": ({"last": words("a few words") + hang()}, ["last"]),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stage", STAGES)
+async def test_when_the_client_hangs_up_every_upstream_call_is_cancelled(
+    server: Served, upstream: Upstream, stage: str, stream: bool, record_property: Any
+) -> None:
+    """Wherever the run is; nothing runs on, paid for, and the run's place is free again."""
+    scripts, open_calls = STAGES[stage]
+    for name, script in scripts.items():
+        upstream.script(name, script)
+    before = len(server.runs())
+    writer = await begun(server, asking(stream=stream))
+    await until(lambda: sorted(c.model for c in upstream.requests if not c.finished.is_set()) == open_calls)
+    if "before" not in stage:
+        await until(lambda: all(call.started.is_set() for call in upstream.requests))
+    await asyncio.sleep(0.05)
+    hung_up = time.perf_counter()
+    writer.transport.abort()
+    open_now = [call for call in upstream.requests if not call.finished.is_set()]
+    async with asyncio.timeout(SOON):
+        await asyncio.gather(*(call.disconnected.wait() for call in open_now))
+    record_property("seconds", took := time.perf_counter() - hung_up)
+    print(f"{stage}, {'streamed' if stream else 'whole'}: {took * 1000:.1f} ms")  # noqa: T201
+    await until(lambda: len(server.runs()) > before)
+    line = server.runs()[-1]
+    assert line["outcome"] == "cancelled"
+    assert line["cost"] and line["output_tokens"] >= 0 and line["input_tokens"] > 0
+    async with aiohttp.ClientSession() as http:
+        assert await gauges(http, server) == (0, 0)
+
+
+async def gauges(http: aiohttp.ClientSession, server: Served) -> tuple[int, int]:
+    """Runs in flight and queued."""
+    async with http.get(f"{server.origin}/metrics") as response:
+        page = await response.text()
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    return int(float(values["moa_runs_in_flight"])), int(float(values["moa_runs_queued"]))
+
+
+async def test_the_cap_the_queue_and_what_is_beyond(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Two run, two wait, a fifth gets 429 with Retry-After; one that hangs up in the queue asks nobody; the rest answer."""
+    go_on = asyncio.Event()
+
+    async def wait(call: Received) -> None:
+        await asyncio.wait_for(go_on.wait(), PATIENCE)
+
+    upstream.script("a", step(wait) + say("go"))
+
+    async def told(wanted: tuple[int, int]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await gauges(http, server) != wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    running = [asyncio.create_task(post(http, server, asking("up/a"))) for _ in range(2)]
+    await told((2, 0))
+    waiting = asyncio.create_task(all_events(http, server, asking("up/a")))
+    impatient = await begun(server, asking("up/a", "I am impatient"))
+    await told((2, 2))
+    for stream in (False, True):
+        status, body, headers = await post(http, server, asking("up/a", stream=stream))
+        assert (status, body["error"]["code"], headers["retry-after"]) == (429, "busy", "1")
+    impatient.transport.abort()
+    await told((2, 1))
+    go_on.set()
+    assert [status for status, _, _ in await asyncio.gather(*running)] == [200, 200]
+    assert said(await waiting) == "go"
+    assert len(upstream.requests) == 3
+    assert not any(call.prompt == "I am impatient" for call in upstream.requests)
+    await told((0, 0))
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_its_request_does_no_harm(server: Served) -> None:
+    """No run, no traceback, and the next one is answered."""
+    host, port = server.origin.removeprefix("http://").split(":")
+    for part in (b"", b"PO", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{"):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+    async with aiohttp.ClientSession() as http:
+        status, _, _ = await post(http, server, asking())
+    assert status == 200
+    assert "Traceback" not in server.text
+
+
+# -- told to stop --------------------------------------------------------------------------------------------------------
+
+
+async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstream, tmp_path: Path) -> None:
+    """Streamed and whole ones get their last word, nobody else gets in, and the exit code is 0."""
+    go_on = asyncio.Event()
+
+    async def wait(call: Received) -> None:
+        await asyncio.wait_for(go_on.wait(), PATIENCE)
+
+    upstream.script("last", words("first ") + step(wait) + words("second") + finish() + done())
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path, "--grace", "20", config=config) as server, aiohttp.ClientSession() as http:
+        streaming = asyncio.create_task(all_events(http, server, asking()))
+        whole = asyncio.create_task(post(http, server, asking()))
+        await until(lambda: len(upstream.calls("last")) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        await until(lambda: "stopping" in server.text)
+        await asyncio.sleep(0.2)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            async with aiohttp.ClientSession() as other:
+                await post(other, server, asking())
+        assert server.process.returncode is None
+        go_on.set()
+        assert said(await streaming) == "first second"
+        assert (await whole)[1]["choices"][0]["message"]["content"] == "first second"
+        async with asyncio.timeout(10):
+            assert await server.process.wait() == 0
+    assert "Traceback" not in server.text
+
+
+async def test_after_the_grace_runs_are_cut_off(upstream: Upstream, tmp_path: Path) -> None:
+    """Their upstream calls are cancelled, and the exit code is 0 all the same."""
+    upstream.script("last", words("on and on") + hang())
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path, "--grace", "1", config=config) as server, aiohttp.ClientSession() as http:
+
+        async def read() -> None:
+            async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
+                await response.read()
+
+        reading = asyncio.create_task(read())
+        await until(lambda: len(upstream.calls("last")) == 1)
+        assert await server.stop() == 0
+        await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), SOON)
+        with pytest.raises(aiohttp.ClientError):
+            await reading
+    assert server.runs()[-1]["outcome"] == "cancelled"
+
+
+async def test_without_runs_it_stops_at_once(upstream: Upstream, tmp_path: Path) -> None:
+    """Ctrl-C ends it as SIGTERM does, with exit code 0 and no traceback, also with an idle connection open."""
+    config = CONFIG.format(base_url=upstream.base_url)
+    async with Served(tmp_path, config=config) as server, aiohttp.ClientSession() as http:
+        async with http.get(f"{server.origin}/readyz") as response:
+            assert response.status == 200
+        began = time.monotonic()
+        assert await server.stop(signal.SIGINT) == 0
+        assert time.monotonic() - began < 10
+    assert "Traceback" not in server.text

@@ -1,0 +1,61 @@
+"""A staircase behind the server: the answer streams while its proposals are still being written."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.fakes.serving import Served, all_events, asking, said
+from tests.fakes.upstream import Body, Script, Upstream, say, until, words
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = """
+[endpoints.up]
+base_url = "{base_url}"
+continuation = "prefix"
+
+[mixtures.stairs]
+layers = [["up/a", "up/b"]]
+aggregator = "up/last"
+progress = true
+schedule = {{ kind = "staircase", chunks = [8], writes = [8] }}
+"""
+ANSWER = "One word after another, and the whole of it without a seam that anybody could see."
+
+
+async def test_the_answer_begins_while_proposals_are_written_and_is_whole(tmp_path: Path, upstream: Upstream) -> None:
+    """The first words of the answer come before any proposal is complete; the rest follows without a seam."""
+    answer_began = asyncio.Event()
+
+    def proposal(body: Body) -> Script:
+        return (
+            words("A proposal that is long enough to have its first chunk ") + until(answer_began) + say("and its end.")
+        )
+
+    def aggregator(body: Body) -> Script:
+        last = body["messages"][-1]
+        if last["role"] == "assistant":
+            return say(ANSWER.removeprefix(last["content"]))
+        return words(ANSWER, pace=0.01) + until(asyncio.Event())
+
+    for name in "ab":
+        upstream.script(name, proposal)
+    upstream.script("last", aggregator)
+    async with (
+        Served(tmp_path, config=CONFIG.format(base_url=upstream.base_url)) as server,
+        aiohttp.ClientSession() as http,
+    ):
+        asked = asyncio.create_task(all_events(http, server, asking("moa/stairs", stream=True)))
+        await upstream.received(3)  # both proposers are held back, and the aggregator has been asked all the same
+        answer_began.set()
+        events = await asyncio.wait_for(asked, 20)
+    assert said(events) == ANSWER
+    assert "A proposal" in said(events, "reasoning_content")
+    first, last = upstream.calls("last")
+    assert "(unfinished)" in first.body["messages"][0]["content"]
+    assert "and its end." in last.body["messages"][0]["content"]
+    assert ANSWER.startswith(last.body["messages"][-1]["content"])

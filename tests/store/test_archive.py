@@ -1,0 +1,183 @@
+"""The file that runs are kept in."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from moa.messages import Answer, Cost, Reference, Usage
+from moa.store import archive
+from moa.store.archive import Archive, Begun, Ended, Told
+from moa.store.turns import RunStore
+
+LINES = [b'{"event":"run_started"}', '{"text":"Größe"}'.encode(), b"{}"]
+
+
+def begun(run: str, question: str = "Why?", owner: str = "", started: float = 1_700_000_000.0) -> Begun:
+    request = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": question}]}
+    return Begun(run, owner, started, "moa/trio", request, {"layers": []}, None)
+
+
+def ended(run: str, text: str = "Because.", outcome: str = "answered") -> Ended:
+    answer = Answer(text, usage=Usage(30, 12), cost=Cost(0.5, at_least=True), duration=2.0, time_to_first_token=1.0)
+    return Ended(run, outcome, answer)
+
+
+def fill(kept: Archive, *runs: str) -> None:
+    for run in runs:
+        kept.write([begun(run, f"question {run}"), Told(run, 1, LINES), ended(run, f"answer {run}")])
+
+
+def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Its beginning, its outcome and its lines, put in piece by piece, also for another process."""
+    with Archive(tmp_path / "deep" / "runs.sqlite") as mine, Archive(tmp_path / "deep" / "runs.sqlite") as other:
+        mine.write([begun("one", "Größe?"), Told("one", 1, LINES[:2])])
+        found = other.kept("one")
+        assert found and (found.begun, found.outcome, found.lines) == (begun("one", "Größe?"), "running", LINES[:2])
+        mine.write([Told("one", 3, LINES[2:]), ended("one")])
+        found = other.kept("one")
+        assert found and (found.outcome, found.lines) == ("answered", LINES)
+        assert other.kept("two") is None
+
+
+def test_a_list_shows_what_it_came_to() -> None:
+    """The latest first, with the beginning of question and answer, and its figures."""
+    with Archive() as kept:
+        kept.write([begun("one", "why " * 100), ended("one", "because " * 100), begun("two")])
+        two, one = kept.rows()
+        assert (one.run, one.question, one.answer) == ("one", ("why " * 100)[:200], ("because " * 100)[:200])
+        assert (one.outcome, one.cost, one.tokens) == ("answered", Cost(0.5, at_least=True), 42)
+        assert (one.duration, one.time_to_first_token, one.started) == (2.0, 1.0, 1_700_000_000.0)
+        assert (two.run, two.outcome, two.answer, two.cost) == ("two", "running", "", Cost(None))
+
+
+def test_a_page_of_a_list_stays_where_it_is() -> None:
+    """Going on before a number gives the next runs, whatever has come in since."""
+    with Archive() as kept:
+        fill(kept, *"abcde")
+        first = kept.rows(limit=2)
+        fill(kept, "f")
+        second = kept.rows(before=first[-1].number, limit=2)
+        third = kept.rows(before=second[-1].number, limit=2)
+        assert [row.run for row in (*first, *second, *third)] == ["e", "d", "c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("search", "runs"),
+    [
+        ("QUESTION", ["ä", "b", "a"]),
+        ("Answer B", ["b"]),
+        ("100%", ["b"]),
+        ("%", ["b"]),
+        ("_", ["b"]),
+        ("ÄRGER", ["ä"]),
+        ("ärger", ["ä"]),
+        ("nothing of that", []),
+        ("\ud83d", []),
+    ],
+)
+def test_a_search_looks_for_these_very_characters(search: str, runs: list[str]) -> None:
+    """In question and answer, in upper or lower case in any script; no character means anything else."""
+    with Archive() as kept:
+        kept.write([begun("a", "question a"), ended("a", "answer a")])
+        kept.write([begun("b", "question b of 100%"), ended("b", "answer b, snake_case")])
+        kept.write([begun("ä", "a question of Ärger"), ended("ä", "none")])
+        assert [row.run for row in kept.rows(search=search)] == runs
+
+
+def test_runs_are_their_owners() -> None:
+    """A list has one owner's runs, and nobody finds another's."""
+    with Archive() as kept:
+        kept.write([begun("a", owner="ann"), begun("b", owner="bob")])
+        assert [row.run for row in kept.rows("ann")] == ["a"]
+        assert kept.kept("a", "ann") and kept.kept("a", "bob") is None
+        assert [row.run for row in kept.rows()] == ["b", "a"]
+
+
+def test_the_oldest_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many are kept and no more, lines and requests included; a run under way stays, for a day."""
+    monkeypatch.setattr(archive, "RUNS_BETWEEN_SWEEPS", 1)
+    now = 1_700_000_000.0
+    monkeypatch.setattr("moa.store.archive.time.time", lambda: now)
+    with Archive(most=3) as kept:
+        kept.write([begun("under way")])
+        fill(kept, *"abcde")
+        assert [row.run for row in kept.rows()] == ["e", "d", "c", "under way"]
+        now += archive.LINGERING + 1
+        fill(kept, "f")
+        assert [row.run for row in kept.rows()] == ["f", "e", "d"]
+        assert kept.kept("a") is None and kept.lines("a") == []
+
+
+def test_half_of_a_character_pair_is_kept(tmp_path: Path) -> None:
+    """Servers that cut strings anywhere send it, and people paste it."""
+    with Archive(tmp_path / "runs.sqlite") as kept:
+        kept.write([begun("one", "\ud83d?"), ended("one", "\ude00")])
+        assert [(row.question, row.answer) for row in kept.rows()] == [("??", "?")]
+        found = kept.kept("one")
+        assert found and found.begun == begun("one", "\ud83d?")
+
+
+def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+    """They hold message text: mode 0600."""
+    with Archive(tmp_path / "runs.sqlite") as kept:
+        fill(kept, "a")
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("with_others", [False, True], ids=["alone", "shared"])
+def test_deleted_text_is_gone_from_the_disk(tmp_path: Path, with_others: bool) -> None:
+    """Neither the file nor its log holds a word of it; what its turn remembers for tool calls goes, too."""
+    secret = os.urandom(8).hex()
+    references = f'[{{"agent": "a", "text": "proposal {secret}", "cut": false, "layer": 1}}]'
+    told = [b'{"event":"answer_began","at":1.0,"references":' + references.encode() + b"}"]
+    with Archive(tmp_path / "runs.sqlite") as kept, RunStore(tmp_path / "runs.sqlite") as store:
+        other = Archive(tmp_path / "runs.sqlite") if with_others else None
+        store.keep("turn", [Reference("a", f"proposal {secret}")])
+        fill(kept, "before")
+        kept.write([begun("one", f"question {secret} " * 1000), Told("one", 1, told), ended("one", f"said {secret}")])
+        fill(kept, "behind")
+        assert secret.encode() in bytes_of(tmp_path)
+        kept.delete("one")
+        assert secret.encode() not in bytes_of(tmp_path)
+        assert kept.kept("one") is None and store.recall("turn") is None
+        assert [row.run for row in kept.rows()] == ["behind", "before"]
+        kept.write([Told("one", 2, LINES)])  # a straggler is no harm
+        assert kept.lines("one") == []
+        if other:
+            other.close()
+
+
+def test_text_that_a_reader_still_holds_is_wiped_as_soon_as_it_lets_go(tmp_path: Path) -> None:
+    """Another process in the middle of reading keeps the log from being emptied; the next write does it."""
+    secret = os.urandom(8).hex()
+    with Archive(tmp_path / "runs.sqlite") as kept:
+        kept._file.execute("PRAGMA busy_timeout = 50")
+        kept.write([begun("one", secret), ended("one")])
+        reader = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchone()
+        kept.delete("one")
+        assert secret.encode() in bytes_of(tmp_path)
+        reader.close()
+        fill(kept, "two")
+        assert secret.encode() not in bytes_of(tmp_path)
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """All of it is there, or none."""
+    with Archive(tmp_path / "runs.sqlite") as kept:
+        fill(kept, "a")
+        with pytest.raises(sqlite3.IntegrityError):
+            kept.write([begun("b"), begun("a")])
+        assert [row.run for row in kept.rows()] == ["a"]
+        fill(kept, "b")
+        assert [row.run for row in kept.rows()] == ["b", "a"]

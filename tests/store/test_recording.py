@@ -1,0 +1,321 @@
+"""Runs while they are recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from moa.messages import Answer, Cost, Delta, Usage
+from moa.mixture.events import (
+    AgentFinished,
+    AgentSaid,
+    AgentStarted,
+    Event,
+    RunFinished,
+    RunStarted,
+    event_of,
+    fold,
+)
+from moa.store import recording
+from moa.store.archive import Archive
+from moa.store.recording import Recording, Recordings
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = {"messages": [{"role": "user", "content": "Why?"}]}
+
+
+def started(run: str = "one") -> Event:
+    return RunStarted(at=1.0, run_id=run, mixture="moa/m", schedule="Barrier()", started=1_700_000_000.0, seats=())
+
+
+def asked(agent: str = "a") -> Event:
+    return AgentStarted(at=1.0, agent=agent, layer=1, model=f"up/{agent}", role="proposer")
+
+
+def said(text: str, agent: str = "a") -> Event:
+    return AgentSaid(at=1.0, agent=agent, layer=1, delta=Delta(text=text))
+
+
+def finished(agent: str = "a") -> Event:
+    return AgentFinished(at=2.0, agent=agent, layer=1, finish_reason="stop", usage=Usage(1, 2), cost=Cost(0.5))
+
+
+@asynccontextmanager
+async def recordings(path: Path | None = None) -> AsyncIterator[Recordings]:
+    kept = Recordings(Archive(path))
+    try:
+        yield kept
+    finally:
+        await kept.aclose()
+
+
+def new(kept: Recordings, owner: str = "") -> Recording:
+    return kept.new(owner=owner, model="moa/m", request=REQUEST)
+
+
+def end(run: Recording) -> None:
+    run.add(RunFinished(at=3.0))
+    run.end("answered", Answer("Because.", run_id="one"))
+
+
+async def heard(run: Recording, after: int = 0, pause: float = 0.0) -> list[tuple[int, bytes]]:
+    """All that one follower hears, with ids."""
+    lines: list[tuple[int, bytes]] = []
+    async with aclosing(run.follow(after)) as following:
+        async for first, several in following:
+            lines += enumerate(several, first)
+            await asyncio.sleep(pause)
+    return lines
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - a thread has no event for us
+            await asyncio.sleep(0.005)
+
+
+async def test_everybody_hears_all_of_it_whenever_they_come() -> None:
+    """From the start or from behind an id, while it goes on and when it is over: the same lines under the same ids."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        run.add(asked())
+        early = asyncio.create_task(heard(run))
+        later = asyncio.create_task(heard(run, after=3))
+        await asyncio.sleep(0)
+        for number in range(1200):
+            run.add(said(f"{number} "))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        run.add(finished())
+        end(run)
+        whole = [*enumerate(run.lines, 1)]
+        assert await early == whole
+        assert await later == whole[3:]
+        assert await heard(run) == whole
+        assert await heard(run, after=len(whole)) == []
+        await kept.settle()
+        assert kept.at_hand("one", "") is None
+        stored = await kept.kept("one", "")
+        assert stored and [*enumerate(stored.lines, 1)] == whole
+        assert fold(event_of(json.loads(line)) for line in stored.lines).calls[0].text.endswith("1199 ")
+
+
+async def test_a_slow_follower_holds_up_nobody() -> None:
+    """The run and the other followers are done before it has heard half; then it hears the rest, in large pieces."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        run.add(asked())
+        slow, quick = asyncio.create_task(heard(run, pause=0.2)), asyncio.create_task(heard(run))
+        await asyncio.sleep(0.01)
+        for _ in range(900):
+            run.add(said("x"))
+        end(run)
+        async with asyncio.timeout(0.15):
+            assert len(await quick) == 903
+        assert not slow.done()
+        async with asyncio.timeout(2):
+            assert await slow == [*enumerate(run.lines, 1)]
+
+
+async def test_silence_is_told() -> None:
+    """A follower that asks for it hears that nothing happens."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        async with aclosing(run.follow(0, quiet=0.01)) as following:
+            assert [await anext(following) for _ in range(3)] == [(1, run.lines), (2, []), (2, [])]
+        end(run)
+
+
+async def test_what_was_paid_for_is_written_while_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once an agent has finished, all lines so far are in the file before long, though nothing more happens."""
+    monkeypatch.setattr(recording, "FLUSH", 0.1)
+    async with recordings(tmp_path / "runs.sqlite") as kept:
+        with Archive(tmp_path / "runs.sqlite") as other:
+            run = new(kept)
+            for event in (started(), asked("a"), asked("b"), said("two", "b"), said("one", "a"), finished("a")):
+                run.add(event)
+            await until(lambda: len(other.lines("one")) == 6)
+            run.add(said(" three", "b"))
+            run.add(finished("b"))
+            await until(lambda: len(other.lines("one")) == 8)
+            found = other.kept("one")
+            assert found and found.outcome == "running" and found.lines == run.lines
+            assert kept.outcome("one", "running") == "running"
+            end(run)
+            await kept.settle()
+            assert kept.outcome("one", "running") == "broken off"
+
+
+async def test_a_run_that_is_cancelled_is_told_as_stopped() -> None:
+    """Whoever follows it hears so last, and so does whoever comes later."""
+    async with recordings() as kept:
+        run = new(kept)
+
+        async def go() -> None:
+            run.add(started())
+            try:
+                await asyncio.sleep(100)
+            finally:
+                run.end("cancelled", Answer(run_id="one"))
+
+        task = asyncio.create_task(go())
+        following = asyncio.create_task(heard(run))
+        await run.started.wait()
+        await asyncio.gather(run.stop(), run.stop())
+        assert task.cancelled() and run.outcome == "stopped"
+        assert json.loads((await following)[-1][1])["event"] == "run_stopped"
+        await run.stop()
+        rows = await kept.rows("")
+        assert [row.outcome for row in rows] == ["stopped"]
+
+
+async def test_a_run_whose_client_leaves_behind_the_last_event_was_answered() -> None:
+    """It has one end, and its record says the same."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        run.add(RunFinished(at=3.0))
+        run.end("cancelled", Answer("Because.", run_id="one"))
+        assert run.outcome == "answered" and json.loads(run.lines[-1])["event"] == "run_finished"
+
+
+async def test_a_run_that_breaks_ends_all_the_same() -> None:
+    """A defect leaves a record with an end, so nobody waits for one."""
+    async with recordings() as kept:
+        run = new(kept)
+        run.add(started())
+        run.end("failed", Answer(run_id="one"))
+        last = json.loads((await heard(run))[-1][1])
+        assert last["event"] == "run_failed" and "log" in last["error"]
+
+
+@pytest.mark.parametrize("trouble", ["locked", "full"])
+async def test_a_store_that_cannot_be_written_holds_up_nothing(
+    trouble: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run goes on and is there to be read; when the file can be written again, it is, without anybody's doing."""
+    monkeypatch.setattr(recording, "AGAIN", 0.05)
+    path = tmp_path / "runs.sqlite"
+    archive = Archive(path)
+    archive._file.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(path, isolation_level=None)
+    pages = archive._file.execute("PRAGMA page_count").fetchone()[0]
+    if trouble == "locked":
+        other.execute("BEGIN IMMEDIATE")
+    else:
+        archive._file.execute(f"PRAGMA max_page_count = {pages}")
+    kept = Recordings(archive)
+    with caplog.at_level(logging.ERROR):
+        run = new(kept)
+        run.add(started())
+        run.add(asked())
+        for number in range(2000):
+            run.add(said(f"words {number * 7919} "))
+        run.add(finished())
+        end(run)
+        await kept.settle()
+        assert "tried again" in caplog.text
+        found = await kept.kept("one", "")
+        assert found and (found.outcome, found.lines) == ("answered", run.lines)
+    if trouble == "locked":
+        other.execute("COMMIT")
+    else:
+        archive._file.execute("PRAGMA max_page_count = 100000")
+    other.close()
+    await until(lambda: kept.at_hand("one", "") is None)
+    found = await kept.kept("one", "")
+    assert found and (found.outcome, found.lines) == ("answered", run.lines)
+    assert "words" not in caplog.text
+    await kept.aclose()
+
+
+async def test_runs_that_wait_for_the_store_do_not_grow_without_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oldest are given up, which the log tells; a run under way is not."""
+    monkeypatch.setattr(recording, "MOST_UNSAVED", 3)
+    archive = Archive(tmp_path / "runs.sqlite")
+    archive._file.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    kept = Recordings(archive)
+    going = new(kept)
+    going.add(started("going"))
+    for number in range(5):
+        run = new(kept)
+        run.add(started(f"run {number}"))
+        end(run)
+        await kept.settle()
+    assert [kept.at_hand(f"run {number}", "") is None for number in range(5)] == [True, True, False, False, False]
+    assert caplog.text.count("is not kept") == 2
+    other.close()
+    end(going)
+    await kept.settle()
+    assert [row.run for row in await kept.rows("")] == ["run 4", "run 3", "run 2", "going"]
+    await kept.aclose()
+
+
+async def test_a_run_that_cannot_be_kept_is_no_harm_to_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the store cannot take is told in the log."""
+    async with recordings() as kept:
+        for _ in range(2):  # the same id twice
+            run = new(kept)
+            run.add(started())
+            end(run)
+            await kept.settle()
+        assert "cannot be kept" in caplog.text
+        run = new(kept)
+        run.add(started("two"))
+        end(run)
+        assert [row.run for row in await kept.rows("")] == ["two", "one"]
+
+
+async def test_deleting_stops_first() -> None:
+    """A run under way is cancelled, and nothing of it is left."""
+    async with recordings() as kept:
+        run = new(kept, "ann")
+
+        async def go() -> None:
+            run.add(started())
+            try:
+                await asyncio.sleep(100)
+            finally:
+                run.end("cancelled", Answer(run_id="one"))
+
+        task = asyncio.create_task(go())
+        await run.started.wait()
+        assert not await kept.delete("one", "bob")
+        assert not run.is_over
+        assert await kept.delete("one", "ann")
+        assert task.cancelled()
+        assert await kept.kept("one", "ann") is None and await kept.rows("ann") == []
+        assert not await kept.delete("one", "ann")
+
+
+def test_without_an_event_loop_the_rest_is_written(tmp_path: Path) -> None:
+    """A server that is told to stop at once has no time for its loop."""
+    kept = Recordings(Archive(tmp_path / "runs.sqlite"))
+
+    async def go() -> None:
+        run = new(kept)
+        run.add(started())
+        run.end("cancelled", Answer(run_id="one"))
+
+    asyncio.run(go())
+    kept.close()
+    kept.close()
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        assert [row.outcome for row in archive.rows()] == ["stopped"]
