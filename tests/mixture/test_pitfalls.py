@@ -15,7 +15,7 @@ from moa import Cost, Endpoint, Mixture, Price, Prices, Request
 from moa.errors import AggregatorFailed, NoProposals, StreamBroken
 from moa.mixture.events import AgentSaid
 from moa.models import Model
-from moa.models.wrappers import Cache, Cached
+from moa.models.cache import Cache, Cached
 from tests.fakes.upstream import (
     Body,
     Script,

@@ -7,18 +7,14 @@ from pathlib import Path
 import pytest
 
 from moa.errors import CallRejected, ConfigError
-from moa.messages import Delta, Message, Request, collected
-from moa.models import Model
+from moa.messages import Message, Request, collected
 from moa.models.recorded import Recorded
 from tests.fakes.recordings import alpaca_eval_instructions, needs_recordings, recorded_on_alpaca_eval
+from tests.models.calling import deltas_of
 
 pytestmark = pytest.mark.anyio
 
 ROWS = [{"instruction": "Say A.", "output": "A\u2028 and no more"}, {"instruction": "Say B.", "output": "B"}]
-
-
-async def said_by(model: Model, request: Request) -> list[Delta]:
-    return [delta async for delta in model.stream(request)]
 
 
 @pytest.fixture(params=["answers.jsonl", "answers.jsonl.gz"])
@@ -33,7 +29,7 @@ async def test_answers_what_was_recorded(path: Path) -> None:
     """A plain or gzipped file gives each prompt its own answer, line separators inside an answer included."""
     model = Recorded.from_jsonl(path, name="recorded/a")
     for row in ROWS:
-        answer = collected(await said_by(model, Request.of(row["instruction"])))
+        answer = collected(await deltas_of(model, Request.of(row["instruction"])))
         assert (answer.text, answer.finish_reason, answer.usage.estimated) == (row["output"], "stop", True)
 
 
@@ -45,13 +41,13 @@ async def test_looks_up_the_last_user_message() -> None:
         {"role": "user", "content": [{"type": "text", "text": "Say A."}]},
         {"role": "assistant", "content": "Well, "},
     ]
-    assert collected(await said_by(model, Request.of(messages))).text == "A"
+    assert collected(await deltas_of(model, Request.of(messages))).text == "A"
 
 
 async def test_refuses_an_unknown_prompt_in_one_line() -> None:
     """A prompt without a recording is refused, and the one line that says so names the prompt's beginning."""
     with pytest.raises(CallRejected) as caught:
-        await said_by(Recorded({}, name="recorded/a"), Request.of("Say\nwhat nobody ever said before. " * 10))
+        await deltas_of(Recorded({}, name="recorded/a"), Request.of("Say\nwhat nobody ever said before. " * 10))
     assert str(caught.value) == (
         "recorded/a: no answer was recorded for the prompt "
         "'Say what nobody ever said before. Say what nobody ever said…'"
@@ -89,5 +85,5 @@ async def test_replays_a_published_system_word_for_word() -> None:
     model = recorded_on_alpaca_eval("Qwen1.5-110B-Chat")
     assert len(model.answers) == 805
     for instruction in list(alpaca_eval_instructions().values())[::50]:
-        answer = collected(await said_by(model, Request.of(instruction)))
+        answer = collected(await deltas_of(model, Request.of(instruction)))
         assert answer.text == model.answers[instruction]

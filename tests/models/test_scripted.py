@@ -12,19 +12,14 @@ from moa.messages import Delta, Request, Usage, collected, pieces_of, text_of
 from moa.models import Model
 from moa.models.scripted import Scripted
 from tests.fakes.virtual_time import run_in_virtual_time
+from tests.models.calling import HELLO, deltas_of
 
 pytestmark = pytest.mark.anyio
-
-HELLO = Request.of("Say hello to everyone.")
-
-
-async def said_by(model: Model, request: Request = HELLO) -> list[Delta]:
-    return [delta async for delta in model.stream(request)]
 
 
 async def test_says_its_text_then_how_it_ended_then_its_usage() -> None:
     """A plain script is said in words, and the last two deltas carry the finish reason and an estimated usage."""
-    assert await said_by(Scripted("hello there")) == [
+    assert await deltas_of(Scripted("hello there")) == [
         Delta(text="hello "),
         Delta(text="there"),
         Delta(finish_reason="stop"),
@@ -49,7 +44,7 @@ def test_pieces_concatenate_to_the_text(text: str) -> None:
 async def test_answers_by_the_prompt() -> None:
     """A script can be a function of the request: here, an echo."""
     echo = Scripted(lambda request: text_of(request.messages[-1]))
-    assert collected(await said_by(echo)).text == "Say hello to everyone."
+    assert collected(await deltas_of(echo)).text == "Say hello to everyone."
 
 
 async def test_a_function_may_raise_or_hand_over_to_another_script() -> None:
@@ -61,19 +56,19 @@ async def test_a_function_may_raise_or_hand_over_to_another_script() -> None:
         raise CallRejected("scripted/model", "say hello first")
 
     model = Scripted(script)
-    assert collected(await said_by(model)).finish_reason == "length"
+    assert collected(await deltas_of(model)).finish_reason == "length"
     with pytest.raises(CallRejected, match="say hello first"):
-        await said_by(model, Request.of("Bye."))
+        await deltas_of(model, Request.of("Bye."))
 
 
 async def test_answers_in_turn_and_says_when_none_is_left() -> None:
     """A list is given answer by answer, errors among them; asking beyond its end is refused."""
     model = Scripted([RateLimited("scripted/model", "slow down"), "first", lambda _: "second"])
     with pytest.raises(RateLimited):
-        await said_by(model)
-    assert [collected(await said_by(model)).text for _ in range(2)] == ["first", "second"]
+        await deltas_of(model)
+    assert [collected(await deltas_of(model)).text for _ in range(2)] == ["first", "second"]
     with pytest.raises(CallRejected, match="ends after 3 answers"):
-        await said_by(model)
+        await deltas_of(model)
     assert model.requests == [HELLO] * 4
 
 
@@ -91,14 +86,14 @@ async def test_an_error_is_always_raised(fail_after: int | None) -> None:
     """An error comes before the first piece unless told otherwise, and at the latest in place of the finish reason."""
     model = Scripted("hello", error=RateLimited("scripted/model", "slow down", retry_after=3), fail_after=fail_after)
     with pytest.raises(RateLimited) as caught:
-        await said_by(model)
+        await deltas_of(model)
     assert caught.value.retry_after == 3
 
 
 async def test_thinks_speaks_and_asks_for_tools() -> None:
     """Reasoning comes before the text, tool calls after it, in pieces that join to the whole."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
-    deltas = await said_by(Scripted("Let me look.", reasoning="They ask about Paris.", tool_calls=[call]))
+    deltas = await deltas_of(Scripted("Let me look.", reasoning="They ask about Paris.", tool_calls=[call]))
     answer = collected(deltas)
     assert (answer.reasoning, answer.text, answer.tool_calls) == ("They ask about Paris.", "Let me look.", (call,))
     assert answer.finish_reason == "tool_calls"
@@ -109,7 +104,7 @@ async def test_thinks_speaks_and_asks_for_tools() -> None:
 async def test_reports_the_usage_it_is_given() -> None:
     """A usage given is reported as it is, not marked estimated."""
     usage = Usage(input_tokens=10, output_tokens=20)
-    assert collected(await said_by(Scripted("hello", usage=usage))).usage == usage
+    assert collected(await deltas_of(Scripted("hello", usage=usage))).usage == usage
 
 
 def test_keeps_the_pace_it_is_told() -> None:
@@ -156,7 +151,7 @@ async def test_counts_calls_that_were_cut_off() -> None:
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await said_by(model)
+            await deltas_of(model)
     assert (model.running, model.cancelled) == (0, 2)
 
     quick = Scripted("one")

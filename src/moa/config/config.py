@@ -34,9 +34,9 @@ from moa.mixture.mixture import Mixture
 from moa.mixture.prompts import SYNTHESIZE
 from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from moa.models import Model
+from moa.models.cache import Cache
 from moa.models.catalog import Access, Catalog
 from moa.models.endpoint import Timeouts
-from moa.models.wrappers import Cache
 from moa.prices import Price, Prices
 
 

@@ -26,7 +26,7 @@ from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.prompts import with_references
 from moa.mixture.schedule import Reading, Schedule, only, reference_of
 from moa.mixture.selection import most_central
-from moa.models.wrappers import Hedged
+from moa.models.hedge import Hedged
 
 if TYPE_CHECKING:
     from moa.mixture.mixture import Mixture

@@ -11,9 +11,11 @@ from typing import Self
 
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
+from moa.models.cache import Cache, Cached
 from moa.models.endpoint import Endpoint, Timeouts
+from moa.models.limits import Limited, Limits
 from moa.models.providers import PROVIDERS, Provider
-from moa.models.wrappers import Cache, Cached, Limited, Limits, Retried
+from moa.models.retries import Retried
 
 
 @dataclass(frozen=True, slots=True)

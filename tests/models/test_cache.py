@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moa.errors import (
+    ConfigError,
+    ModelError,
+    UpstreamFailed,
+)
+from moa.messages import Call, Cost, Delta, Request, Usage, collected
+from moa.models.cache import Cache, Cached
+from moa.models.scripted import Scripted
+from tests.fakes.virtual_time import run_in_virtual_time
+from tests.models.calling import HELLO, deltas_of, text_of
+
+pytestmark = pytest.mark.anyio
+
+NAME = "scripted/a"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with Cache(tmp_path / "answers.sqlite") as cache:
+        yield cache
+
+
+class At(Scripted):
+    """A scripted model that runs somewhere."""
+
+    def __init__(self, identity: str, script: Any = "hello") -> None:
+        super().__init__(script, name=NAME)
+        self.identity = identity
+        self.provider = "scripted"
+
+
+async def test_the_same_request_is_answered_once_and_replayed_piece_by_piece(cache: Cache) -> None:
+    """A remembered answer comes in the same pieces with the same usage, costs $0, and asks nobody."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    model = Scripted("hello there", name=NAME, reasoning="They want a greeting.", tool_calls=[call])
+    first = await deltas_of(Cached(model, cache))
+    again = await deltas_of(Cached(model, cache))
+    assert len(model.requests) == 1
+    assert again == [*first[:-1], replace(first[-1], cost=Cost(0.0))]
+
+
+async def test_a_remembered_answer_of_a_mixture_was_not_paid_again(cache: Cache) -> None:
+    """The calls behind a remembered answer keep their usage and cost nothing, at every depth."""
+    inner = Call("p", 1, "x/y", usage=Usage(1, 2), cost=Cost(0.1))
+    outer = Call("a", 2, "moa/lite", role="aggregator", usage=Usage(3, 4), cost=Cost(0.2), calls=(inner,))
+
+    class Mixed:
+        name = "moa/paper"
+
+        async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+            yield Delta(text="hello")
+            yield Delta(finish_reason="stop", usage=Usage(4, 6), cost=Cost(0.3), calls=(outer,))
+            yield Delta(extra={"done": True})
+
+    assert collected(await deltas_of(Cached(Mixed(), cache))).cost == Cost(0.3)
+    answer = collected(await deltas_of(Cached(Mixed(), cache)))
+    assert (answer.cost, answer.usage) == (Cost(0.0), Usage(4, 6))
+    assert answer.calls == (replace(outer, cost=Cost(0.0), calls=(replace(inner, cost=Cost(0.0)),)),)
+
+
+async def test_another_request_is_another_answer(cache: Cache) -> None:
+    """The wording of the prompt, a sampling parameter, the place, the model and the sample are all in the key."""
+    model = At("http://here", script=[str(n) for n in range(9)])
+    asked = [
+        Cached(model, cache).stream(HELLO),
+        Cached(model, cache).stream(HELLO.replaced(temperature=0.7)),
+        Cached(model, cache).stream(Request.of([{"role": "system", "content": "Older wording."}, *HELLO.messages])),
+        Cached(model, cache).stream(Request.of([{"role": "system", "content": "Newer wording."}, *HELLO.messages])),
+        Cached(model, cache, sample="2").stream(HELLO),
+        Cached(At("http://there", script="elsewhere"), cache).stream(HELLO),
+        Cached(Scripted("someone else", name="scripted/b"), cache).stream(HELLO),
+        Cached(model, cache).stream(Request.of(dict(reversed({**HELLO.body, "temperature": 0.7}.items())))),
+    ]
+    said = [collected([delta async for delta in deltas]).text for deltas in asked]
+    assert said == ["0", "1", "2", "3", "4", "elsewhere", "someone else", "1"]
+
+
+async def test_only_a_whole_answer_is_remembered(cache: Cache) -> None:
+    """A broken, an unfinished, a failed and a closed answer are asked for again."""
+    for script in (
+        Scripted("hello there", fail_after=1),
+        Scripted("hello there", finish_reason=None),
+        Scripted(UpstreamFailed(NAME, "overloaded")),
+    ):
+        model = Scripted([script, "whole"], name=NAME)
+        request = Request.of(repr(script))
+        with suppress(ModelError):
+            await deltas_of(Cached(model, cache), request)
+        assert await text_of(Cached(model, cache), request) == "whole"
+    model = Scripted(["cut off here", "whole"], name=NAME)
+    async with aclosing(Cached(model, cache).stream(HELLO)) as deltas:
+        await anext(deltas)
+    assert await text_of(Cached(model, cache)) == "whole"
+
+
+async def test_clear_forgets_everything(cache: Cache) -> None:
+    """After ``clear`` the model is asked again."""
+    model = Scripted("hello", name=NAME)
+    await deltas_of(Cached(model, cache))
+    cache.clear()
+    await deltas_of(Cached(model, cache))
+    assert len(model.requests) == 2
+
+
+async def test_answers_outlive_the_process_that_asked(tmp_path: Path) -> None:
+    """A cache opened again still knows its answers."""
+    path = tmp_path / "new" / "answers.sqlite"
+    with Cache(path) as cache:
+        await deltas_of(Cached(Scripted("hello", name=NAME), cache))
+    with Cache(path) as cache:
+        assert await text_of(Cached(Scripted([], name=NAME), cache)) == "hello"
+
+
+async def test_nobody_else_can_read_the_answers(cache: Cache) -> None:
+    """The cache and the files SQLite puts beside it are for their owner's eyes only."""
+    await deltas_of(Cached(Scripted("a secret", name=NAME), cache))
+    files = list(cache.path.parent.iterdir())
+    assert len(files) == 3
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too: JSON may carry them
+COUNTS = st.integers(0, 10**9)
+USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, st.booleans())
+COSTS = st.builds(Cost, st.none() | st.floats(0, 1e6), st.booleans())
+CALLS = st.builds(
+    Call,
+    st.text(),
+    COUNTS,
+    st.text(),
+    text=ANY_TEXT,
+    usage=st.none() | USAGES,
+    cost=st.none() | COSTS,
+    cut=st.booleans(),
+)
+DELTAS = st.builds(
+    Delta,
+    text=ANY_TEXT,
+    reasoning=ANY_TEXT,
+    tool_calls=st.lists(OBJECTS, max_size=2).map(tuple),
+    finish_reason=st.none() | st.sampled_from(["stop", "length", "tool_calls"]),
+    usage=st.none() | USAGES,
+    cost=st.none() | COSTS,
+    calls=st.lists(CALLS | CALLS.map(lambda call: replace(call, calls=(call,))), max_size=2).map(tuple),
+    extra=st.none() | OBJECTS,
+)
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    with Cache(tmp_path_factory.mktemp("cache") / "answers.sqlite") as cache:
+        yield cache
+
+
+@given(deltas=st.lists(DELTAS, max_size=4))
+def test_what_is_kept_comes_back_as_it_was(shared_cache: Cache, deltas: list[Delta]) -> None:
+    """Whatever deltas are put into the cache, equal ones come out."""
+    shared_cache.put("key", deltas)
+    assert shared_cache.get("key") == deltas
+
+
+def foreign_database(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (text)")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"This is no database. " * 100),
+        foreign_database,
+        lambda path: path.mkdir(),
+    ],
+    ids=["not a database", "another program's database", "a directory"],
+)
+def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path: Path, spoil: Any) -> None:
+    """A damaged file, another program's database and a directory are refused, left as they are, and named."""
+    path = tmp_path / "answers.sqlite"
+    spoil(path)
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(ConfigError, match=r"answers\.sqlite"):
+        Cache(path)
+    assert path.is_dir() or path.read_bytes() == before
+
+
+def test_a_damaged_entry_is_named(cache: Cache) -> None:
+    """An entry that is not what was written there is an error that names the file, not a wrong answer."""
+    cache.put("key", [Delta(text="hello")])
+    other = sqlite3.connect(cache.path)
+    other.execute("""UPDATE answers SET deltas = '[{"words": "hello"}]'""")
+    other.commit()
+    other.close()
+    with pytest.raises(ConfigError, match=r"answers\.sqlite"):
+        cache.get("key")
+
+
+async def test_an_answer_that_cannot_be_kept_is_still_an_answer(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    """While another process holds the file, the answer is given, not kept, and the log says so."""
+    other = sqlite3.connect(cache.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    model = Scripted("hello", name=NAME)
+    with caplog.at_level(logging.WARNING):
+        assert await text_of(Cached(model, cache)) == "hello"
+    other.close()
+    assert "not kept" in caplog.text
+    await deltas_of(Cached(model, cache))
+    assert len(model.requests) == 2
+
+
+def test_many_processes_may_open_one_cache_at_once(tmp_path: Path) -> None:
+    """Workers that start together on a file that does not exist yet all get to use it."""
+    code = (
+        "import sys\n"
+        "from moa.messages import Delta\n"
+        "from moa.models.cache import Cache\n"
+        "with Cache(sys.argv[1]) as cache:\n"
+        "    for n in range(20): cache.put(f'{sys.argv[2]} {n}', [Delta(text='hello')])\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "answers.sqlite"), str(n)], stderr=subprocess.PIPE)
+        for n in range(4)
+    ]
+    errors = [worker.communicate()[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, errors
+
+
+def test_identical_requests_at_the_same_time_all_reach_the_model(tmp_path: Path) -> None:
+    """Nobody waits for another's call: identical requests made together all go upstream."""
+
+    async def run() -> int:
+        model = Scripted("hello", name=NAME, first_token=1)
+        with Cache(tmp_path / "answers.sqlite") as cache:
+            await asyncio.gather(*(deltas_of(Cached(model, cache)) for _ in range(3)))
+            await deltas_of(Cached(model, cache))
+        return len(model.requests)
+
+    assert run_in_virtual_time(run()) == 3

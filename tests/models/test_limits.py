@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from moa.errors import (
+    UpstreamFailed,
+)
+from moa.messages import Request, Usage
+from moa.models.limits import Limited, Limits
+from moa.models.scripted import Scripted
+from tests.fakes.virtual_time import run_in_virtual_time
+from tests.models.calling import HELLO, deltas_of, text_of
+
+pytestmark = pytest.mark.anyio
+
+NAME = "scripted/a"
+
+
+def test_no_more_calls_at_once_than_allowed_and_in_order() -> None:
+    """Calls beyond ``max_concurrency`` wait for a place, and those who came first go first."""
+
+    async def run() -> tuple[int, list[str], float]:
+        model = Scripted("hello", name=NAME, first_token=1)
+        limits = Limits(max_concurrency=2)
+        most = 0
+
+        async def ask(question: str) -> None:
+            nonlocal most
+            async for _ in Limited(model, limits).stream(Request.of(question)):
+                most = max(most, model.running)
+
+        await asyncio.gather(*(ask(str(n)) for n in range(6)))
+        return most, [r.body["messages"][0]["content"] for r in model.requests], asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(run()) == (2, ["0", "1", "2", "3", "4", "5"], 3.0)
+
+
+async def test_a_place_is_given_back_however_the_call_ends() -> None:
+    """Closing early, failing and being cancelled all free the place."""
+    limits = Limits(max_concurrency=1)
+    async with aclosing(Limited(Scripted("hello there"), limits).stream(HELLO)) as deltas:
+        await anext(deltas)
+    with pytest.raises(UpstreamFailed):
+        await deltas_of(Limited(Scripted(UpstreamFailed(NAME, "overloaded")), limits))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await deltas_of(Limited(Scripted("hello", first_token=60), limits))
+    async with asyncio.timeout(1):
+        assert await text_of(Limited(Scripted("hello"), limits)) == "hello"
+
+
+async def started_at(limits: Limits, requests: list[Request], used: int | None = None) -> list[float]:
+    """When each request, made at once, reached a model that reports so many tokens (None: what was charged)."""
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    def answer(request: Request) -> Scripted:
+        times.append(loop.time())
+        charged = 6 + int(request.body.get("max_tokens", 500))
+        return Scripted("hello", usage=Usage(output_tokens=charged if used is None else used))
+
+    model = Limited(Scripted(answer, name=NAME), limits)
+    await asyncio.gather(*(deltas_of(model, request) for request in requests))
+    return times
+
+
+def test_requests_per_minute() -> None:
+    """A minute's worth of calls may start at once; the others start as the minute passes."""
+    times = run_in_virtual_time(started_at(Limits(requests_per_minute=4), [HELLO] * 7))
+    assert times == pytest.approx([0, 0, 0, 0, 15, 30, 45])
+
+
+@pytest.mark.parametrize(("used", "second_start"), [(600, 60), (60, 6), (1200, 120)])
+def test_tokens_per_minute_are_settled_by_what_was_used(used: int, second_start: float) -> None:
+    """A call is charged an estimate of its tokens, then what it reports: less gives room back, more takes it."""
+    request = HELLO.replaced(max_tokens=594)  # 6 tokens of input make 600
+
+    async def one_after_the_other() -> list[float]:
+        limits = Limits(tokens_per_minute=600)
+        return await started_at(limits, [request], used) + await started_at(limits, [request], used)
+
+    assert run_in_virtual_time(one_after_the_other()) == pytest.approx([0, second_start])
+
+
+def test_a_request_larger_than_the_bucket_waits_for_an_empty_one() -> None:
+    """A call that needs more than a minute's tokens goes through in its turn, and those after it wait it out."""
+    small, large = HELLO.replaced(max_tokens=94), HELLO.replaced(max_tokens=1_994)  # 100 and 2,000 tokens
+    times = run_in_virtual_time(started_at(Limits(tokens_per_minute=1_000), [small, large, small]))
+    assert times == pytest.approx([0, 6, 6 + (2_000 + 100 - 1_000) * 60 / 1_000])
+
+
+def test_limits_outlive_an_event_loop() -> None:
+    """One object serves program after program, each with its own loop, waiting in every one of them."""
+    limits = Limits(max_concurrency=1, requests_per_minute=2, tokens_per_minute=100_000)
+    for _ in range(3):
+        assert run_in_virtual_time(started_at(limits, [HELLO] * 3)) == pytest.approx([0, 0, 30])
+
+
+def test_limits_must_be_above_zero() -> None:
+    """A limit that would let nothing through is refused."""
+    with pytest.raises(ValueError, match="above 0"):
+        Limits(max_concurrency=0)

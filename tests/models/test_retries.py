@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+
+import pytest
+import stamina
+
+from moa.errors import (
+    CallRejected,
+    KeyRejected,
+    ModelError,
+    RateLimited,
+    StreamBroken,
+    TimedOut,
+    Unreachable,
+    UpstreamFailed,
+)
+from moa.messages import Delta, Request
+from moa.models.limits import Limited, Limits
+from moa.models.retries import Retried
+from moa.models.scripted import Scripted
+from tests.fakes.virtual_time import run_in_virtual_time
+from tests.models.calling import HELLO, deltas_of, text_of
+
+pytestmark = pytest.mark.anyio
+
+NAME = "scripted/a"
+
+
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=3):
+        yield
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("kind", [Unreachable, TimedOut, RateLimited, UpstreamFailed, StreamBroken])
+async def test_asks_again_what_may_succeed_later(kind: type[ModelError]) -> None:
+    """A call that failed before it said anything, for a reason that may pass, is made again."""
+    model = Scripted([kind(NAME, "not now"), kind(NAME, "not now"), "hello"], name=NAME)
+    assert await text_of(Retried(model)) == "hello"
+    assert model.requests == [HELLO] * 3
+
+
+@pytest.mark.usefixtures("no_waits")
+async def test_gives_up_after_the_last_attempt_with_its_error() -> None:
+    """When every attempt fails, the last error is the one that is raised."""
+    model = Scripted([UpstreamFailed(NAME, f"failure {n}") for n in (1, 2, 3)], name=NAME)
+    with pytest.raises(UpstreamFailed, match="failure 3"):
+        await deltas_of(Retried(model))
+
+
+@pytest.mark.parametrize("error", [KeyRejected(NAME, "no", status=401), CallRejected(NAME, "no", status=404)])
+async def test_does_not_ask_again_what_will_fail_again(error: ModelError) -> None:
+    """A refused key or a refused call is given up at once."""
+    model = Scripted([error, "hello"], name=NAME)
+    with pytest.raises(type(error)):
+        await deltas_of(Retried(model))
+    assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize("reasoning", ["", "Thinking."])
+async def test_does_not_ask_again_once_something_was_said(reasoning: str) -> None:
+    """A stream that breaks after its first piece, of text or of reasoning, is broken: the reader has that piece."""
+    model = Scripted("hello there", name=NAME, reasoning=reasoning, fail_after=1)
+    with pytest.raises(StreamBroken):
+        await deltas_of(Retried(model))
+    assert len(model.requests) == 1
+
+
+@pytest.mark.usefixtures("no_waits")
+async def test_an_empty_delta_says_nothing() -> None:
+    """A server that opens its stream with an empty chunk and then fails can be asked again."""
+
+    class OpensEmpty:
+        name = NAME
+        calls = 0
+
+        async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+            self.calls += 1
+            yield Delta()
+            if self.calls == 1:
+                raise UpstreamFailed(NAME, "overloaded")
+            yield Delta(text="hello")
+
+    assert await text_of(Retried(OpensEmpty())) == "hello"
+
+
+def test_waits_as_long_as_the_server_says() -> None:
+    """``Retry-After`` counts instead of the usual wait, and the random seconds only ever add to it."""
+
+    async def finished_at() -> float:
+        model = Scripted([RateLimited(NAME, "slow down", retry_after=30), "hello"], name=NAME)
+        await deltas_of(Retried(model, wait_max=5, wait_jitter=2))
+        return asyncio.get_running_loop().time()
+
+    assert 30 <= run_in_virtual_time(finished_at()) <= 32
+
+
+async def test_gives_up_when_the_server_asks_for_too_long_a_wait() -> None:
+    """A ``Retry-After`` beyond the limit is not waited for; the error still tells it."""
+    model = Scripted([RateLimited(NAME, "come back tomorrow", retry_after=86_400), "hello"], name=NAME)
+    with pytest.raises(RateLimited) as caught:
+        await deltas_of(Retried(model))
+    assert caught.value.retry_after == 86_400
+    assert len(model.requests) == 1
+
+
+def test_waits_double_up_to_a_longest_one() -> None:
+    """Without word from the server, each wait is twice the one before, up to ``wait_max``."""
+
+    async def finished_at() -> float:
+        model = Scripted([*[TimedOut(NAME, "no answer")] * 4, "hello"], name=NAME)
+        await deltas_of(Retried(model, attempts=5, wait_initial=1, wait_max=3, wait_jitter=0))
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(finished_at()) == 1 + 2 + 3 + 3
+
+
+def test_makes_no_further_attempt_after_its_time() -> None:
+    """``timeout`` bounds when another attempt may start, not how long one may take."""
+
+    async def attempts() -> int:
+        model = Scripted(TimedOut(NAME, "no answer"), name=NAME, first_token=10)
+        with pytest.raises(TimedOut):
+            await deltas_of(Retried(model, attempts=99, timeout=0.000_001))
+        return len(model.requests)
+
+    assert run_in_virtual_time(attempts()) == 1
+
+
+async def test_cancellation_is_not_a_failure_to_retry() -> None:
+    """A call that is cancelled while it waits for its first word stops at once, and is not made again."""
+    model = Scripted("hello", name=NAME, first_token=60)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await deltas_of(Retried(model))
+    assert (len(model.requests), model.cancelled, model.running) == (1, 1, 0)
+
+
+async def test_closing_early_closes_the_call_inside() -> None:
+    """Whoever closes the stream of a wrapped model cuts off the call inside."""
+    model = Scripted("hello there", name=NAME)
+    async with aclosing(Limited(Retried(model), Limits(1)).stream(HELLO)) as deltas:
+        assert await anext(deltas) == Delta(text="hello ")
+    assert (model.cancelled, model.running) == (1, 0)
+
+
+def test_a_retry_prints_nothing() -> None:
+    """A retry in a program that set up no logging leaves its standard error alone."""
+    code = (
+        "import asyncio\n"
+        "from moa.errors import Unreachable\n"
+        "from moa.messages import Request\n"
+        "from moa.models.scripted import Scripted\n"
+        "from moa.models.retries import Retried\n"
+        "model = Retried(Scripted([Unreachable('scripted/a', 'no route'), 'hello']), wait_initial=0, wait_jitter=0)\n"
+        "async def main(): return [delta async for delta in model.stream(Request.of('hi'))]\n"
+        "assert asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
