@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from moa.evals import alpaca_eval, flask, mt_bench, win_rates
-from moa.evals.data import Shelf
-from moa.evals.harness import Run
+from moa.evals.asking.data import Shelf
+from moa.evals.asking.harness import Run
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.benchmarks.alpaca_eval import win_rates
 from moa.messages import Delta, Request, text_of
 from moa.models import Model
 from moa.models.scripted import Scripted

@@ -15,10 +15,10 @@ from moa.cli.bench import FOLDER, Wanted, asking
 from moa.cli.terminal import one_line, say, screen, tell
 from moa.config.config import Config
 from moa.errors import ConfigError
-from moa.evals import sweep
-from moa.evals.cost import pareto, unsized, work
-from moa.evals.data import Row
-from moa.evals.measured import Measured, measured, runs_in
+from moa.evals.asking.data import Row
+from moa.evals.paper import sweep
+from moa.evals.reading.cost import pareto, unsized, work
+from moa.evals.reading.measured import Measured, measured, runs_in
 from moa.messages import Cost
 from moa.mixture.mixture import Mixture
 
@@ -40,8 +40,8 @@ def merge(
     out: Path | None = None,
     as_json: bool = False,
 ) -> int:
-    """Correlate the proposals' quality with their likeness to the answers; see :mod:`moa.evals.analyses`."""
-    from moa.evals import analyses
+    """Correlate the proposals' quality with their likeness to the answers; see :mod:`moa.evals.paper.analyses`."""
+    from moa.evals.paper import analyses
 
     texts = (
         {analyses.name_of(path): analyses.outputs(path) for path in proposals}
@@ -87,7 +87,7 @@ def merge(
 
 def _qualities(given: Sequence[str], names: Any, column: str) -> dict[str, Any]:
     """``NAME=FIGURE``, a leaderboard's CSV, or runs of the proposers, whose judgments then count prompt by prompt."""
-    from moa.evals import analyses
+    from moa.evals.paper import analyses
 
     found: dict[str, Any] = {}
     for one in given:
@@ -107,8 +107,8 @@ def _qualities(given: Sequence[str], names: Any, column: str) -> dict[str, Any]:
 
 
 def _by_prompt(run: Measured) -> dict[str, float]:
-    from moa.evals.analyses import prompt_of
-    from moa.evals.data import read_rows
+    from moa.evals.asking.data import read_rows
+    from moa.evals.paper.analyses import prompt_of
 
     prompts = {row["moa"]["id"]: prompt_of(row, run.folder) for row in read_rows(run.folder / "answers.jsonl")}
     return {prompts[item]: score for item, score in run.scores.items() if item in prompts}

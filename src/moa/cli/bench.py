@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from moa.cli import ask
 from moa.cli.terminal import clean, one_line, say, seconds, tell
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, flask, mt_bench
-from moa.evals.data import Row, Shelf, read_rows
-from moa.evals.harness import Progress, Run
-from moa.evals.journal import summed
+from moa.evals.asking.data import Row, Shelf, read_rows
+from moa.evals.asking.harness import Progress, Run
+from moa.evals.asking.journal import summed
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
 from moa.messages import Cost
 from moa.mixture.mixture import Mixture
 from moa.models import Model
@@ -78,7 +79,7 @@ def _scored(name: str, rows: Sequence[Row], shelf: Shelf, path: Path) -> list[Ro
     """A result for every system in judgments; ``path`` names the system where they do not."""
     try:
         if name == alpaca_eval.NAME:
-            from moa.evals import win_rates
+            from moa.evals.benchmarks.alpaca_eval import win_rates
 
             return win_rates.score(rows, shelf)
         if name == mt_bench.NAME:

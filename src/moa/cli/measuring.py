@@ -224,7 +224,7 @@ def _proposers(
     from moa.cli.analyse import swept
     from moa.cli.bench import Wanted
     from moa.errors import ConfigError
-    from moa.evals import sweep
+    from moa.evals.paper import sweep
     from moa.mixture.agent import Agent
 
     try:
@@ -258,7 +258,7 @@ def _layers(
     """How many layers: from the aggregator alone up."""
     from moa.cli.analyse import swept
     from moa.cli.bench import Wanted
-    from moa.evals import sweep
+    from moa.evals.paper import sweep
 
     wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
     return swept("layers", wanted, lambda of, _: sweep.layers(of, deepest))
@@ -280,7 +280,7 @@ def _ranker(
     """Writing against picking: the aggregator writes, ranks, is left out, or answers alone."""
     from moa.cli.analyse import swept
     from moa.cli.bench import Wanted
-    from moa.evals import sweep
+    from moa.evals.paper import sweep
 
     wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
     return swept("ranker", wanted, lambda of, _: sweep.rankers(of))
@@ -306,7 +306,7 @@ def _roles(
     """Who proposes well, who aggregates well: every model in both roles."""
     from moa.cli.analyse import swept
     from moa.cli.bench import Wanted
-    from moa.evals import sweep
+    from moa.evals.paper import sweep
 
     wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
     return swept(

@@ -11,12 +11,12 @@ from moa.cli.analyse import sizes
 from moa.cli.terminal import one_line, say, tell
 from moa.config.config import Config
 from moa.errors import ConfigError
-from moa.evals.measured import measured, runs_in
+from moa.evals.reading.measured import measured, runs_in
 
 
 def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, config: str | None = None) -> int:
     """Write the page and its drawings; say where they are."""
-    from moa.evals import report as page
+    from moa.evals.reading import report as page
 
     analyses = [_analysis(path) for path in paths if path.is_file()]
     runs = runs_in(path for path in paths if not path.is_file())
@@ -42,7 +42,7 @@ def _analysis(path: Path) -> dict[str, object]:
 
 def compare(first: Path, second: Path, *, confidence: float = 0.95, as_json: bool = False) -> int:
     """The difference between two runs on the items that both have."""
-    from moa.evals.compare import compared
+    from moa.evals.reading.compare import compared
 
     a, b = measured(first), measured(second)
     difference = compared(a, b, confidence=confidence)

@@ -1,6 +1,12 @@
-"""AlpacaEval 2.0, MT-Bench and FLASK, asked of any model and judged by any model; and the paper's own analyses.
+"""Benchmarks and the paper's analyses, for any model and any mixture.
 
-Each benchmark is one file that can be read beside its source. What they share is small: where their files come from
-(:mod:`moa.evals.data`) and who asks, remembers and counts (:mod:`moa.evals.harness`). No data and no judge's prompt of
-theirs is part of this project.
+Rooms, each of which imports only the ones before it::
+
+    asking       where a benchmark's files come from; models called within limits, every reply kept on disk
+    drawing      what a report is drawn with: a page of HTML, plots
+    benchmarks   AlpacaEval 2.0, MT-Bench, FLASK: one file each, to be read beside its source
+    reading      finished runs: read, compared, priced, reported
+    paper        what the paper analyses in section 3.3
+
+No data and no judge's prompt of a benchmark is part of this project.
 """

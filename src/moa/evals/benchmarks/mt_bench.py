@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from moa.errors import ConfigError
-from moa.evals.data import File, Row, Shelf
-from moa.evals.harness import Run, standard_error
+from moa.evals.asking.data import File, Row, Shelf
+from moa.evals.asking.harness import Run, standard_error
 from moa.messages import Message, Request
 from moa.models import Model
 

@@ -23,8 +23,8 @@ from statistics import mean
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.evals.data import File, Row, Shelf
-from moa.evals.harness import Run, standard_error
+from moa.evals.asking.data import File, Row, Shelf
+from moa.evals.asking.harness import Run, standard_error
 from moa.messages import Request
 from moa.models import Model
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moa.evals import length_control as lc
-from moa.evals.data import Shelf, read_rows
-from moa.evals.win_rates import score
+from moa.evals.asking.data import Shelf, read_rows
+from moa.evals.benchmarks.alpaca_eval import length_control as lc
+from moa.evals.benchmarks.alpaca_eval.win_rates import score
 from tests.fakes.recordings import DATA
 from tests.fakes.small_benchmarks import gamed
 

@@ -10,9 +10,11 @@ import pytest
 
 from moa.cli import analyse
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, mt_bench, sweep
-from moa.evals.cost import pareto, unsized, work
-from moa.evals.measured import measured
+from moa.evals.benchmarks import mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.paper import sweep
+from moa.evals.reading.cost import pareto, unsized, work
+from moa.evals.reading.measured import measured
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted

@@ -27,7 +27,7 @@ from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParams
 from inspect_ai.util import JSONSchema
 
 from moa.errors import RequestRejected, RunError
-from moa.evals.inspect import MixtureAPI, output_of, request_of
+from moa.inspect import MixtureAPI, output_of, request_of
 from moa.messages import Answer, Call, Cost, Usage
 from tests.fakes.terminal import environment
 from tests.fakes.upstream import Upstream, refuse, say

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, flask, mt_bench
-from moa.evals.data import File, Shelf, read_rows
+from moa.evals.asking.data import File, Shelf, read_rows
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
 from tests.fakes.fake_hub import FakeHub
 
 ROWS = [{"a": 1, "text": "one\u2028two"}, {"a": 2, "text": "three"}]

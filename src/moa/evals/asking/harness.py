@@ -34,8 +34,8 @@ from statistics import stdev
 from typing import Any, TypeVar
 
 from moa.errors import ConfigError, KeyRejected, MoaError, RunError, StreamBroken
-from moa.evals.data import Row
-from moa.evals.journal import (
+from moa.evals.asking.data import Row
+from moa.evals.asking.journal import (
     Lines,
     Said,
     called,

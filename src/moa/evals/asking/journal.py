@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from moa.errors import ConfigError
-from moa.evals.data import Row
+from moa.evals.asking.data import Row
 from moa.messages import Call, Cost, Delta, Usage
 
 

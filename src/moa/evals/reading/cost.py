@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from moa.evals.data import Row
-from moa.evals.measured import Measured
+from moa.evals.asking.data import Row
+from moa.evals.reading.measured import Measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 from moa.errors import CallRejected, ConfigError
-from moa.evals import alpaca_eval as ae
-from moa.evals.data import Shelf
-from moa.evals.harness import Run
-from moa.evals.win_rates import score
+from moa.evals.asking.data import Shelf
+from moa.evals.asking.harness import Run
+from moa.evals.benchmarks.alpaca_eval import judging as ae
+from moa.evals.benchmarks.alpaca_eval.win_rates import score
 from moa.messages import Delta, Request, text_of
 from moa.models import Model
 from moa.models.scripted import Scripted
@@ -272,8 +272,8 @@ def test_without_numpy_there_are_win_rates_and_a_word_on_what_to_install(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Length control alone needs it."""
-    monkeypatch.setitem(sys.modules, "moa.evals.length_control", None)
-    monkeypatch.delattr("moa.evals.length_control", raising=False)
+    monkeypatch.setitem(sys.modules, "moa.evals.benchmarks.alpaca_eval.length_control", None)
+    monkeypatch.delattr("moa.evals.benchmarks.alpaca_eval.length_control", raising=False)
     (result,) = score([row(0, 1.5), row(1, 2.0)], shelf)
     assert (result["win_rate"], result["length_controlled_winrate"]) == (75, None)
     assert "pip install 'mixture-of-agents[evals]'" in result["notes"][-1]

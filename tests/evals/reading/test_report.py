@@ -13,9 +13,11 @@ import pytest
 
 from moa.cli import report as command
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, flask, mt_bench, plots
-from moa.evals.measured import measured, runs_in
-from moa.evals.report import write
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.drawing import plots
+from moa.evals.reading.measured import measured, runs_in
+from moa.evals.reading.report import write
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
 from tests.fakes.measured_runs import PRICES, grader, measure

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from moa.errors import ConfigError, KeyRejected, RateLimited
-from moa.evals.data import read_rows
-from moa.evals.harness import Progress, Run
-from moa.evals.journal import Lines
+from moa.evals.asking.data import read_rows
+from moa.evals.asking.harness import Progress, Run
+from moa.evals.asking.journal import Lines
 from moa.messages import Delta, Request, Usage, text_of
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
@@ -234,6 +234,6 @@ async def test_an_answer_without_an_end_is_no_answer(tmp_path: Path) -> None:
 
 def test_deltas_without_logprobs_are_fine() -> None:
     """A delta's extra fields may be there and hold none."""
-    from moa.evals.journal import first_token
+    from moa.evals.asking.journal import first_token
 
     assert first_token([Delta(text="m", extra={"logprobs": None}), Delta(extra={"refusal": "no"})]) is None

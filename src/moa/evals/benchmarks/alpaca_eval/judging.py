@@ -6,7 +6,7 @@ log-probabilities of that token: 1 is the baseline, 2 the system, 1.5 a draw.
 Sources, all at https://github.com/tatsu-lab/alpaca_eval/tree/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval:
 - the judge: evaluators_configs/weighted_alpaca_eval_gpt4_turbo/configs.yaml
 - order, verdict: processors.py (RandomSwitchTwoColumnsProcessor), completion_parsers.py (logprob_parser)
-- win rates: metrics/; :mod:`moa.evals.win_rates` and :mod:`moa.evals.length_control` here
+- win rates: metrics/; :mod:`~moa.evals.benchmarks.alpaca_eval.win_rates` and ``length_control`` here
 
 Quirks of the original:
 - The order is drawn from the instruction alone, so it is the same for every system: half of them once and for all.
@@ -25,9 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moa.errors import CallRejected
-from moa.evals.data import File, Row, Shelf
-from moa.evals.harness import Run
-from moa.evals.journal import Said
+from moa.evals.asking.data import File, Row, Shelf
+from moa.evals.asking.harness import Run
+from moa.evals.asking.journal import Said
 from moa.messages import Request
 from moa.models import Model
 

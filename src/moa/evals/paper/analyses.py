@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moa.errors import ConfigError
-from moa.evals.compare import Difference, paired
-from moa.evals.data import read_rows
-from moa.evals.similarity import Matrix, TfIdf, similarities
+from moa.evals.asking.data import read_rows
+from moa.evals.paper.similarity import Matrix, TfIdf, similarities
+from moa.evals.reading.compare import Difference, paired
 
 Texts = Mapping[str, str]
 """What one system said, by prompt."""

@@ -1,7 +1,7 @@
 """Win rates from AlpacaEval's judgments, as the official leaderboard has them, and what speaks for and against them.
 
 Source: https://github.com/tatsu-lab/alpaca_eval/tree/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval/metrics;
-figures have the names of the leaderboard's columns. The length-controlled one is :mod:`moa.evals.length_control`.
+figures have the names of the leaderboard's columns. The length-controlled one is in ``length_control``.
 
 Quirks of the original: a preference of 0 is an old way to write a draw; what is no preference is left out of the win rate
 and counted; the discrete win rate takes a draw for half a win.
@@ -17,7 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.evals.alpaca_eval import (
+from moa.evals.asking.data import Row, Shelf
+from moa.evals.asking.harness import standard_error
+from moa.evals.benchmarks.alpaca_eval.judging import (
     BASELINE,
     FITS,
     GAMED,
@@ -29,8 +31,6 @@ from moa.evals.alpaca_eval import (
     is_switched,
     weighted,
 )
-from moa.evals.data import Row, Shelf
-from moa.evals.harness import standard_error
 
 
 @dataclass(slots=True)
@@ -214,9 +214,9 @@ def _length_controlled(system: str, baseline: str | None, judged: _Judged, shelf
 
 
 def _length_control() -> ModuleType:
-    """:mod:`moa.evals.length_control`, which needs numpy; raises ConfigError with what to install."""
+    """:mod:`moa.evals.benchmarks.alpaca_eval.length_control`, which needs numpy; raises ConfigError with what to install."""
     try:
-        from moa.evals import length_control
+        from moa.evals.benchmarks.alpaca_eval import length_control
     except ImportError:
         raise ConfigError("it needs numpy: pip install 'mixture-of-agents[evals]'") from None
     return length_control

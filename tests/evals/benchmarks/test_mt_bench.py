@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moa.errors import ConfigError
-from moa.evals import mt_bench
-from moa.evals.data import Shelf, read_rows
-from moa.evals.harness import Run
+from moa.evals.asking.data import Shelf, read_rows
+from moa.evals.asking.harness import Run
+from moa.evals.benchmarks import mt_bench
 from moa.messages import Request, text_of
 from moa.models.scripted import Scripted
 from tests.fakes import small_benchmarks

@@ -11,9 +11,9 @@ import pytest
 
 from moa.cli.report import compare
 from moa.errors import ConfigError
-from moa.evals import flask, mt_bench
-from moa.evals.compare import compared, interval, paired
-from moa.evals.measured import measured, runs_in, scores_of
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.reading.compare import compared, interval, paired
+from moa.evals.reading.measured import measured, runs_in, scores_of
 from moa.models.scripted import Scripted
 from tests.fakes.measured_runs import grader, measure
 

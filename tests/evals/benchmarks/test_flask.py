@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moa.errors import ConfigError
-from moa.evals import flask
-from moa.evals.data import Shelf, read_rows
-from moa.evals.harness import Run
+from moa.evals.asking.data import Shelf, read_rows
+from moa.evals.asking.harness import Run
+from moa.evals.benchmarks import flask
 from moa.messages import text_of
 from moa.models.scripted import Scripted
 from tests.fakes import small_benchmarks

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from moa.cli import analyse
 from moa.errors import ConfigError
-from moa.evals.analyses import Case, cases_of, leaderboard, merging, outputs, proposals_of, spearman
+from moa.evals.paper.analyses import Case, cases_of, leaderboard, merging, outputs, proposals_of, spearman
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
 from tests.fakes.measured_runs import measure

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.evals.similarity import TfIdf, bleu, levenshtein, similarities, tokens
+from moa.evals.paper.similarity import TfIdf, bleu, levenshtein, similarities, tokens
 
 SACREBLEU = [
     ("a", "a b", (0.367879, 0.367879, 0.367879)),

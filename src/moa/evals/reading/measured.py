@@ -1,6 +1,6 @@
 """A run that is over, read from its folder: its scores, item by item too, what it cost, and who said what.
 
-The folder is written by :mod:`moa.evals.harness`; everything that compares, tabulates or draws runs reads it here.
+The folder is written by :mod:`moa.evals.asking.harness`; everything that compares, tabulates or draws runs reads it here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import mean
 
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, flask, mt_bench
-from moa.evals.data import Row, read_rows
+from moa.evals.asking.data import Row, read_rows
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
 from moa.messages import Cost
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moa.errors import ConfigError
-from moa.evals.measured import Measured
+from moa.evals.reading.measured import Measured
 
 DRAWS = 10_000
 AT_ONCE = 500

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.evals import alpaca_eval, flask, mt_bench, plots
-from moa.evals.compare import compared
-from moa.evals.cost import Work, pareto, unsized, work
-from moa.evals.data import Row
-from moa.evals.measured import METRICS, WIN_RATE, Measured
-from moa.evals.page import Page, number, with_error
+from moa.evals.asking.data import Row
+from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.drawing import plots
+from moa.evals.drawing.page import Page, number, with_error
+from moa.evals.reading.compare import compared
+from moa.evals.reading.cost import Work, pareto, unsized, work
+from moa.evals.reading.measured import METRICS, WIN_RATE, Measured
 from moa.messages import Cost
 
 NORMAL = 1.96

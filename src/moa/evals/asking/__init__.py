@@ -1,0 +1,1 @@
+"""A model is called for a benchmark, and each reply is on disk before anything is made of it."""

@@ -1,0 +1,1 @@
+"""AlpacaEval 2.0: its judge, its win rates, and the length-controlled one."""

@@ -1,0 +1,1 @@
+"""What reports are drawn with: an HTML page, and plots as SVG."""

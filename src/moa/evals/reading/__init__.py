@@ -1,0 +1,1 @@
+"""Finished runs: read from disk, compared, priced, and shown side by side."""
