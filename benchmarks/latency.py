@@ -24,7 +24,7 @@ from typing import Any, Literal
 from moa import Delta, Mixture, Request, Scripted
 from moa.messages import estimated_tokens, text_of
 from moa.mixture.events import AgentSaid, Event, fold
-from moa.mixture.schedule import Barrier, Quorum, Schedule, Staircase
+from moa.schedules import Barrier, Quorum, Schedule, Staircase
 
 SPEEDS = (45.0, 60.0, 80.0, 110.0)
 AGGREGATOR = 80.0

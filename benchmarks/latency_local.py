@@ -16,7 +16,7 @@ from collections import defaultdict
 
 from moa import Agent, Answer, Barrier, Config, Mixture, Model, Staircase, Usage, fold
 from moa.mixture.events import AgentContinued
-from moa.mixture.schedule import Schedule
+from moa.schedules import Schedule
 
 QUESTIONS = (
     "Explain to a ten-year-old why the sea is salty.",

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from moa.mixture.agent import Agent as Agent
     from moa.mixture.events import fold as fold
     from moa.mixture.mixture import Mixture as Mixture
-    from moa.mixture.schedule import Barrier as Barrier
-    from moa.mixture.schedule import EarlyExit as EarlyExit
-    from moa.mixture.schedule import Quorum as Quorum
-    from moa.mixture.schedule import Staircase as Staircase
+    from moa.mixture.schedules.barrier import Barrier as Barrier
+    from moa.mixture.schedules.early_exit import EarlyExit as EarlyExit
+    from moa.mixture.schedules.quorum import Quorum as Quorum
+    from moa.mixture.schedules.staircase import Staircase as Staircase
     from moa.models import Model as Model
     from moa.models.embedded import EmbeddedModel as EmbeddedModel
     from moa.models.endpoint import Endpoint as Endpoint
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 _HOME = {
     "Agent": "moa.mixture.agent",
     "Answer": "moa.messages",
-    "Barrier": "moa.mixture.schedule",
+    "Barrier": "moa.mixture.schedules.barrier",
     "Call": "moa.messages",
     "Config": "moa.config.config",
     "Cost": "moa.messages",
     "Delta": "moa.messages",
-    "EarlyExit": "moa.mixture.schedule",
+    "EarlyExit": "moa.mixture.schedules.early_exit",
     "EmbeddedModel": "moa.models.embedded",
     "Endpoint": "moa.models.endpoint",
     "Mixture": "moa.mixture.mixture",
@@ -48,11 +48,11 @@ _HOME = {
     "Model": "moa.models",
     "Price": "moa.prices",
     "Prices": "moa.prices",
-    "Quorum": "moa.mixture.schedule",
+    "Quorum": "moa.mixture.schedules.quorum",
     "Recorded": "moa.models.recorded",
     "Request": "moa.messages",
     "Scripted": "moa.models.scripted",
-    "Staircase": "moa.mixture.schedule",
+    "Staircase": "moa.mixture.schedules.staircase",
     "Usage": "moa.messages",
     "fold": "moa.mixture.events",
 }

@@ -6,6 +6,7 @@
     ├── ConfigError            a file, a flag or a name is wrong; nothing was asked yet
     │   ├── UnknownName        no such mixture, provider or model; suggests the nearest
     │   └── KeyMissing         the environment variable that should hold a key is not set
+    ├── ScheduleError          a mistake in a schedule of one's own; raised out of the run
     ├── RequestRejected        the request itself is wrong (empty question, malformed message)
     ├── ModelError             one call to one model failed
     │   ├── Unreachable        no connection
@@ -66,6 +67,10 @@ class KeyMissing(ConfigError):
     def __init__(self, variable: str, needed_by: str) -> None:
         self.variable = variable
         super().__init__(f"{needed_by} needs a key: set the environment variable {variable}")
+
+
+class ScheduleError(MoaError):
+    """A schedule broke its contract. The message begins with the name of its class; ``__cause__`` is its own exception."""
 
 
 class RequestRejected(MoaError):

@@ -6,7 +6,7 @@ import pytest
 
 from moa.messages import Delta
 from moa.mixture.draft import Draft
-from moa.mixture.schedule import Barrier
+from moa.schedules import Barrier
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,7 @@ from moa.mixture.events import (
     Selected,
 )
 from moa.mixture.memory import Recent
-from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Schedule, Staircase
+from moa.schedules import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from tests.fakes.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.anyio

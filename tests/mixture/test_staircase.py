@@ -7,7 +7,7 @@ import pytest
 from moa import Agent, Mixture, Scripted, fold
 from moa.messages import Answer, Request, text_of
 from moa.mixture.events import AgentContinued, AgentDropped, AgentSaid, AgentStarted, AnswerBegan, Event, Noticed
-from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Schedule, Staircase
+from moa.schedules import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from tests.fakes.virtual_time import run_in_virtual_time
 
 WORDS = "word {} of the {} text "
@@ -282,7 +282,7 @@ def test_a_quorums_deadline_takes_what_there_is() -> None:
         Mixture([[writer("p", words=40), writer("q", words=4000)]], writer("answer"), schedule=Quorum(2, deadline=5))
     )
     assert answer.time_to_first_token == pytest.approx(5.5, abs=0.01)
-    assert answer.degraded == ("q (layer 1) was dropped: the layer's 5 s were over",)
+    assert answer.degraded == ("q (layer 1) was dropped: the layer's 5 s deadline passed",)
     _, late = run(Mixture([[writer("p"), writer("q")]], writer("answer"), schedule=Quorum(2, deadline=1)))
     assert late.text == long_text("answer")
 

@@ -32,7 +32,11 @@ from moa.mixture.agent import Agent
 from moa.mixture.memory import Memory
 from moa.mixture.mixture import Mixture
 from moa.mixture.prompts import SYNTHESIZE
-from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Schedule, Staircase
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.early_exit import EarlyExit
+from moa.mixture.schedules.protocol import Schedule
+from moa.mixture.schedules.quorum import Quorum
+from moa.mixture.schedules.staircase import Staircase
 from moa.models import Model
 from moa.models.cache import Cache
 from moa.models.catalog import Access, Catalog

@@ -2,6 +2,9 @@
 
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
-from moa.mixture.schedule import Barrier, EarlyExit, Quorum, Staircase
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.early_exit import EarlyExit
+from moa.mixture.schedules.quorum import Quorum
+from moa.mixture.schedules.staircase import Staircase
 
 __all__ = ["Agent", "Barrier", "EarlyExit", "Mixture", "Quorum", "Staircase"]

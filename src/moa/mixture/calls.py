@@ -24,7 +24,7 @@ from moa.mixture.events import (
     Event,
     Noticed,
 )
-from moa.mixture.schedule import Reading
+from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.models import Model
 

@@ -16,7 +16,9 @@ from moa.mixture.events import AgentSaid, AgentStarted, Event, Fold, RunFailed, 
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.prompts import SYNTHESIZE, Place
 from moa.mixture.run import Run
-from moa.mixture.schedule import Barrier, Schedule
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.checked import CheckedSchedule
+from moa.mixture.schedules.protocol import Schedule
 from moa.models import Model
 from moa.models.catalog import Catalog
 from moa.prices import Prices
@@ -127,6 +129,7 @@ class Mixture:
         self.aggregators = _seated(answering or [next(iter(self.layers[0].values()))])
         self.aggregate: Aggregation = aggregate
         self.schedule = schedule or Barrier()
+        CheckedSchedule(self.schedule)  # raises ConfigError if it is no schedule
         self.references, self.anonymous, self.prompt = references, anonymous, prompt
         self.min_proposals, self.deadline, self.max_cost = min_proposals, deadline, max_cost
         self.fanout: Fanout = fanout
@@ -198,6 +201,9 @@ class Mixture:
         """Ask, and hear everything as it happens; :func:`~moa.mixture.events.fold` makes an answer of it.
 
         A run without an answer ends with ``RunFailed`` and does not raise. Closing the generator cancels every call.
+
+        Raises:
+            ScheduleError: a mistake in a schedule of one's own.
 
         Args:
             question: a question, a list of messages, or a Chat Completions body.

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from moa.errors import DeadlinePassed, ModelError, NoProposals
+from moa.errors import DeadlinePassed, ModelError, NoProposals, ScheduleError
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.budget import Budget
@@ -24,7 +24,9 @@ from moa.mixture.continuation import Asking
 from moa.mixture.draft import Draft
 from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.prompts import with_references
-from moa.mixture.schedule import Reading, Schedule, only, reference_of
+from moa.mixture.schedules.checked import CheckedSchedule
+from moa.mixture.schedules.drafts import reference_of
+from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
 from moa.models.hedge import Hedged
 
@@ -51,7 +53,7 @@ class Proposing:
         self,
         mixture: Mixture,
         request: Request,
-        schedule: Schedule,
+        schedule: CheckedSchedule,
         kept: Sequence[Reference],
         *,
         calls: Calls,
@@ -71,12 +73,14 @@ class Proposing:
         self.agreement: Reference | None = None
         self._closed: str | None = None
         self._late = False
+        self._schedule_error: ScheduleError | None = None
 
     async def readings(self) -> AsyncGenerator[Reading, None]:
         """What there is to answer from, as the schedule has it; the last is complete.
 
         Raises:
             RunError: too few proposals.
+            ScheduleError: a mistake in the schedule, for any of the agents.
         """
         if not self.started:
             self._start()
@@ -148,7 +152,10 @@ class Proposing:
     def _see_to(self, draft: Draft, task: asyncio.Task[None]) -> None:
         """However a proposer's task ended, its draft ends too: no reader waits for ever."""
         if not task.cancelled() and (raised := task.exception()):
-            log.error("the task of %s broke", draft.agent, exc_info=raised)
+            if isinstance(raised, ScheduleError):
+                self._schedule_error = raised
+            else:
+                log.error("the task of %s broke", draft.agent, exc_info=raised)
         if not draft.ended:
             self._calls.drop(draft, "its task broke; see the log" if not task.cancelled() else "it was cancelled")
 
@@ -168,6 +175,8 @@ class Proposing:
     def _complete(self, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
         """The last layer's proposals, or the deepest there are where proposing was closed early; raises RunError."""
         mixture = self._mixture
+        if self._schedule_error:
+            raise self._schedule_error
         if self._agreed(self._drafts) and self.agreement:
             return (self.agreement,)
         layers = [tuple(reference_of(draft) for _, draft in layer if draft.usable) for layer in self._layers]
@@ -221,7 +230,7 @@ class Proposing:
     ) -> AsyncGenerator[Reading, None]:
         """What a proposer reads; raises _Idle where it is not to be asked."""
         mixture = self._mixture
-        readings = self._schedule.readings(before, self._give_up) if before else only(())
+        readings = self._schedule.readings(before, self._give_up) if before else single_reading(())
         async with aclosing(readings):
             async for reading in readings:
                 if self._agreed(before):

@@ -27,7 +27,9 @@ from moa.mixture.events import (
 from moa.mixture.memory import turn_of
 from moa.mixture.prompts import SELECT
 from moa.mixture.proposing import Proposing, asking_from
-from moa.mixture.schedule import Barrier, EarlyExit, Reading, Schedule, only
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.checked import CheckedSchedule
+from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import chosen, most_central
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Run:
         self._budget = Budget(mixture.prices, mixture.max_cost)
         self._calls = Calls(self._emit, self._budget)
         self._now: Callable[[], float] = asyncio.get_running_loop().time
-        self._schedule = self._schedule_in_force()
+        self._schedule = self._active_schedule(CheckedSchedule(mixture.schedule))
         self._proposing = Proposing(
             mixture, request, self._schedule, kept, calls=self._calls, budget=self._budget, emit=self._emit
         )
@@ -119,15 +121,14 @@ class Run:
         if listed and "genai_prices" not in sys.modules:
             asyncio.get_running_loop().run_in_executor(None, prices.load)
 
-    def _schedule_in_force(self) -> Schedule:
-        """The mixture's, or the barrier where what comes late decides what is said first."""
+    def _active_schedule(self, schedule: CheckedSchedule) -> CheckedSchedule:
+        """The mixture's schedule, or the barrier where the request or the mixture cannot use the schedule."""
         mixture = self._mixture
-        if mixture.schedule.grows and (mixture.exact or mixture.aggregate != "synthesize" or self._acts):
-            return Barrier()
-        warms = isinstance(mixture.schedule, Barrier) and mixture.schedule.warm
-        if warms and (mixture.references != "user" or mixture.aggregate != "synthesize"):
-            return Barrier()
-        return mixture.schedule
+        if schedule.grows and (mixture.exact or mixture.aggregate != "synthesize" or self._acts):
+            return CheckedSchedule(Barrier())
+        if schedule.warm and (mixture.references != "user" or mixture.aggregate != "synthesize"):
+            return CheckedSchedule(Barrier())
+        return schedule
 
     @property
     def _acts(self) -> bool:
@@ -180,21 +181,15 @@ class Run:
             self._notice(
                 f"asked for tools or a response format, {mixture.name} writes its answer instead of selecting it"
             )
-        elif mixture.schedule.grows and not self._schedule.grows:
+        elif CheckedSchedule(mixture.schedule).grows and not self._schedule.grows:
             self._notice("what comes late decides here, so the proposals are waited for")
-        if self._schedule.grows or (isinstance(self._schedule, Barrier) and self._schedule.warm):
+        if self._schedule.grows or self._schedule.warm:
             await self._synthesize()
             return
         async with aclosing(self._readings()) as readings:
             proposals = [reading async for reading in readings][-1].references
         way = "synthesize" if self._acts or not proposals else mixture.aggregate
-        schedule = mixture.schedule
-        if (
-            self._proposing.agreement
-            and isinstance(schedule, EarlyExit)
-            and schedule.answer == "central"
-            and not self._acts
-        ):
+        if self._proposing.agreement and self._schedule.exits_with == "central" and not self._acts:
             self._select(proposals, "the proposals agree")
         elif way == "central":
             self._select(proposals, "most like the other proposals")
@@ -215,7 +210,7 @@ class Run:
         failures: list[Draft] = []
         for name, agent in self._mixture.aggregators.items():
             draft = Draft(name, self._mixture.depth)
-            readings = self._readings() if proposals is None else only(proposals)
+            readings = self._readings() if proposals is None else single_reading(proposals)
             async with aclosing(readings):
                 await self._calls.write(
                     agent,
@@ -239,7 +234,12 @@ class Run:
         agent, draft = self._mixture.aggregator, Draft("ranker", self._mixture.depth)
         asking = asking_from(self._mixture, agent.as_ranker(self._request), prompt=SELECT)
         await self._calls.write(
-            agent, draft, "ranker", lambda references, _: asking(references, ""), only(proposals), lambda: None
+            agent,
+            draft,
+            "ranker",
+            lambda references, _: asking(references, ""),
+            single_reading(proposals),
+            lambda: None,
         )
         choice = chosen(draft.text, len(proposals)) if draft.usable else None
         if choice is None:

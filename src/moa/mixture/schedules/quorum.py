@@ -1,0 +1,58 @@
+"""A schedule that does not wait for slow agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+
+from moa.mixture.draft import Draft
+from moa.mixture.schedules.drafts import references_of, until, until_all_ended, within
+from moa.mixture.schedules.protocol import GiveUp, Reading
+
+
+class Quorum:
+    """Start once enough proposals are ready, and drop the others.
+
+    Args:
+        usable: how many usable proposals are enough.
+        grace: seconds that the other agents still have from then on.
+        deadline: seconds after which the agent starts with the usable proposals there are, or with the first that comes.
+            None: no limit.
+        require: names of agents that the schedule always waits for, except past the deadline.
+        hedge: seconds after which a proposer that has sent nothing is called a second time; the call that speaks first is
+            kept. None: never.
+    """
+
+    def __init__(
+        self,
+        usable: int,
+        *,
+        grace: float = 0.0,
+        deadline: float | None = None,
+        require: Collection[str] = (),
+        hedge: float | None = None,
+    ) -> None:
+        self.usable, self.grace, self.deadline, self.hedge = usable, grace, deadline, hedge
+        self.require = frozenset(require)
+
+    async def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
+        drafts = layers[-1]
+        reason = f"{self.usable} usable proposals were there without it"
+        try:
+            async with asyncio.timeout(self.deadline):
+                await until(drafts, lambda: self._enough(drafts))
+                await within(self.grace, until_all_ended(drafts))
+        except TimeoutError:
+            reason = f"the layer's {self.deadline:g} s deadline passed"
+            await until(drafts, lambda: any(draft.usable for draft in drafts))
+        for draft in drafts:
+            if not draft.ended:
+                give_up(draft, reason)
+        yield Reading(references_of(drafts))
+
+    def _enough(self, drafts: Sequence[Draft]) -> bool:
+        required = all(draft.ended for draft in drafts if draft.agent in self.require)
+        return required and sum(draft.usable for draft in drafts) >= self.usable
+
+    def __repr__(self) -> str:
+        return f"Quorum({self.usable}, grace={self.grace:g})"
