@@ -155,7 +155,7 @@ def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatc
             '[prices]\n"a/b" = { input = -1, output = 1 }\n',
             ":2: prices.a/b.input: should be greater than or equal to 0, got -1",
         ),
-        ('[endpoints.local]\nbase_url = "http://127.0.0.1/v1"\n', ":1: the name of endpoint 'local' is taken"),
+        ('[endpoints.local]\nbase_url = "http://127.0.0.1/v1"\n', ":1: the name of endpoint 'local' is reserved"),
         ('[mixtures."a/b"]\nlayers = []\n', "the name of mixture 'a/b' may hold only letters"),
     ],
 )

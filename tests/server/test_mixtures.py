@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from moa.config.export import table_object
 from moa.config.tables import File, MixtureTable
-from moa.server.mixtures import table_object
 from tests.fakes.run_client import asked_times, begin, call, ended
 from tests.fakes.serving import CONFIG, Served, answer_well, asking
 from tests.fakes.upstream import Upstream, refuse, say

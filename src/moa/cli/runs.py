@@ -15,14 +15,13 @@ from moa.cli.ask import Opened, fail, opened, shown
 from moa.cli.explain import explain_drawn, explain_plainly
 from moa.cli.terminal import Show, live, one_line, say, screen, seconds, tell
 from moa.config.config import Config
+from moa.config.names import full_name
 from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
 from moa.messages import Answer, Request
 from moa.mixture.events import Event, Fold, RunFailed, event_of
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
-from moa.server.catalogue import Catalogue, full_name
-from moa.server.mixtures import Tables
 from moa.store.archive import Archive, Begun, Kept, Row
 from moa.store.record import answer_of, finished_proposals, record_of
 from moa.store.recording import Recording, Recordings
@@ -251,7 +250,7 @@ async def keeping(
     """
     recordings = Recordings(Archive(store or store_place()))
     full = full_name(name)
-    written = Tables(config, Catalogue(config)).written(full) if continues is None else continues.mixture
+    written = config.written(full) if continues is None else continues.mixture
     recording = recordings.new(
         owner=continues.owner if continues else "",
         model=full,

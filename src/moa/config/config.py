@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from moa.config.export import table_object
 from moa.config.presets import Choice, choose, preset, preset_names
 from moa.config.tables import (
     AgentTable,
@@ -101,6 +102,7 @@ class Config:
         self._mixtures: dict[str, Mixture] = {}
         self._opening: list[str] = []
         self._choice: Choice | None = None
+        self._written: dict[str, Mapping[str, Any]] = {}
         self.prices = Prices({name: Price(**price.model_dump()) for name, price in self._file.prices.items()})
         self.parameters: Mapping[str, float] = dict(self._file.parameters)
         """How big models are, by name, in billions of parameters that are active for a token."""
@@ -156,6 +158,18 @@ class Config:
         if table.prompt_file is None:
             return table
         return table.model_copy(update={"prompt": self._prompt(table), "prompt_file": None})
+
+    def written(self, name: str) -> Mapping[str, Any] | None:
+        """The table of a mixture as JSON; None for a single model, an unknown mixture, or an unreadable prompt file."""
+        if "/" in name and not name.startswith("moa/"):
+            return None
+        name = name.removeprefix("moa/")
+        if name not in self._written:
+            try:
+                self._written[name] = table_object(self.table(name))
+            except ConfigError:
+                return None
+        return self._written[name]
 
     def chosen(self) -> Choice:
         """What ``auto`` stands for, here and now, and why. The same for the life of this object."""

@@ -11,12 +11,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from moa.config.names import wrong_name
 from moa.errors import ConfigError
 from moa.models.endpoint import Timeouts
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 SAMPLING = (
     *("temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "seed", "stop"),
@@ -191,13 +191,6 @@ def read(path: Path) -> File:
                 line = line_of(text, (f"{kind}s", name))
                 raise ConfigError(f"{path}:{line}: the name of {kind} {name!r} {why}")
     return file
-
-
-def wrong_name(name: str) -> str | None:
-    """Why a mixture or an endpoint cannot have this name; None where it can."""
-    if name in ("moa", "local"):
-        return "is taken"
-    return None if NAME.fullmatch(name) else "may hold only letters, digits, '.', '_' and '-'"
 
 
 BRANCH = r"str|\w+Table|function-after\[.*"

@@ -18,12 +18,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from moa.config.config import Config
+from moa.config.names import full_name
 from moa.errors import UnknownName
 from moa.messages import Answer
 from moa.server import static
 from moa.server.admission import Admission
 from moa.server.body import Asked, ChatBody
-from moa.server.catalogue import Catalogue, full_name
+from moa.server.catalogue import Catalogue
 from moa.server.completions import Completion, Report
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key, Keys
@@ -130,7 +131,7 @@ class Server:
         """Gives a recording for each choice of a request; None where runs are not kept."""
         if not self.keeps:
             return None
-        model, request, table = full_name(asked.model), asked.request.body, self.tables.written(asked.model)
+        model, request, table = full_name(asked.model), asked.request.body, self.config.written(asked.model)
         return lambda: self.recordings.new(owner=self.owner(key), model=model, request=request, mixture=table)
 
     def check_limits(self, key: Key) -> None:

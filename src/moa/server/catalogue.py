@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from moa.config.config import Config
+from moa.config.names import full_name
 from moa.config.presets import OURSELVES
 from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
@@ -142,8 +143,3 @@ class Catalogue:
                 fetch = f"`moa check {model.name}` fetches them"
                 raise ConfigError(f"the weights of {model.name} are not on the server's machine; {fetch}")
             self._here.add(model.name)
-
-
-def full_name(name: str) -> str:
-    """A mixture's name with ``moa/`` before it, as callers may leave out; a single model's as it is."""
-    return name if "/" in name else f"moa/{name}"

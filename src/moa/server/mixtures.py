@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import ValidationError
 
 from moa.attribution.shares import EXPLAINED
 from moa.config.config import Config
-from moa.config.tables import NAME, AgentTable, AggregatorTable, MixtureTable, problem_of, wrong_name
+from moa.config.names import NAME, wrong_name
+from moa.config.tables import AgentTable, AggregatorTable, MixtureTable, problem_of
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN
@@ -37,7 +37,6 @@ class Tables:
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
         self._config, self._catalogue = config, catalogue
-        self._written: dict[str, Mapping[str, Any]] = {}
 
     def listed(self) -> dict[str, Any]:
         """What there is to choose from, and to change."""
@@ -52,7 +51,7 @@ class Tables:
                     "source": listed.source if listed.source == "preset" else Path(listed.source).name,
                     "available": told["available"],
                     "why_not": told.get("why_not"),
-                    "table": self.written(listed.name),
+                    "table": self._config.written(listed.name),
                 }
             )
         singles = [row["id"] for row in rows if not row["id"].startswith("moa/")]
@@ -62,18 +61,6 @@ class Tables:
             "mixtures": mixtures,
             "explained": EXPLAINED,
         }
-
-    def written(self, model: str) -> Mapping[str, Any] | None:
-        """The table of a mixture of the configuration, as JSON; None for a single model, or where its prompt is gone."""
-        if "/" in model and not model.startswith("moa/"):
-            return None
-        name = model.removeprefix("moa/")
-        if name not in self._written:
-            try:
-                self._written[name] = table_object(self._config.table(name))
-            except ConfigError:
-                return None
-        return self._written[name]
 
     def mixture(self, name: str, table: MixtureTable) -> Mixture:
         """A mixture from a caller's table.
@@ -135,58 +122,6 @@ def table_of(data: object, name: object = None, *, is_run: bool = False) -> tupl
                 message = f"{field!r} is not accepted: the operator says where calls go"
                 raise Refusal(400, message, param=f"{place}.{field}", code="invalid_value")
     return name, table
-
-
-def table_object(table: MixtureTable) -> dict[str, Any]:
-    """A table as JSON: agents are objects, and what is not set and has no default is left out."""
-    aggregator = table.aggregator
-    told = table.model_dump(exclude_none=True, exclude={"layers", "aggregator", "description", "prompt_file"})
-    answering: dict[str, Any] | None = None
-    if aggregator is not None:
-        fallbacks = aggregator.fallbacks if isinstance(aggregator, AggregatorTable) else []
-        answering = {**_agent_object(aggregator), "fallbacks": [_agent_object(each) for each in fallbacks]}
-    return {
-        **({"description": table.description} if table.description else {}),
-        "layers": [[_agent_object(agent) for agent in layer] for layer in table.layers],
-        "aggregator": answering,
-        **told,
-    }
-
-
-def toml_of(name: str, table: MixtureTable) -> str:
-    """A whole moa.toml with this mixture; what is as it would be anyway is left out."""
-    written = table.model_dump(exclude_defaults=True, exclude={"layers", "aggregator"}, exclude_none=True)
-    if table.schedule is not None:
-        written["schedule"] = {"kind": table.schedule.kind, **written.get("schedule", {})}
-    written["layers"] = [[_shortest(_agent_object(agent)) for agent in layer] for layer in table.layers]
-    if table.aggregator is not None:
-        aggregator = _agent_object(table.aggregator)
-        if isinstance(table.aggregator, AggregatorTable) and table.aggregator.fallbacks:
-            aggregator["fallbacks"] = [_shortest(_agent_object(each)) for each in table.aggregator.fallbacks]
-        written["aggregator"] = _shortest(aggregator)
-    order = ("description", "layers", "aggregator")
-    ordered = {key: written[key] for key in order if key in written} | written
-    return tomli_w.dumps({"mixtures": {name: ordered}})
-
-
-def _agent_object(agent: str | AgentTable) -> dict[str, Any]:
-    if isinstance(agent, str):
-        return {"model": agent}
-    told = agent.model_dump(exclude_none=True, exclude={"fallbacks"})
-    return {key: value for key, value in told.items() if key != "name" or value}
-
-
-def _shortest(agent: dict[str, Any]) -> Any:
-    return agent["model"] if list(agent) == ["model"] else _without_none(agent)
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null; a field that is null is one that is not sent."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_none(item) for item in value if item is not None]
-    return value
 
 
 def _agents(table: MixtureTable) -> list[tuple[str, str | AgentTable]]:

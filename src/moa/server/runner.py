@@ -9,14 +9,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from moa.config.export import table_object
+from moa.config.names import full_name
 from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
 from moa.server.body import Asked
-from moa.server.catalogue import full_name
 from moa.server.completions import Choice, Report
 from moa.server.failures import Refusal
-from moa.server.mixtures import table_object, table_of
+from moa.server.mixtures import table_of
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording
 
@@ -76,7 +77,7 @@ class Runner:
         if ways == ["model"]:
             asked = Asked(fields)
             mixture = self._server.catalogue.mixture(asked.model)
-            return Order(full_name(asked.model), mixture, tables.written(asked.model), asked.request)
+            return Order(full_name(asked.model), mixture, self._server.config.written(asked.model), asked.request)
         name, table = table_of(body["mixture"], is_run=True)
         asked = Asked({**fields, "model": f"moa/{name}"})
         return Order(asked.model, tables.mixture(name, table), table_object(table), asked.request)
@@ -93,7 +94,7 @@ class Runner:
         begun = kept.begun
         if recordings.outcome(begun.run, kept.outcome) == "running":
             raise Refusal(409, f"run {begun.run} is under way; stop it first", code="run_under_way", param="continue")
-        if begun.mixture is None or tables.written(begun.model) == begun.mixture:
+        if begun.mixture is None or self._server.config.written(begun.model) == begun.mixture:
             mixture = self._server.catalogue.mixture(begun.model)
         else:
             mixture = tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))

@@ -12,10 +12,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from moa.config.export import toml_of
 from moa.server.body import object_of
 from moa.server.completions import QUIET, ClientGone, unless_gone
 from moa.server.failures import Refusal
-from moa.server.mixtures import table_of, toml_of
+from moa.server.mixtures import table_of
 from moa.server.wire import encoded
 from moa.store.archive import Kept
 from moa.store.record import record_of, row_object
