@@ -24,6 +24,7 @@ from typing import Any, Literal
 from moa import Delta, Mixture, Request, Scripted
 from moa.messages import estimated_tokens, text_of
 from moa.mixture.events import AgentSaid, Event, fold
+from moa.models import Continuation, Traits
 from moa.schedules import Barrier, Quorum, Schedule, Staircase
 
 SPEEDS = (45.0, 60.0, 80.0, 110.0)
@@ -59,8 +60,8 @@ class VirtualTime(asyncio.SelectorEventLoop):
 class Simulated:
     """A model with a speed, a time to its first token, and a prefix cache."""
 
-    def __init__(self, name: str, speed: float, way: Literal["prefix", "turns"], chance: random.Random) -> None:
-        self.name, self.continuation = f"simulated/{name}", way
+    def __init__(self, name: str, speed: float, way: Continuation, chance: random.Random) -> None:
+        self.name, self.traits = f"simulated/{name}", Traits(continuation=way)
         self._speed, self._chance = speed, chance
         length = max(1, round(TOKENS / STEP * chance.lognormvariate(0, 0.35)))
         self._text = "".join(f"{name[:4]}{number:010d} " for number in range(length)).strip()
@@ -80,7 +81,7 @@ class Simulated:
             self._text if request.body.get("max_tokens") != 1 else "-",
             first_token=wait,
             tokens_per_second=self._speed / STEP,
-            continuation=self.continuation,
+            continuation=self.traits.continuation,
         )
         async with aclosing(said.stream(request)) as deltas:
             async for delta in deltas:
@@ -109,7 +110,7 @@ class Figures:
     fastest: float
 
 
-def one_run(depth: int, schedule: Schedule, way: Literal["prefix", "turns"], seed: int) -> Figures:
+def one_run(depth: int, schedule: Schedule, way: Continuation, seed: int) -> Figures:
     chance = random.Random(seed)
     proposers = [Simulated(f"p{place}", speed, way, chance) for place, speed in enumerate(SPEEDS)]
     aggregator = Simulated("last", AGGREGATOR, way, chance)

@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moa import Mixture, Quorum
 from moa.errors import (
     ConfigError,
     ModelError,
     UpstreamFailed,
 )
 from moa.messages import Call, Cost, Delta, Request, Usage, collected
+from moa.models import Traits, traits_of
 from moa.models.cache import Cache, Cached
-from moa.models.scripted import Scripted
+from moa.models.scripted import Script, Scripted
 from tests.fakes.virtual_time import run_in_virtual_time
 from tests.models.calling import HELLO, deltas_of, text_of
 
@@ -39,12 +41,15 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 
 
 class At(Scripted):
-    """A scripted model that runs somewhere."""
+    """A scripted model with an identity of its own."""
 
-    def __init__(self, identity: str, script: Any = "hello") -> None:
+    def __init__(self, identity: str, script: Script = "hello") -> None:
         super().__init__(script, name=NAME)
-        self.identity = identity
-        self.provider = "scripted"
+        self._identity = identity
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(identity=self._identity)
 
 
 async def test_the_same_request_is_answered_once_and_replayed_piece_by_piece(cache: Cache) -> None:
@@ -91,6 +96,21 @@ async def test_another_request_is_another_answer(cache: Cache) -> None:
     ]
     said = [collected([delta async for delta in deltas]).text for deltas in asked]
     assert said == ["0", "1", "2", "3", "4", "elsewhere", "someone else", "1"]
+
+
+async def test_mixtures_with_different_aggregators_do_not_share_answers(cache: Cache) -> None:
+    """A mixture's key in the cache depends on everything that its answers depend on, the aggregator included."""
+
+    def written_by(name: str, **how: Any) -> Mixture:
+        return Mixture([[Scripted("a proposal")]], Scripted(f"written by {name}", name=f"scripted/{name}"), **how)
+
+    assert await text_of(Cached(written_by("one"), cache)) == "written by one"
+    assert await text_of(Cached(written_by("two"), cache)) == "written by two"
+    assert await text_of(Cached(Mixture([], Scripted("changed", name="scripted/one")), cache)) == "changed"
+    assert await text_of(Cached(written_by("one"), cache)) == "written by one"
+    settings: list[dict[str, Any]] = [{"schedule": Quorum(1)}, {"aggregate": "select"}, {"exact": True}]
+    identities = {traits_of(written_by("one", **how)).identity for how in [{}, *settings]}
+    assert len(identities) == 4
 
 
 async def test_only_a_whole_answer_is_remembered(cache: Cache) -> None:

@@ -132,7 +132,7 @@ async def _swept(kind: str, wanted: Wanted, variants: Variants, measure: Any) ->
         for variant in variants(mixture, here.config):
             tell(f"{kind}: {variant.label}")
             model = variant.model
-            told = model.identity if isinstance(model, Mixture) else model.name
+            told = model.proposal_identity if isinstance(model, Mixture) else model.name
             made_of = {"variant": dict(variant.setting), "of": told, "way": getattr(model, "aggregate", None)}
             aggregators = (
                 [agent.model.name for agent in model.aggregators.values()] if isinstance(model, Mixture) else []

@@ -12,7 +12,7 @@ from moa.errors import MoaError, ModelError
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import TOKEN_LIMITS, Agent
 from moa.mixture.budget import Budget
-from moa.mixture.continuation import Asking, Continuation, Conversation
+from moa.mixture.continuation import Asking, Conversation
 from moa.mixture.draft import Draft
 from moa.mixture.events import (
     AgentContinued,
@@ -26,7 +26,7 @@ from moa.mixture.events import (
 )
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
-from moa.models import Model
+from moa.models import traits_of
 
 log = logging.getLogger("moa")
 
@@ -66,7 +66,7 @@ class Calls:
             readings: what the agent reads; errors of theirs pass through.
             over: asked after each delta; a reason ends the draft there.
         """
-        way = continuation_of(agent.model)
+        way = traits_of(agent.model).continuation
         conversation, seam = Conversation(asking, way), Seam()
         warming: asyncio.Task[None] | None = None
         try:
@@ -235,12 +235,6 @@ def _silence(draft: Draft) -> str:
     thought = " after thinking" if draft.reasoning else ""
     why = f" ({draft.finish_reason})" if draft.finish_reason not in (None, "stop") else ""
     return f"it said nothing{thought}{why}"
-
-
-def continuation_of(model: Model) -> Continuation | None:
-    """How a model goes on with a text that it has begun; None where it cannot, or nobody knows that it can."""
-    way = getattr(model, "continuation", None)
-    return way if way in ("prefix", "turns") else None
 
 
 async def _called_off(task: asyncio.Task[None] | None) -> None:

@@ -1,6 +1,6 @@
 """How an agent goes on with a text that it has begun.
 
-Two ways, and which one an endpoint can do is said by its models' ``continuation``:
+Two ways, and which one an endpoint can do is a trait of its models:
 
 ``prefix``
     The text so far is the beginning of the assistant's message, and the references before it are given anew, longer.
@@ -14,12 +14,10 @@ Two ways, and which one an endpoint can do is said by its models' ``continuation
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from moa.messages import Message, Reference, Request
 from moa.mixture.prompts import CLOSING, fence
-
-Continuation = Literal["prefix", "turns"]
+from moa.models import Continuation
 
 Asking = Callable[[Sequence[Reference], str], Request]
 """Makes the request that holds these references and ends with this line."""

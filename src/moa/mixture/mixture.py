@@ -19,7 +19,7 @@ from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
-from moa.models import Model
+from moa.models import Model, Traits, traits_of
 from moa.models.catalog import Catalog
 from moa.prices import Prices
 
@@ -152,15 +152,16 @@ class Mixture:
         return [agent for layer in [*self.layers, self.aggregators] for agent in layer.values()]
 
     @property
-    def identity(self) -> str:
-        """What its proposals depend on, beside the conversation: its proposers and how they are asked."""
-        layers = [
-            [
-                (name, getattr(agent.model, "identity", agent.model.name), agent.persona, [*agent.sampling.items()])
-                for name, agent in layer.items()
-            ]
-            for layer in self.layers
-        ]
+    def traits(self) -> Traits:
+        """Its identity is everything that its answers depend on; no mixture continues a text that it has begun."""
+        rest = (_identities(self.aggregators), self.aggregate, self.schedule, self.exact, self.min_proposals)
+        limits = (self.deadline, self.max_cost, self.fanout, self.progress)
+        return Traits(identity=repr((self.proposal_identity, rest, limits)))
+
+    @property
+    def proposal_identity(self) -> str:
+        """Everything that its proposals depend on, apart from the conversation: its proposers and how they are called."""
+        layers = [_identities(layer) for layer in self.layers]
         return repr((self.name, layers, self.references, self.anonymous, self.prompt))
 
     @property
@@ -292,6 +293,14 @@ def _agent(member: Member, catalog: Catalog, where: str) -> Agent:
     if isinstance(member, Model):
         return Agent(member)
     raise ConfigError(f"{where}: {member!r} is no model, agent or name of one")
+
+
+def _identities(layer: Mapping[str, Agent]) -> list[tuple[object, ...]]:
+    """Everything that the answers of these agents depend on."""
+    return [
+        (name, traits_of(agent.model).identity, agent.persona, [*agent.sampling.items()])
+        for name, agent in layer.items()
+    ]
 
 
 def _seated(agents: Sequence[Agent]) -> dict[str, Agent]:

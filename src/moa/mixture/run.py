@@ -147,7 +147,7 @@ class Run:
             goes_on = at + 1 < len(messages)
             calls_tools = any(self._request.body.get(field) for field in ("tools", "functions"))
             if goes_on or calls_tools:  # otherwise nobody comes back to this turn
-                turn = turn_of(mixture.identity, messages[: at + 1])
+                turn = turn_of(mixture.proposal_identity, messages[: at + 1])
             if turn and goes_on:
                 self._given = mixture.memory.recall(turn)
         if self._given is not None or not mixture.layers:

@@ -7,14 +7,40 @@ another model and a whole mixture all have that shape, so each can stand where a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from moa.messages import Delta, Request
+
+Continuation: TypeAlias = Literal["prefix", "turns"]
+"""How a model continues a text that it has begun.
+
+``prefix``: a request may end with an assistant message that holds the beginning of the answer; the model continues it.
+``turns``: the beginning stands in an assistant message of its own, and a user message after it asks the model to continue.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """Facts about a model, beside its name. :func:`traits_of` fills in fields that are empty.
+
+    Attributes:
+        provider: the seller or server; by default the part of the model's name before the first ``/``.
+        model_id: the ID that the provider uses; by default the rest of the model's name.
+        identity: everything that the model's answers depend on, apart from the request: its ID, its server, its settings.
+            Two models with equal identities may share cached answers. By default the model's name.
+        continuation: how the model continues a text that it has begun; None where it cannot, or where that is unknown.
+    """
+
+    provider: str = ""
+    model_id: str = ""
+    identity: str = ""
+    continuation: Continuation | None = None
 
 
 @runtime_checkable
 class Model(Protocol):
-    """Whoever answers a request."""
+    """Answers requests. These two members are enough; a model may also have traits, see :class:`ModelWithTraits`."""
 
     @property
     def name(self) -> str:
@@ -22,12 +48,37 @@ class Model(Protocol):
         ...
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say the answer piece by piece.
+        """Stream the answer.
 
-        Closing the generator cancels the call. A stream that comes to its end has given a ``finish_reason``; one that
-        cannot raises. The request is not changed.
+        The stream yields a ``finish_reason`` before it ends; otherwise it raises. Deltas after the finish reason carry
+        usage, cost and calls only. Closing the generator cancels the call. The request is not changed.
+
+        It must not block the event loop: all agents of a mixture share one. Run blocking work in a thread, as
+        :class:`moa.Function` does.
 
         Raises:
             ModelError: the call failed; see :mod:`moa.errors` for the kinds.
         """
         ...
+
+
+@runtime_checkable
+class ModelWithTraits(Model, Protocol):
+    """A model that declares its traits. All models of this package do."""
+
+    @property
+    def traits(self) -> Traits:
+        """Facts about the model; callers read them with :func:`traits_of`."""
+        ...
+
+
+def traits_of(model: Model) -> Traits:
+    """The traits of any model: those it declares, with defaults made from its name."""
+    declared = model.traits if isinstance(model, ModelWithTraits) else Traits()
+    provider, _, model_id = model.name.partition("/")
+    return Traits(
+        provider=declared.provider or provider,
+        model_id=declared.model_id or model_id,
+        identity=declared.identity or model.name,
+        continuation=declared.continuation,
+    )

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from moa.messages import Call, Cost, Delta, Request
-from moa.models import Model
+from moa.models import Model, Traits, traits_of
 from moa.models.answers import Cache
 from moa.models.wrapper import Wrapper
 
@@ -32,13 +32,19 @@ class Cached(Wrapper):
     def __init__(self, model: Model, cache: Cache, *, sample: str = "") -> None:
         """
         Args:
-            model: whom to ask. Where it has an ``identity``, that says where it runs.
+            model: whom to ask. The identity in its traits is a part of the key.
             cache: where answers are kept; many models may share one.
             sample: tells apart agents that ask one model the same thing and want different answers.
         """
         super().__init__(model)
         self.cache = cache
         self.sample = sample
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the model inside; its sample is a part of the identity."""
+        traits = super().traits
+        return replace(traits, identity=f"{traits.identity} sample {self.sample}") if self.sample else traits
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Say the remembered answer, with its usage and a cost of $0; or ask, and remember.
@@ -63,8 +69,7 @@ class Cached(Wrapper):
             self.cache.put(key, said)
 
     def _key(self, request: Request) -> str:
-        identity = getattr(self.model, "identity", self.model.name)
-        whole = json.dumps([self.model.name, str(identity), self.sample, request.json()])
+        whole = json.dumps([self.name, traits_of(self.model).identity, self.sample, request.json()])
         return hashlib.sha256(whole.encode()).hexdigest()
 
 

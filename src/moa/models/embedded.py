@@ -31,7 +31,7 @@ from typing import IO, Self
 
 from moa.errors import ConfigError, ModelError
 from moa.messages import Cost, Delta, Request
-from moa.models import weights
+from moa.models import Traits, weights
 from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.weights import Weights
 
@@ -78,7 +78,6 @@ class EmbeddedModel:
                 f"an embedded model needs a context, slots and threads of at least 1: {context}, {slots}, {threads}"
             )
         self.model_id = source if isinstance(source, str) else source.name
-        self.continuation = "prefix"
         self.context, self.slots, self.threads = context, slots, threads or _cores()
         if find_spec("xllamacpp") is None:
             raise ConfigError(
@@ -97,6 +96,11 @@ class EmbeddedModel:
     def name(self) -> str:
         """``local/`` and the name of the weights."""
         return f"local/{self.model_id}"
+
+    @property
+    def traits(self) -> Traits:
+        identity = f"{self.name} with a context of {self.context} tokens"
+        return Traits(provider="local", model_id=self.model_id, identity=identity, continuation="prefix")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_id!r})"

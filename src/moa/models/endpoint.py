@@ -28,6 +28,7 @@ from yarl import URL
 
 from moa.errors import ConfigError, ModelError, StreamBroken, TimedOut, Unreachable, UpstreamFailed
 from moa.messages import Delta, Request
+from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.providers import is_loopback
 from moa.models.refusals import one_line, refused, retry_after_of, words_of
@@ -277,19 +278,26 @@ class EndpointModel:
     Attributes:
         provider: the endpoint's name.
         model_id: what the server calls it.
-        identity: where it is and what it is called there, so that a cache does not take one server for another.
-        continuation: ``prefix`` where a request may end with the beginning of the answer, ``turns``, or None.
     """
 
     def __init__(self, endpoint: Endpoint, model_id: str) -> None:
         self.provider, self.model_id, self._endpoint = endpoint.name, model_id, endpoint
-        self.identity = f"{endpoint.base_url} {model_id}"
-        self.continuation = endpoint.continuation if endpoint.continuation in (None, "turns") else "prefix"
 
     @property
     def name(self) -> str:
         """``provider/model_id``."""
         return f"{self.provider}/{self.model_id}"
+
+    @property
+    def traits(self) -> Traits:
+        """Its identity is the server's address and the ID there, so that a cache never mixes up two servers."""
+        way = self._endpoint.continuation
+        return Traits(
+            provider=self.provider,
+            model_id=self.model_id,
+            identity=f"{self._endpoint.base_url} {self.model_id}",
+            continuation="prefix" if way in ("prefix", "vllm", "flag") else "turns" if way == "turns" else None,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

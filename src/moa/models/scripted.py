@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, TypeAlias, Union
+from typing import Any, TypeAlias, Union
 
 from moa.errors import CallRejected, StreamBroken
 from moa.messages import Delta, Request, Usage, estimated_tokens, pieces_of, text_of
+from moa.models import Continuation, Traits
 
 Line: TypeAlias = Union[str, Exception, "Scripted"]
 """One answer: its text, an error to raise instead, or another script, which then answers with its own pace and end."""
@@ -54,7 +55,7 @@ class Scripted:
         reasoning: str = "",
         tool_calls: Sequence[Mapping[str, Any]] = (),
         usage: Usage | None = None,
-        continuation: Literal["prefix", "turns"] | None = None,
+        continuation: Continuation | None = None,
     ) -> None:
         """
         Args:
@@ -82,7 +83,7 @@ class Scripted:
         self._reasoning = reasoning
         self._tool_calls = tuple(tool_calls)
         self._usage = usage
-        self.continuation = continuation
+        self._continuation = continuation
         self.requests: list[Request] = []
         self.running = 0
         self.cancelled = 0
@@ -90,6 +91,10 @@ class Scripted:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(continuation=self._continuation)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Say the scripted answer.
@@ -130,9 +135,9 @@ class Scripted:
     def _rest(self, text: str, request: Request) -> str:
         """What is left to say of a text whose beginning the request holds."""
         messages = request.messages
-        if self.continuation == "prefix" and messages[-1]["role"] == "assistant":
+        if self._continuation == "prefix" and messages[-1]["role"] == "assistant":
             return text.removeprefix(text_of(messages[-1]))
-        if self.continuation == "turns":
+        if self._continuation == "turns":
             begun = next((place for place, message in enumerate(messages) if "<response 1 " in text_of(message)), None)
             for message in messages[begun:] if begun is not None else ():
                 if message["role"] == "assistant":

@@ -1,20 +1,17 @@
-"""A model around a model: what the wrappers in :mod:`~moa.models.retries`, :mod:`~moa.models.limits`,
-:mod:`~moa.models.cache` and :mod:`~moa.models.hedge` share.
+"""A model around a model: the part that retries, limits, caches and hedges share.
 
-Each wrapper has the name of the model inside it and is a :class:`~moa.models.Model` itself, so they nest. From the
-outside in, ``Cached(Retried(Limited(endpoint, limits)), cache)`` is the order that makes sense: a cached answer needs no
-slot, and a retry gives its slot back while it waits.
+Each wrapper has the name and the traits of the model inside it and is a :class:`~moa.models.Model` itself, so wrappers
+nest. From the outside in, ``Cached(Retried(Limited(endpoint, limits)), cache)`` is the order that makes sense: a cached
+answer needs no slot, and a retry gives its slot back while it waits.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from moa.models import Model
+from moa.models import Model, Traits, traits_of
 
 
 class Wrapper:
-    """What all wrappers share: the name of the model inside, and what else tells who it is."""
+    """The name and the traits of the model inside. A subclass adds ``stream``."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -23,9 +20,6 @@ class Wrapper:
     def name(self) -> str:
         return self.model.name
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, attribute: str) -> Any:
-            if attribute in ("provider", "model_id", "identity", "continuation"):
-                return getattr(self.model, attribute)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+    @property
+    def traits(self) -> Traits:
+        return traits_of(self.model)
