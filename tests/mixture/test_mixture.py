@@ -212,9 +212,12 @@ async def test_a_failed_proposer_is_dropped_and_the_run_goes_on() -> None:
 @pytest.mark.parametrize(
     ("proposer", "reason"),
     [
-        (model("", "scripted/b"), "it said nothing"),
-        (model(" \n ", "scripted/b"), "it said nothing"),
-        (model("", "scripted/b", reasoning="hm", finish_reason="length"), "it said nothing after thinking (length)"),
+        (model("", "scripted/b"), "it returned no text"),
+        (model(" \n ", "scripted/b"), "it returned no text"),
+        (
+            model("", "scripted/b", reasoning="hm", finish_reason="length"),
+            "it hit max_tokens while reasoning and returned no text",
+        ),
         (model("half an ans", "scripted/b", fail_after=2), "the connection was lost"),
         (model("half", "scripted/b", finish_reason=None), "its stream ended without a finish reason"),
     ],
@@ -243,7 +246,7 @@ async def test_too_few_usable_proposals_is_one_error_with_every_cause() -> None:
     last = model("x", "scripted/l")
     with pytest.raises(NoProposals) as caught:
         await Mixture(layers, last, min_proposals=2).answer("Why?")
-    assert caught.value.causes == ("b (layer 1): it said nothing", "c (layer 1): scripted/c: ValueError: bad")
+    assert caught.value.causes == ("b (layer 1): it returned no text", "c (layer 1): scripted/c: ValueError: bad")
     assert "only 1 usable proposals in layer 1, and 2 are needed" in str(caught.value)
     assert caught.value.answer is not None
     assert [call.text for call in caught.value.answer.proposals] == ["good"]
@@ -255,7 +258,7 @@ async def test_a_layer_without_proposals_stops_the_layers_behind_it() -> None:
     behind, last = model("x", "scripted/s"), model("x", "scripted/l")
     with pytest.raises(NoProposals) as caught:
         await Mixture([[model("")], [behind]], last).answer("Why?")
-    assert caught.value.causes == ("a (layer 1): it said nothing",)
+    assert caught.value.causes == ("a (layer 1): it returned no text",)
     assert (behind.requests, last.requests) == ([], [])
 
 

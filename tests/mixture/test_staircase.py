@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 
 import pytest
 
 from moa import Agent, Mixture, Scripted, fold
-from moa.messages import Answer, Request, text_of
+from moa.messages import Answer, Delta, Request, Usage, text_of
 from moa.mixture.events import AgentContinued, AgentDropped, AgentSaid, AgentStarted, AnswerBegan, Event, Noticed
+from moa.models import Traits
 from moa.schedules import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from tests.fakes.virtual_time import run_in_virtual_time
 
@@ -35,6 +38,22 @@ def run(mixture: Mixture, question: object = "Why?") -> tuple[list[Event], Answe
 
     events = run_in_virtual_time(heard())
     return events, fold(events)
+
+
+class InPackets:
+    """A model that can continue a text, and sends the same packets in answer to each request, ``pause`` seconds apart."""
+
+    name = "scripted/packets"
+    traits = Traits(continuation="prefix")
+
+    def __init__(self, *packets: Delta, pause: float = 0.0) -> None:
+        self.packets, self.pause, self.requests = packets, pause, 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self.requests += 1
+        for packet in self.packets:
+            yield packet
+            await asyncio.sleep(self.pause)
 
 
 @pytest.mark.parametrize("way", ["prefix", "turns"])
@@ -72,6 +91,33 @@ def test_readers_read_what_has_grown_and_at_last_all_of_it() -> None:
     assert long_text("p") in final and long_text("q") in final and "(unfinished)" not in final
     assert sum(isinstance(event, AgentContinued) and event.agent == "answer" for event in events) == 2
     assert sum(isinstance(event, AnswerBegan) for event in events) == 1
+
+
+USAGE = Delta(usage=Usage(1000, 8))
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [Delta(text="The capital of France is Paris.", finish_reason="stop"), USAGE],
+        [Delta(text="The capital of France is Paris.", finish_reason="stop", usage=USAGE.usage)],
+        [Delta(text="The "), Delta(text="capital of France is Paris.", finish_reason="stop"), USAGE],
+    ],
+)
+def test_an_answer_that_ends_beyond_its_room_is_complete(packets: list[Delta]) -> None:
+    """A text whose finish reason has arrived is not paused, so the last word, held back until then, is not lost."""
+    last = InPackets(*packets)
+    _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase((32, 128), (1, 2))))
+    assert (answer.text, answer.finish_reason) == ("The capital of France is Paris.", "stop")
+    assert last.requests == 1
+
+
+def test_an_answer_that_ends_while_the_proposals_end_is_complete() -> None:
+    """Nothing is lost where the proposals are complete by the time the usage arrives, and nothing is called again."""
+    last = InPackets(Delta(text="It is Paris."), Delta(finish_reason="stop"), USAGE, pause=7.0)
+    _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase((32,), (100,))))
+    assert (answer.text, answer.finish_reason) == ("It is Paris.", "stop")
+    assert last.requests == 1
 
 
 def test_turns_only_ever_append() -> None:
@@ -173,7 +219,7 @@ def test_a_model_that_starts_over_is_told_its_opening_in_one_full_call() -> None
 
     last = Scripted(script, name="scripted/last", first_token=0.1, tokens_per_second=20, continuation="prefix")
     events, answer = run(Mixture([[writer("p")]], last, schedule=Staircase()))
-    assert any(isinstance(event, Noticed) and "lost its thread" in event.message for event in events)
+    assert any(isinstance(event, Noticed) and "did not continue where it stopped" in event.message for event in events)
     assert answer.text.startswith("The sky looks blue because of the air")
     assert answer.text.endswith(" And that is all there is to it.")
     assert "sea" not in answer.text

@@ -28,6 +28,7 @@ from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.drafts import reference_of
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
+from moa.mixture.writer import Writer
 from moa.models.hedge import Hedged
 
 if TYPE_CHECKING:
@@ -213,15 +214,10 @@ class Proposing:
     # -- one of them -------------------------------------------------------------------------------------------------
 
     async def _propose(self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]) -> None:
+        asking = asking_from(self._mixture, agent.as_proposer(self._request))
+        writer = Writer(self._calls, agent, draft, "proposer", asking, self._spare_for_the_aggregator)
         try:
-            await self._calls.write(
-                agent,
-                draft,
-                "proposer",
-                asking_from(self._mixture, agent.as_proposer(self._request)),
-                self._proposer_readings(agent, before),
-                self._spare_for_the_aggregator,
-            )
+            await writer.write(self._proposer_readings(agent, before))
         except _Idle as idle:
             self._calls.drop(draft, str(idle))
 

@@ -31,6 +31,7 @@ from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import chosen, most_central
+from moa.mixture.writer import Writer
 
 if TYPE_CHECKING:
     from moa.mixture.mixture import Mixture
@@ -212,14 +213,9 @@ class Run:
             draft = Draft(name, self._mixture.depth)
             readings = self._readings() if proposals is None else single_reading(proposals)
             async with aclosing(readings):
-                await self._calls.write(
-                    agent,
-                    draft,
-                    "aggregator",
-                    asking_from(self._mixture, agent.as_aggregator(self._request)),
-                    readings,
-                    self._answer_overspent,
-                )
+                asking = asking_from(self._mixture, agent.as_aggregator(self._request))
+                writer = Writer(self._calls, agent, draft, "aggregator", asking, self._answer_overspent)
+                await writer.write(readings)
             if draft.usable:
                 self._proposing.leave()
                 return
@@ -233,14 +229,8 @@ class Run:
     async def _rank(self, proposals: Sequence[Reference]) -> None:
         agent, draft = self._mixture.aggregator, Draft("ranker", self._mixture.depth)
         asking = asking_from(self._mixture, agent.as_ranker(self._request), prompt=SELECT)
-        await self._calls.write(
-            agent,
-            draft,
-            "ranker",
-            lambda references, _: asking(references, ""),
-            single_reading(proposals),
-            lambda: None,
-        )
+        writer = Writer(self._calls, agent, draft, "ranker", lambda references, _: asking(references, ""), lambda: None)
+        await writer.write(single_reading(proposals))
         choice = chosen(draft.text, len(proposals)) if draft.usable else None
         if choice is None:
             self._notice("the ranker named no proposal; the most central one stands in", degrades=True)

@@ -1,0 +1,218 @@
+"""How an agent writes its draft: from each reading one call, and from the outcome of the call how the draft goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from moa.errors import MoaError, ModelError
+from moa.messages import Delta, Request
+from moa.mixture.agent import TOKEN_LIMITS, Agent
+from moa.mixture.calls import Calls
+from moa.mixture.continuation import Asking, Conversation
+from moa.mixture.draft import Draft
+from moa.mixture.schedules.protocol import Reading
+from moa.mixture.seam import Restarted, Seam
+from moa.models import traits_of
+
+log = logging.getLogger("moa")
+
+CUTS = {"length": "it hit max_tokens", "content_filter": "the upstream's content filter stopped it"}
+"""Finish reasons of a text that ends before its model was done, and what to tell the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one call ended.
+
+    ``completed``
+        The stream ended, with a finish reason.
+    ``paused``
+        We closed the stream: the reading's room is used up, or a better reading waits. Another call continues the draft.
+    ``restarted``
+        The model did not continue the draft but started over with a different text.
+    ``stopped``
+        We closed the stream for good, for a ``reason``. The text so far is usable.
+    ``failed``
+        The call raised ``error``, or its stream ended without a finish reason.
+    ``ended``
+        The draft was ended from outside during the call.
+    """
+
+    kind: Literal["completed", "paused", "restarted", "stopped", "failed", "ended"]
+    reason: str = ""
+    error: MoaError | None = None
+
+
+class Writer:
+    """One agent that writes one draft.
+
+    Args:
+        role: as in :class:`~moa.messages.Call`.
+        asking: makes the request from references.
+        stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        agent: Agent,
+        draft: Draft,
+        role: str,
+        asking: Asking,
+        stop: Callable[[], str | None],
+    ) -> None:
+        self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
+        self._asking, self._stop = asking, stop
+        self._way = traits_of(agent.model).continuation
+        self._conversation, self._seam = Conversation(asking, self._way), Seam()
+
+    async def write(self, readings: AsyncIterator[Reading]) -> None:
+        """Write the draft, by one call or, where a schedule gives several readings, by several that continue each other.
+
+        A model that cannot continue a text writes from the last reading alone. When this returns the draft has ended. A
+        failure of the model drops the draft and raises nothing.
+
+        Raises:
+            Exception: any that ``readings`` raises.
+        """
+        warming: asyncio.Task[None] | None = None
+        try:
+            async for reading in readings:
+                await _cancelled(warming)
+                if reading.warm:
+                    warming = asyncio.create_task(self._warm(reading))
+                elif reading.last or self._way is not None:
+                    outcome = await self._continue(reading)
+                    if outcome.kind == "restarted":
+                        await self._start_over(await _last_of(readings, reading))
+                    if self._draft.ended:
+                        return
+        finally:
+            await _cancelled(warming)
+
+    async def _continue(self, reading: Reading) -> Outcome:
+        """Write the draft's next piece."""
+        request = self._conversation.request(reading.references, self._seam.said, last=reading.last)
+        self._seam.join(exact=self._way == "prefix")
+        return await self._call(request, reading)
+
+    async def _start_over(self, reading: Reading) -> None:
+        """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
+        self._calls.notice(f"{self._draft.agent} did not continue where it stopped; finishing in a single call")
+        request = self._conversation.resumed(reading.references, self._seam.said)
+        self._seam.join(exact=False)
+        outcome = await self._call(request, reading)
+        if outcome.kind == "restarted":
+            error = ModelError(self._agent.model.name, "it started its answer over instead of continuing it")
+            self._calls.drop(self._draft, str(error), error)
+
+    async def _warm(self, reading: Reading) -> None:
+        """Have the upstream cache a prompt. The one token it answers is ignored; the draft pays for the call."""
+        draft, model = self._draft, self._agent.model
+        request = self._asking(reading.references, "")
+        self._calls.bill(draft, model, request)
+        short = request.without(TOKEN_LIMITS).replaced(max_tokens=1)
+        try:
+            async with aclosing(model.stream(short)) as deltas:
+                async for delta in deltas:
+                    draft.usage, draft.cost = delta.usage or draft.usage, delta.cost or draft.cost
+        except Exception:
+            log.debug("warming %s failed", model.name, exc_info=True)
+        finally:
+            self._calls.pause(draft)
+
+    # -- one call ----------------------------------------------------------------------------------------------------
+
+    async def _call(self, request: Request, reading: Reading) -> Outcome:
+        self._calls.begin(self._draft, self._agent.model, self._role, request, reading.references)
+        outcome = await self._read(request, reading)
+        self._settle(outcome)
+        return outcome
+
+    async def _read(self, request: Request, reading: Reading) -> Outcome:
+        """Append a call's stream to the draft, until the stream ends or has to be closed."""
+        model = self._agent.model
+        try:
+            async with aclosing(model.stream(request)) as deltas:
+                async for delta in deltas:
+                    self._append(delta, whole_words=not reading.last)
+                    if outcome := self._interruption(delta, reading):
+                        return outcome
+                self._calls.append(self._draft, Delta(text=self._seam.end()))
+        except Restarted:
+            return Outcome("restarted")
+        except MoaError as error:
+            return Outcome("failed", error=error)
+        except Exception as error:
+            log.warning("%s raised while answering", model.name, exc_info=True)
+            return Outcome("failed", error=ModelError(model.name, f"{type(error).__name__}: {error}"))
+        if self._draft.finish_reason is None:
+            return Outcome("failed", error=ModelError(model.name, "its stream ended without a finish reason"))
+        return Outcome("completed")
+
+    def _append(self, delta: Delta, *, whole_words: bool) -> None:
+        if delta.text:
+            text = self._seam.feed(delta.text, whole_words=whole_words)
+            delta = delta if text == delta.text else replace(delta, text=text)
+        self._calls.append(self._draft, delta)
+
+    def _interruption(self, delta: Delta, reading: Reading) -> Outcome | None:
+        """Why to close the stream after this delta, if there is a reason."""
+        draft = self._draft
+        reason = self._stop() if delta.speaks else None
+        if draft.ended:
+            return Outcome("ended")
+        if reason:
+            return Outcome("stopped", reason)
+        if reading.room is None or not len(draft) or draft.finish_reason is not None:
+            return None  # a text that its model has completed is not paused: the seam still holds its last word
+        return Outcome("paused") if len(draft) >= reading.room or reading.superseded() else None
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Do to the draft what follows from a call's outcome: pause it, finish it, drop it, or nothing."""
+        calls, draft = self._calls, self._draft
+        if draft.ended:
+            return
+        if outcome.kind in ("paused", "restarted"):
+            calls.pause(draft)
+        elif outcome.error:
+            calls.drop(draft, str(outcome.error), outcome.error)
+        elif not draft.text.strip() and not (self._role == "aggregator" and draft.tool_calls):
+            calls.drop(draft, _why_empty(draft))
+        elif outcome.kind == "stopped":
+            calls.notice(f"{draft.agent} was stopped: {outcome.reason}", degrades=True)
+            draft.finish_reason = "length"
+            calls.finish(draft, outcome.reason)
+        else:
+            calls.finish(draft, CUTS.get(draft.finish_reason or ""))
+
+
+def _why_empty(draft: Draft) -> str:
+    """Why a call returned no text.
+
+    ``it returned no text``, ``it returned no text (content_filter)``, ``it hit max_tokens while reasoning and returned no
+    text``.
+    """
+    reasoning = " while reasoning" if draft.reasoning else ""
+    if draft.finish_reason == "length":
+        return f"it hit max_tokens{reasoning} and returned no text"
+    reason = f" ({draft.finish_reason})" if draft.finish_reason not in (None, "stop") else ""
+    return f"it returned no text{' after reasoning' if reasoning else ''}{reason}"
+
+
+async def _last_of(readings: AsyncIterator[Reading], reading: Reading) -> Reading:
+    """Skip to the last reading; ``reading`` is the one before, or itself the last."""
+    async for later in readings:
+        reading = later
+    return reading
+
+
+async def _cancelled(task: asyncio.Task[None] | None) -> None:
+    if task:
+        task.cancel()
+        await asyncio.wait([task])
