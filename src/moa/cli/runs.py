@@ -6,8 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import partial
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,14 @@ from moa.config.names import full_name
 from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
 from moa.messages import Answer, Request
-from moa.mixture.events import Event, Fold, RunFailed, event_of
+from moa.mixture.events import Event, event_of
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
 from moa.store.archive import Archive, Begun, Kept, Row
+from moa.store.outcome import recorded
 from moa.store.record import answer_of, finished_proposals, record_of
-from moa.store.recording import Recording, Recordings
+from moa.store.recording import Recordings
 from moa.store.turns import store_place
-from moa.store.unfinished import with_estimates
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -259,25 +258,8 @@ async def keeping(
         continues=continues.run if continues else None,
     )
     try:
-        yield partial(_recorded, recording, request, config.prices)
+        yield lambda events: recorded(events, request, config.prices, recording=recording)
     finally:
         await recordings.aclose()
         if recording.begun:
             tell(f"kept as {recording.begun.run[:LETTERS]}")
-
-
-async def _recorded(
-    recording: Recording, request: Request, prices: Prices, events: AsyncGenerator[Event, None]
-) -> AsyncGenerator[Event, None]:
-    fold, outcome = Fold(), "cancelled"
-    try:
-        async with aclosing(events):
-            async for event in events:
-                fold.add(event)
-                recording.add(event)
-                outcome = "failed" if isinstance(event, RunFailed) else outcome
-                yield event
-        if outcome != "failed":
-            outcome = "degraded" if fold.answer.degraded else "answered"
-    finally:
-        recording.end(outcome, with_estimates(fold.answer, request, prices))

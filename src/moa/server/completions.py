@@ -36,8 +36,8 @@ from moa.server.body import Asked
 from moa.server.failures import Refusal, refusal_of
 from moa.server.progress import Progress
 from moa.server.wire import Explained, Wire, encoded
+from moa.store.outcome import recorded
 from moa.store.recording import Recording
-from moa.store.unfinished import with_estimates
 
 QUIET = 15.0
 """Seconds without a word after which a comment is sent."""
@@ -118,25 +118,18 @@ class Choice:
         Raises:
             RunError: the run failed.
         """
-        outcome = "cancelled"
-        try:
-            async with aclosing(self._events) as events:
-                async for event in events:
-                    self.fold.add(event)
-                    if self._recording:
-                        self._recording.add(event)
-                    if isinstance(event, RunFailed):
-                        raise event.error
-                    yield self, event, self._said(event)
-            outcome = "degraded" if self.fold.answer.degraded else "answered"
-        except Exception:
-            outcome = "failed"
-            raise
-        finally:
-            answer = with_estimates(self.fold.answer, self._request, self._mixture.prices)
-            if self._recording:
-                self._recording.end(outcome, answer)
-            self._report(answer, outcome, self._began)
+        prices = self._mixture.prices
+        events = recorded(
+            self._events, self._request, prices, fold=self.fold, recording=self._recording, on_end=self._ended
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, RunFailed):
+                    raise event.error
+                yield self, event, self._said(event)
+
+    def _ended(self, outcome: str, answer: Answer) -> None:
+        self._report(answer, outcome, self._began)
 
     def _said(self, event: Event) -> list[Delta]:
         match event:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moa.attribution.shares import Attribution, attribution_json
-from moa.messages import Answer, Call, Cost, Delta, Usage
+from moa.messages import Answer, Delta
+from moa.store.figures import run_object, usage_object
 
 Explained = Sequence[Attribution | None]
 """What each choice's answer resembles, where the caller asked for it; otherwise empty."""
@@ -29,58 +30,13 @@ def encoded(value: object) -> bytes:
         return json.dumps(value).encode()
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """``usage`` as OpenAI's API has it."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
 def moa_object(answer: Answer, explained: Explained = ()) -> dict[str, Any]:
-    """What a mixture tells beside ``usage``: the run, its cost and its calls. Dollars, tokens and seconds."""
+    """The ``moa`` object beside ``usage``: the run, its cost and its calls, and the attribution where it was requested."""
     attributions = [attribution_json(each) if each else None for each in explained]
-    told = {
-        "run": answer.run_id,
-        **cost_fields(answer.cost),
-        "time_to_first_token": answer.time_to_first_token,
-        "duration": answer.duration,
-        "degraded": list(answer.degraded),
-        "calls": [call_object(call) for call in answer.calls],
-    }
+    fields = run_object(answer)
     if len(attributions) == 1:
-        return {**told, "attribution": attributions[0]}
-    return {**told, "attributions": attributions} if attributions else told
-
-
-def call_object(call: Call) -> dict[str, Any]:
-    """One call: who, with what role, and its tokens, dollars and seconds."""
-    usage = call.usage or Usage()
-    told = {
-        "agent": call.agent,
-        "layer": call.layer,
-        "role": call.role,
-        "model": call.model,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "estimated": usage.estimated,
-        **cost_fields(call.cost or Cost(None)),
-        "time_to_first_token": call.time_to_first_token,
-        "duration": call.duration,
-        "finish_reason": call.finish_reason,
-        "dropped": call.dropped,
-    }
-    return {**told, "calls": [call_object(inner) for inner in call.calls]} if call.calls else told
-
-
-def cost_fields(cost: Cost) -> dict[str, Any]:
-    """US dollars, None where they are not known; and whether they are only a part."""
-    return {"cost": cost.dollars, "cost_is_at_least": cost.at_least}
+        return {**fields, "attribution": attributions[0]}
+    return {**fields, "attributions": attributions} if attributions else fields
 
 
 class Wire:

@@ -14,8 +14,8 @@ from moa.errors import RunError
 from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.events import event_of, fold
 from moa.prices import Prices
-from moa.server.wire import call_object, cost_fields, usage_object
 from moa.store.archive import Kept, Row
+from moa.store.figures import call_object, cost_fields, usage_object
 from moa.store.unfinished import with_estimates
 
 

@@ -1,0 +1,57 @@
+"""Usage, cost and calls as JSON: the same in a client's answer and in a kept run. Tokens, US dollars and seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moa.messages import Answer, Call, Cost, Usage
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """``usage`` in the form of OpenAI's API. https://platform.openai.com/docs/api-reference/chat/object"""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def run_object(answer: Answer) -> dict[str, Any]:
+    """The run behind an answer, as in the ``moa`` object of a response: its ID, cost, times and calls."""
+    return {
+        "run": answer.run_id,
+        **cost_fields(answer.cost),
+        "time_to_first_token": answer.time_to_first_token,
+        "duration": answer.duration,
+        "degraded": list(answer.degraded),
+        "calls": [call_object(call) for call in answer.calls],
+    }
+
+
+def call_object(call: Call) -> dict[str, Any]:
+    """One call: its agent, role and model, and its tokens, dollars and seconds; a mixture's own calls are nested."""
+    usage = call.usage or Usage()
+    fields = {
+        "agent": call.agent,
+        "layer": call.layer,
+        "role": call.role,
+        "model": call.model,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "estimated": usage.estimated,
+        **cost_fields(call.cost or Cost(None)),
+        "time_to_first_token": call.time_to_first_token,
+        "duration": call.duration,
+        "finish_reason": call.finish_reason,
+        "dropped": call.dropped,
+    }
+    return {**fields, "calls": [call_object(inner) for inner in call.calls]} if call.calls else fields
+
+
+def cost_fields(cost: Cost) -> dict[str, Any]:
+    """US dollars, None where the price is unknown, and whether they are a lower bound."""
+    return {"cost": cost.dollars, "cost_is_at_least": cost.at_least}

@@ -1,0 +1,61 @@
+"""How a run ended: ``answered``, ``degraded``, ``failed`` or ``cancelled``. The one place that decides it.
+
+A run is cancelled when its events stop without a last one: the client disconnected, or the process is shutting down. Calls
+that were cut off are billed all the same, so the answer that is reported holds an estimate for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from moa.messages import Answer, Request
+from moa.mixture.events import Event, Fold, RunFailed
+from moa.prices import Prices
+from moa.store.recording import Recording
+from moa.store.unfinished import with_estimates
+
+OnEnd = Callable[[str, Answer], None]
+"""Called once when a run ends, with its outcome and its answer."""
+
+
+async def recorded(
+    events: AsyncGenerator[Event, None],
+    request: Request,
+    prices: Prices,
+    *,
+    fold: Fold | None = None,
+    recording: Recording | None = None,
+    on_end: OnEnd | None = None,
+) -> AsyncGenerator[Event, None]:
+    """Yield a run's events unchanged; record each one, and when they end, record and report the outcome.
+
+    Args:
+        events: from :meth:`Mixture.run`; closed at the end.
+        request, prices: for the estimated cost of calls that were cut off.
+        fold: receives every event before the caller does; pass one to read the answer while it grows.
+        recording: receives every event and the outcome; None records nothing.
+        on_end: receives the outcome and the answer, estimates included.
+    """
+    fold = fold or Fold()
+    outcome = "cancelled"
+    try:
+        async with aclosing(events):
+            async for event in events:
+                fold.add(event)
+                if recording:
+                    recording.add(event)
+                if isinstance(event, RunFailed):
+                    outcome = "failed"
+                yield event
+        if outcome != "failed":
+            outcome = "degraded" if fold.answer.degraded else "answered"
+    except Exception:
+        outcome = "failed"
+        raise
+    finally:
+        answer = with_estimates(fold.answer, request, prices)
+        if recording:
+            recording.end(outcome, answer)
+        if on_end:
+            on_end(outcome, answer)
