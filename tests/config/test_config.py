@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moa import Config, Mixture, Request
-from moa.config.tables import line_of
+from moa.config.file import line_of
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.messages import text_of
 from tests.fakes.upstream import Upstream, say
@@ -103,7 +103,7 @@ def test_the_files_places_in_their_order(folder: Path, monkeypatch: pytest.Monke
 
 def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever names a file means it."""
-    with pytest.raises(ConfigError, match=r"--config names 'no.toml', and there is no such file"):
+    with pytest.raises(ConfigError, match=r"--config names 'no.toml', but no such file exists"):
         Config("no.toml")
     monkeypatch.setenv("MOA_CONFIG", "no.toml")
     with pytest.raises(ConfigError, match=r"MOA_CONFIG names 'no.toml'"):
@@ -114,7 +114,7 @@ def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatc
     ("text", "said"),
     [
         ("[mixtures.a\n", ":1: not valid TOML: Expected ']'"),
-        ("x = 1\n", ":1: x: no such field; known are default, endpoints, mixtures, prices"),
+        ("x = 1\n", ":1: x: no such field; known fields: default, endpoints, mixtures, prices"),
         (
             '[mixtures.a]\nlayers = [["x/y"]]\nagregator = "x/y"\n',
             ":3: mixtures.a.agregator: no such field; did you mean 'aggregator'?",
@@ -133,7 +133,7 @@ def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatc
         ('[mixtures.a]\nlayers = [[{ name = "x" }]]\n', ":2: mixtures.a.layers.0.0.model: this field is missing"),
         (
             '[mixtures.a]\nlayers = [[{ model = "x/y", temprature = 1 }]]\n',
-            "'temprature' is no field; did you mean 'temperature'?",
+            "no such field 'temprature'; did you mean 'temperature'?",
         ),
         (
             '[mixtures.a]\naggregate = "best"\n',
@@ -145,7 +145,7 @@ def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatc
         ('[endpoints.a]\napi_key = "sk-1"\n', ":2: endpoints.a.api_key: no such field; did you mean 'api_key_env'?"),
         (
             '[endpoints.a]\nheaders = { Authorization = "x" }\n',
-            "Authorization holds a key; name the environment variable",
+            "Authorization holds a key; put the name of its environment variable",
         ),
         (
             "[endpoints.a]\ntimeouts = { frist_token = 3 }\n",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from moa import Config
-from moa.config.presets import OURSELVES, WRITES_WELL, choose, preset, preset_names
+from moa.config.auto import OWNER, choose
+from moa.config.presets import MERGES_FROM, PRESETS, preset
 from moa.config.tables import MixtureTable
 from moa.models.providers import PROVIDERS
 from moa.models.weights import Weights
@@ -20,10 +21,10 @@ NO_SERVERS = {"OLLAMA_HOST": "127.0.0.1:1"}
 @pytest.fixture(autouse=True)
 def no_model_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever runs on the developer's machine, nothing answers at the usual ports here."""
-    monkeypatch.setattr("moa.config.presets._served", lambda base_url: [])
+    monkeypatch.setattr("moa.config.auto._models_of", lambda base_url: [])
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if name != "auto"])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "auto"])
 def test_every_preset_is_a_mixture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each preset reads, says in a line what it is, and names only providers that are known."""
     table = MixtureTable.model_validate(preset(name))
@@ -57,7 +58,7 @@ def test_auto_knows_a_mixture_for_every_key(provider: str, monkeypatch: pytest.M
     assert variable
     monkeypatch.setenv(variable, "sk-test")
     config = Config()
-    assert config.chosen().why.startswith(f"{variable} is set")
+    assert config.auto_choice().why.startswith(f"{variable} is set")
     mixture = config.mixture("auto")
     assert {agent.model.name.partition("/")[0] for agent in mixture.agents} == {provider}
     assert len(mixture.layers[0]) >= 2
@@ -94,7 +95,7 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Listing], dic
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(
-            "moa.config.presets.PROVIDERS",
+            "moa.config.auto.PROVIDERS",
             {name: row for name, row in PROVIDERS.items() if not row.local or name == "ollama"},
         )
         yield handler, {"OLLAMA_HOST": f"127.0.0.1:{server.server_port}"}
@@ -116,7 +117,7 @@ def test_a_servers_only_model_is_sampled_three_times(ollama: tuple[type[Listing]
     assert choose(environ=environ).table["layers"] == [["ollama/llama3"] * 3]
 
 
-@pytest.mark.parametrize("models", [[{"id": "moa/auto", "owned_by": OURSELVES}], [], [{"name": "x"}], ["x"]])
+@pytest.mark.parametrize("models", [[{"id": "moa/auto", "owned_by": OWNER}], [], [{"name": "x"}], ["x"]])
 def test_auto_does_not_take_what_is_no_model_server(
     ollama: tuple[type[Listing], dict[str, str]], models: list[dict[str, str]]
 ) -> None:
@@ -128,7 +129,7 @@ def test_auto_does_not_take_what_is_no_model_server(
 
 def test_local_synthesizes_where_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small weights select, large ones write: the largest at hand stands in every seat."""
-    small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), WRITES_WELL)
+    small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), MERGES_FROM)
     monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small])
     assert preset("local")["aggregate"] == "central"
     monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small, large])

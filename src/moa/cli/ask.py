@@ -39,7 +39,7 @@ class Opened:
         """A mixture by its name; a single model as a mixture that has only an aggregator. What ``auto`` is, is told."""
         name = name or self.config.default
         if name.removeprefix("moa/") == "auto":
-            choice = self.config.chosen()
+            choice = self.config.auto_choice()
             self.hear(f"{choice.why}" if choice.mixture == "auto" else f"auto is {choice.mixture}: {choice.why}")
         model = self.config.model(name)
         if isinstance(model, Mixture):

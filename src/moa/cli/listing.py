@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from moa.cli.terminal import one_line, say, screen, tell
-from moa.config.config import Config, Listed, Member
+from moa.config.config import Config
+from moa.config.listing import Listed, ListedAgent
 from moa.errors import KeyMissing, MoaError, UnknownName
 from moa.models.providers import PROVIDERS
 from moa.models.weights import at_hand
@@ -74,7 +75,7 @@ def _about(config: Config, listed: Listed) -> str:
     """Its description; of ``auto``, what that stands for here and now."""
     if listed.name != "auto" or listed.source != "preset":
         return listed.description
-    choice = config.chosen()
+    choice = config.auto_choice()
     return choice.why if choice.mixture == "auto" else f"{choice.mixture}, here and now: {choice.why}"
 
 
@@ -144,7 +145,7 @@ def _many(count: int, thing: str) -> str:
     return f"{count} {thing}{'s' if count != 1 else ''}"
 
 
-def _members(members: Sequence[Member], width: int) -> Iterator[tuple[str, str]]:
+def _members(members: Sequence[ListedAgent], width: int) -> Iterator[tuple[str, str]]:
     """An agent a line, what else it says beside or below it. Samples that differ in nothing share a line, and what all
     agents say alike stands once above them."""
     counts = Counter(map(_written, members))
@@ -177,7 +178,7 @@ def _sampling(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {_value(value)}" for key, value in fields.items())
 
 
-def _written(member: Member) -> str:
+def _written(member: ListedAgent) -> str:
     """Everything that a member says: equal for samples of the same."""
     return json.dumps([member.model, member.name, member.persona, dict(member.sampling)], default=str)
 

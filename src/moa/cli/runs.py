@@ -234,7 +234,7 @@ def _mixture(here: Opened, begun: Begun) -> Mixture:
     """The one that it had; where no table was kept, a single model's, by its name."""
     if begun.mixture is None:
         return here.mixture(begun.model)
-    return here.config.built(begun.model.removeprefix("moa/"), MixtureTable.model_validate(begun.mixture))
+    return here.config.build(begun.model.removeprefix("moa/"), MixtureTable.model_validate(begun.mixture))
 
 
 @asynccontextmanager

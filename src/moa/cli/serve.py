@@ -102,7 +102,7 @@ def serve(
     tell(f"in a browser: http://{shown}:{address[1]}/")
     tell(f"{len(configured.names())} mixtures; select one as moa/NAME; Ctrl-C stops")
     if configured.default == "auto":
-        tell(f"moa/auto is {configured.chosen().mixture}: {configured.chosen().why}")
+        tell(f"moa/auto is {configured.auto_choice().mixture}: {configured.auto_choice().why}")
     if keep:
         tell(f"runs are kept in {place}, with what was asked and answered; --no-keep keeps none")
     server.run(sockets=[listener])

@@ -1,1 +1,1 @@
-"""moa.toml, its tables, and the mixtures that ship."""
+"""moa.toml, its tables, and the presets."""

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import Any
 
+from moa.config.auto import OWNER
 from moa.config.config import Config
 from moa.config.names import full_name
-from moa.config.presets import OURSELVES
 from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
@@ -113,7 +113,7 @@ class Catalogue:
         return self._alone[name]
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": OURSELVES, **more}
+        return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, **more}
 
     def _missing(self, name: str) -> str | None:
         try:

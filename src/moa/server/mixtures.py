@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from moa.attribution.shares import EXPLAINED
 from moa.config.config import Config
 from moa.config.names import NAME, wrong_name
-from moa.config.tables import AgentTable, AggregatorTable, MixtureTable, problem_of
+from moa.config.problems import problem_of
+from moa.config.tables import AgentTable, AggregatorTable, MixtureTable
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN
@@ -76,7 +77,7 @@ class Tables:
                 refusal.param = f"{place}.model"
                 raise refusal from None
         try:
-            mixture = self._config.built(name, table)
+            mixture = self._config.build(name, table)
         except ConfigError as error:
             field = re.match(rf"moa/{re.escape(name)}: (\w+) is ", str(error))
             param = f"mixture.{field[1]}" if field else "mixture"
