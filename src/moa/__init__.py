@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moa.models import Model as Model
     from moa.models.embedded import EmbeddedModel as EmbeddedModel
     from moa.models.endpoint import Endpoint as Endpoint
+    from moa.models.function import Function as Function
     from moa.models.recorded import Recorded as Recorded
     from moa.models.scripted import Scripted as Scripted
     from moa.prices import Price as Price
@@ -43,6 +44,7 @@ _HOME = {
     "EarlyExit": "moa.mixture.schedules.early_exit",
     "EmbeddedModel": "moa.models.embedded",
     "Endpoint": "moa.models.endpoint",
+    "Function": "moa.models.function",
     "Mixture": "moa.mixture.mixture",
     "MoaError": "moa.errors",
     "Model": "moa.models",
