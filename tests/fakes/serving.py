@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.fakes import processes
+from tests.fakes.processes import Process
 from tests.fakes.upstream import Upstream, say
 
 PATIENCE = 30.0
@@ -89,17 +90,13 @@ class Served:
         self.folder, self.args, self.env = folder, args, dict(env or {})
         self.url = ""
         self.log: list[str] = []
-        self.process: asyncio.subprocess.Process
+        self.process: Process
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "moa.toml").write_text(config)
 
     async def __aenter__(self) -> Self:
-        pipe = asyncio.subprocess.PIPE
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "moa", "serve", "--port", "0", "--config", str(self.folder / "moa.toml")),
-            *self.args,
-            stdout=pipe,
-            stderr=pipe,
+        self.process = await processes.start(
+            *("serve", "--port", "0", "--config", str(self.folder / "moa.toml"), *self.args),
             env={**home(self.folder), **self.env},
         )
         assert self.process.stdout

@@ -8,13 +8,15 @@ import os
 import pty
 import re
 import struct
-import sys
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from tests.fakes import processes
+from tests.fakes.processes import Process
 
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[78=>]")
 """The escape sequences that a program of ours may write: colours and the cursor."""
@@ -39,21 +41,14 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "default", **(changes or {})}
 
 
-def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "moa", *args]
+async def start(*args: str, env: Mapping[str, str] | None = None, new: bool = False) -> Process:
+    """The program with pipes, running. ``new``: as a new interpreter."""
+    return await processes.start(*args, env=environment(env), new=new)
 
 
-async def start(*args: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """The program with pipes, running."""
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        *command(*args), stdin=pipe, stdout=pipe, stderr=pipe, env=environment(env)
-    )
-
-
-async def run(*args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
+async def run(*args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, new: bool = False) -> Ended:
     """The program with pipes, from its start to its end."""
-    process = await start(*args, env=env)
+    process = await start(*args, env=env, new=new)
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate(stdin)
     assert process.returncode is not None
@@ -69,7 +64,7 @@ class Terminal:
 
     def __init__(self, *args: str, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None) -> None:
         self._args, self._size, self._env = args, (lines, columns), env
-        self._changed = asyncio.Event()
+        self._changed, self._closed = asyncio.Event(), asyncio.Event()
         self._bytes = b""
 
     @property
@@ -84,14 +79,7 @@ class Terminal:
     async def __aenter__(self) -> Self:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *self._size, 0, 0))
-        self.process = await asyncio.create_subprocess_exec(
-            *command(*self._args),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=environment(self._env),
-            preexec_fn=_take_terminal,
-        )
+        self.process = await processes.start(*self._args, env=environment(self._env), terminal=slave)
         os.close(slave)
         asyncio.get_running_loop().add_reader(self._master, self._read)
         return self
@@ -108,8 +96,9 @@ class Terminal:
     def _read(self) -> None:
         try:
             self._bytes += os.read(self._master, 1 << 16)
-        except OSError:  # the other side is closed
+        except OSError:  # every process with this terminal has ended, and all of its output was read
             asyncio.get_running_loop().remove_reader(self._master)
+            self._closed.set()
         self._changed.set()
 
     def type(self, keys: str) -> None:
@@ -131,13 +120,7 @@ class Terminal:
         try:
             async with asyncio.timeout(PATIENCE):
                 code = await self.process.wait()
+                await self._closed.wait()
         except TimeoutError:
             raise AssertionError(f"it did not end:\n{self.text[-4000:]}") from None
-        await asyncio.sleep(0.02)  # what it wrote last may still be on its way
         return code
-
-
-def _take_terminal() -> None:
-    """In the child: a session of its own with this terminal, so that Ctrl-C reaches it."""
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
