@@ -1,7 +1,6 @@
-"""Schedules of one's own: what they may leave out, and what a mistake in one leads to."""
-
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
@@ -9,9 +8,29 @@ import pytest
 
 from moa import EarlyExit, Mixture, Scripted, fold
 from moa.errors import ConfigError, ScheduleError
-from moa.messages import Answer, text_of
-from moa.schedules import Draft, GiveUp, Reading, Schedule, references_of, until, until_all_ended
+from moa.messages import Answer, Delta, text_of
+from moa.schedules import (
+    Barrier,
+    Draft,
+    GiveUp,
+    Reading,
+    Schedule,
+    reference_of,
+    references_of,
+    until,
+    until_all_ended,
+    until_any_ended,
+    until_grown,
+    within,
+)
 from tests.fakes.virtual_time import run_in_virtual_time
+
+
+async def settle() -> None:
+    """Let every task that can run do so."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
 
 Layers = Sequence[Sequence[Draft]]
 Readings = AsyncGenerator[Reading, None]
@@ -76,6 +95,10 @@ class NoAnswer:
 class BrokenAgreement(Shortest):
     def agree(self, texts: Sequence[str]) -> bool:
         raise KeyError(texts[0])
+
+
+def drafts_of(*names: str) -> list[Draft]:
+    return [Draft(name, 1) for name in names]
 
 
 def says(text: str, seconds: float = 0.0) -> Scripted:
@@ -152,3 +175,77 @@ def test_readings_that_return_instead_of_yielding_are_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"Returns\.readings must be an async generator"):
         Mixture([[says("first")]], says("last"), schedule=cast("Schedule", Returns()))
+
+
+# -- references and waits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_the_barrier_gives_the_usable_proposals_in_the_order_of_the_layer() -> None:
+    """It waits for every draft, leaves out those that were dropped, and ignores the order of arrival."""
+    drafts = drafts_of("a", "b", "c")
+    reading = asyncio.ensure_future(anext(Barrier().readings([drafts], lambda draft, reason: None)))
+    drafts[2].finish()
+    drafts[1].drop("failed")
+    await settle()
+    assert not reading.done()
+    drafts[0].finish()
+    assert [reference.agent for reference in (await reading).references] == ["a", "c"]
+    assert reading.result().last
+
+
+def test_a_reference_is_whole_or_ends_at_a_whole_word() -> None:
+    """A draft that grows is cut behind its last whole word; a text without a space is not cut."""
+    growing, one_word, finished = drafts_of("a", "b", "c")
+    growing.append(Delta(text="The sky is bl"))
+    one_word.append(Delta(text="The"))
+    finished.append(Delta(text="The sky is bl"))
+    finished.finish()
+    assert [(r.text, r.cut) for r in map(reference_of, (growing, one_word, finished))] == [
+        ("The sky is", True),
+        ("The", True),
+        ("The sky is bl", False),
+    ]
+    assert references_of([growing, finished]) == (reference_of(finished),)
+
+
+@pytest.mark.anyio
+async def test_waits_return_at_once_where_there_is_nothing_to_wait_for() -> None:
+    """Drafts that have all ended, and no drafts at all, hold no schedule up."""
+    ended = drafts_of("a", "b")
+    for draft in ended:
+        draft.drop("failed")
+    for drafts in (ended, []):
+        await until_all_ended(drafts)
+        await until_any_ended(drafts)
+        await until(drafts, lambda: False)
+        await until_grown(drafts, 10, lambda: False)
+    await within(60.0, until_all_ended(ended))
+
+
+@pytest.mark.anyio
+async def test_until_grown_checks_again_at_the_start_the_size_and_the_end_of_a_draft() -> None:
+    """The condition is not called for deltas in between."""
+    draft, other = drafts_of("a", "b")
+    checks: list[int] = []
+
+    def enough() -> bool:
+        checks.append(len(draft))
+        return False
+
+    wait = asyncio.ensure_future(until_grown([draft, other], 10, enough))
+    for text in ("a" * 4, "b" * 4, "c" * 4, "d" * 4):
+        await settle()
+        draft.append(Delta(text=text))
+    await settle()
+    draft.finish()
+    await settle()
+    other.drop("failed")
+    await wait
+    assert checks == [0, 4, 12, 16, 16]
+
+
+@pytest.mark.anyio
+async def test_within_ends_a_wait_after_its_seconds() -> None:
+    """The wait is cancelled and nothing is raised."""
+    await within(0.0, until_all_ended(drafts_of("a")))

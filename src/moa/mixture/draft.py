@@ -1,7 +1,7 @@
-"""A draft: one agent's answer in progress.
+"""A draft: one agent's answer while it is written.
 
-Append-only, one writer, many readers. A reader waits for "more than n characters" or "ended"; it never learns who else
-reads, and the writer never learns that anyone does.
+Append-only, with one writer and many agents that read it. A reading agent waits for a length or for the end; the writer does
+not know which agents read, nor the readers each other.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from moa.messages import Call, Cost, Delta, Usage
 
 
 class Draft:
-    """One agent's answer, growing. Ends once: by :meth:`finish` or by :meth:`drop`.
+    """One agent's answer while it grows. It ends exactly once, by :meth:`finish` or by :meth:`drop`.
+
+    ``len(draft)`` is the number of characters of its text so far.
 
     Attributes:
-        agent, layer: who writes it; the layer counts from 1.
-        tool_calls: pieces of tool calls, as they came.
-        finish_reason, usage, cost, calls: as the writer's model reported them, None or empty until then.
-        cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is whole.
-        dropped: why nobody reads it; None while it grows and when it finished.
-        error: the error behind ``dropped``, where there was one.
-        ended: nothing more will be appended.
+        agent, layer: the agent that writes it; layers count from 1.
+        tool_calls: pieces of tool calls, in the order in which they were streamed.
+        finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
+        cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is complete.
+        dropped: why no agent reads it; None while it grows and when it finished.
+        error: the error behind ``dropped``, if there is one.
+        ended: whether it has finished or was dropped; nothing can be appended from then on.
     """
 
     def __init__(self, agent: str, layer: int) -> None:
@@ -39,88 +41,67 @@ class Draft:
         self.error: MoaError | None = None
         self.ended = False
         self._pieces: list[str] = []
-        self._thoughts: list[str] = []
-        self._length = self._thought = 0
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._reasoning: list[str] = []
+        self._length = self._reasoning_length = 0
+        self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     def __len__(self) -> int:
-        """Characters written so far."""
         return self._length
 
     @property
     def tokens(self) -> int:
-        """Tokens written and thought so far, estimated as characters / 4."""
-        return (self._length + self._thought + 3) // 4
+        """Tokens of text and reasoning so far, estimated as characters / 4."""
+        return (self._length + self._reasoning_length + 3) // 4
 
     @property
     def text(self) -> str:
+        """The text so far. Each access joins all pieces; use ``len(draft)`` for its length."""
         return "".join(self._pieces)
 
     @property
     def reasoning(self) -> str:
-        """What the model thought aloud; no reader gets it as a reference."""
-        return "".join(self._thoughts)
+        """The model's reasoning so far, as far as it streams it. It is never part of a reference."""
+        return "".join(self._reasoning)
 
     @property
     def usable(self) -> bool:
-        """Whether it ended well and holds something to read."""
+        """Whether it has finished and may become a reference."""
         return self.ended and self.dropped is None
 
+    @property
+    def thinking(self) -> bool:
+        """Whether its model has streamed reasoning and no text yet."""
+        return bool(self._reasoning_length) and not self._length
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
     def append(self, delta: Delta) -> None:
-        """Take in what the writer's model said."""
+        """Add a delta of the agent's model; raises RuntimeError after the end."""
         if self.ended:
             raise RuntimeError(f"the draft of {self.agent} has ended; nothing can be appended")
         if delta.text:
             self._pieces.append(delta.text)
             self._length += len(delta.text)
         if delta.reasoning:
-            self._thoughts.append(delta.reasoning)
-            self._thought += len(delta.reasoning)
+            self._reasoning.append(delta.reasoning)
+            self._reasoning_length += len(delta.reasoning)
         self.tool_calls.extend(delta.tool_calls)
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
         self.cost = delta.cost or self.cost
         self.calls = delta.calls or self.calls
-        if self._waiting and (delta.text or delta.reasoning):
+        if self._waits and (delta.text or delta.reasoning):
             self._wake()
 
     def finish(self, cut: str | None = None) -> None:
-        """The writer is done; ``cut`` says why, if it was before the model was."""
+        """End the draft as usable; ``cut`` is the reason if it ends before its model was done."""
         self.cut = cut
         self._end()
 
     def drop(self, reason: str, error: MoaError | None = None) -> None:
-        """Nobody is to read this: the call failed, said nothing, or was given up."""
+        """End the draft as unusable: its call failed, returned no text, or is no longer needed."""
         self.dropped, self.error = reason, error
         self._end()
-
-    @property
-    def thinking(self) -> bool:
-        """Whether its model thinks and has not begun to write."""
-        return bool(self._thought) and not self._length
-
-    async def grown(self, beyond: int) -> None:
-        """Wait until there are more than ``beyond`` characters, or it has ended."""
-        await self._wait(lambda: self._length > beyond)
-
-    async def stirred(self) -> None:
-        """Wait until it has a first word or thought, or has ended."""
-        await self._wait(lambda: bool(self._length or self._thought))
-
-    async def end(self) -> None:
-        """Wait until it has ended."""
-        await self._wait(lambda: False)
-
-    async def _wait(self, enough: Callable[[], bool]) -> None:
-        if self.ended or enough():
-            return
-        entry = (enough, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        try:
-            await entry[1]
-        finally:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
 
     def _end(self) -> None:
         if self.ended:
@@ -128,13 +109,34 @@ class Draft:
         self.ended = True
         self._wake()
 
+    # -- waiting -----------------------------------------------------------------------------------------------------
+    # An asyncio.Condition would not do. Its notify() needs the lock, so append() would have to be a coroutine, and it wakes
+    # every task that waits at every delta, only to find that most have to wait on. Here the writer checks the conditions
+    # itself, without switching tasks, and wakes exactly those tasks whose condition holds.
+
+    async def until_length(self, characters: int) -> None:
+        """Wait until the text has at least so many characters, or the draft has ended."""
+        await self._until(lambda: self._length >= characters)
+
+    async def until_started(self) -> None:
+        """Wait until the model has streamed text or reasoning, or the draft has ended."""
+        await self._until(lambda: bool(self._length or self._reasoning_length))
+
+    async def until_ended(self) -> None:
+        """Wait until the draft has finished or was dropped."""
+        await self._until(lambda: False)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        if self.ended or holds():
+            return
+        wait = holds, asyncio.get_running_loop().create_future()
+        self._waits.append(wait)
+        try:
+            await wait[1]
+        finally:
+            self._waits.remove(wait)
+
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for entry in waiting:
-            enough, future = entry
-            if future.done():
-                continue
-            if self.ended or enough():
-                future.set_result(None)
-            else:
-                self._waiting.append(entry)
+        for holds, woken in self._waits:
+            if not woken.done() and (self.ended or holds()):
+                woken.set_result(None)

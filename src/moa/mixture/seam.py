@@ -1,7 +1,8 @@
-"""Where two pieces of one text meet: nothing said twice, no space lost or doubled, no word broken.
+"""The seam between two pieces of one text: no text repeated, no space lost or doubled, no word broken.
 
-A reader that writes in pieces stops at the end of a word. When it goes on, the model may repeat the last words, or all of
-them, or begin anew; what it says is held back until it is clear which, a few words at most.
+An agent that writes in pieces stops at the end of a word. The model that continues may repeat the last words, repeat the
+whole text, or start over with another text. The seam holds back the beginning of each new piece, a few words at most, until
+it is clear which of these it is.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import re
 
 LOOK_BACK = 240
-"""Characters before a seam in which a repetition is looked for."""
+"""Characters before a seam that are searched for an overlap."""
 
 SHORTEST = 16
-"""Characters that an overlap must have to be one, and not a word that happens to stand twice."""
+"""Least characters of an overlap. Anything shorter may be a word that happens to stand twice."""
 
 
 class Restarted(Exception):
-    """The text begins anew, differently: what was written before cannot be joined with it."""
+    """The model started over with a different text, which cannot be joined with the text so far."""
 
 
 class Seam:
-    """One text, written in pieces. Feed it what the model says; publish what it gives back."""
+    """One text, written in pieces. Feed it the model's text, and publish what it returns::
+
+    seam.join(exact=False)
+    seam.feed("The sky is bl", whole_words=True)    # "The sky is": the last word may be incomplete
+    seam.join(exact=False)                          # "bl" is discarded
+    seam.feed("blue.", whole_words=True)            # "": it may be the first word of an overlap, or of a restart
+    seam.end()                                      # " blue."
+    """
 
     def __init__(self) -> None:
         self._exact = True
@@ -31,15 +39,15 @@ class Seam:
 
     @property
     def said(self) -> str:
-        """What has been published."""
+        """The text published so far."""
         return "".join(self._pieces)
 
     def join(self, *, exact: bool) -> None:
-        """A new piece begins. What was held back of the last one, white space and a broken word, is forgotten.
+        """Start a new piece. Text still held back from the previous piece (trailing space, partial word) is discarded.
 
         Args:
-            exact: the piece continues to the letter (the model was given the text as its own); where it does not, white
-                space between the pieces is the seam's to mend.
+            exact: the model was given the text so far as its own and continues it character by character. Otherwise the
+                seam adds the space that is missing between the pieces.
         """
         self._exact = exact
         self._gap = self._held[: len(self._held) - len(self._held.lstrip())]
@@ -47,85 +55,112 @@ class Seam:
         self._joining = bool(self._pieces)
 
     def feed(self, text: str, *, whole_words: bool) -> str:
-        """What of it may be published now.
+        """Take the next text of the piece, and return the text that can be published now.
 
         Args:
-            whole_words: hold the last word back, since the piece may be stopped any time.
+            whole_words: hold back the last word, since the piece may be stopped at any time.
 
         Raises:
-            Restarted: see there.
+            Restarted: the piece does not continue the text.
         """
         self._held += text
-        if self._joining and not self._joined(final=False):
+        if self._joining and not self._join(final=False):
             return ""
         return self._publish(self._whole_words() if whole_words else len(self._held))
 
     def end(self) -> str:
-        """The rest, when the model has come to its end; raises Restarted."""
+        """Return the rest of the text, once the model has ended it.
+
+        Raises:
+            Restarted: the piece does not continue the text.
+        """
         if self._joining:
-            self._joined(final=True)
+            self._join(final=True)
         return self._publish(len(self._held))
 
     def _publish(self, length: int) -> str:
-        told, self._held = self._held[:length], self._held[length:]
-        if told:
-            self._pieces.append(told)
-        return told
+        text, self._held = self._held[:length], self._held[length:]
+        if text:
+            self._pieces.append(text)
+        return text
 
     def _whole_words(self) -> int:
-        """How much of what is held is whole words, without the white space behind the last, nor a list's bare marker."""
+        r"""How many of the held characters are whole words.
+
+        The white space behind the last whole word is not counted, nor is the marker of a list item without its text:
+        ``"One two thr"`` counts ``"One two"``, and ``"One two\n- thr"`` too.
+        """
         tail = re.search(r"(?:\s*\n\s*(?:[-*+>#]+|\d+[.)])[^\S\n]+\S*|\s+\S*)\Z", self._held)
         return tail.start() if tail else 0
 
-    def _joined(self, *, final: bool) -> bool:
-        """Take away what is said a second time. False while that is not clear."""
-        said = self.said
-        new, start = self._held.lstrip(), said.lstrip()
-        if not new and not final:
+    def _join(self, *, final: bool) -> bool:
+        """Replace the held text by its part that is new. False while that is unclear."""
+        rest = self._new_text(self.said, self._held.lstrip(), final=final)
+        if rest is None:
             return False
-        again = _shared(new, start)
-        if again == len(new) < len(start) and not final:
-            return False
-        if again >= SHORTEST:
-            if again < min(len(start), len(new)):
-                raise Restarted
-            return self._go_on(new[len(start) :])
-        tail = said[-LOOK_BACK:]
-        overlaps = [len(tail) - at for at in range(len(tail)) if _alike(tail[at:], new)]
-        if not final and any(len(new) < overlap for overlap in overlaps):
-            return False
-        longest = max((overlap for overlap in overlaps if SHORTEST <= overlap <= len(new)), default=0)
-        if longest:
-            return self._go_on(new[longest:])
-        if opening := self._reopened(said, new):
-            if not final and "\n" not in new:
-                return False
-            return self._go_on("\n" + new[len(opening) :])
-        return self._go_on(self._spaced(said, new))
-
-    def _reopened(self, said: str, new: str) -> str:
-        """The line with which a piece opens a fence of code that is open already."""
-        inside = sum(line.lstrip().startswith("```") for line in said.splitlines()) % 2
-        opening = re.match(r"```[\w+-]+[^\S\n]*(\n|\Z)", new)
-        return opening[0] if inside and opening else ""
-
-    def _spaced(self, said: str, new: str) -> str:
-        untouched = self._exact or not new or self._held[:1].isspace() or said[-1].isspace()
-        if untouched or re.match(r"[.,;:!?)\]}»”’%]", new):
-            return self._held
-        return (self._gap or " ") + self._held
-
-    def _go_on(self, rest: str) -> bool:
         self._held, self._joining = rest, False
         return True
 
+    def _new_text(self, said: str, piece: str, *, final: bool) -> str | None:
+        r"""What ``piece``, the beginning of a new piece, adds to ``said``; None while that is unclear; or Restarted.
 
-def _alike(tail: str, new: str) -> bool:
-    return new.startswith(tail) if len(tail) <= len(new) else tail.startswith(new)
+        With ``said = "The sky is blue because of the air."`` the rules are, in this order:
+
+        1. A piece that is still empty, or only repeats the beginning, is unclear: ``"The sky is"``.
+        2. A piece that repeats the beginning and then differs is a restart: ``"The sky is blue because of water"``.
+           A piece that repeats all of it adds the rest: ``"The sky is blue because of the air. So"`` adds ``" So"``.
+        3. A piece that may become an overlap with the end is unclear: ``"because"``.
+           An overlap is removed: ``"because of the air. So"`` adds ``" So"``.
+        4. Inside a block of code, the line that opens the block a second time is removed: a new ``"```python\nx"`` adds
+           ``"\nx"``. Until its line break arrives, it is unclear.
+        5. Any other piece is new: ``"So"`` adds ``" So"``.
+
+        A repetition counts from :data:`SHORTEST` characters. A ``final`` piece is complete, so none is unclear.
+        """
+        start = said.lstrip()
+        shared = _shared(piece, start)
+        if not final and (not piece or shared == len(piece) < len(start)):
+            return None
+        if shared >= SHORTEST:
+            if shared < min(len(piece), len(start)):
+                raise Restarted
+            return piece[len(start) :]
+        overlaps = _overlaps(said[-LOOK_BACK:], piece)
+        if not final and any(overlap > len(piece) for overlap in overlaps):
+            return None
+        longest = max((overlap for overlap in overlaps if SHORTEST <= overlap <= len(piece)), default=0)
+        if longest:
+            return piece[longest:]
+        if opening := _reopened_fence(said, piece):
+            return "\n" + piece[len(opening) :] if final or "\n" in piece else None
+        return self._spaced(said, piece)
+
+    def _spaced(self, said: str, piece: str) -> str:
+        """The held text, with the space or line break that the previous piece ended on where the new one has none."""
+        if self._exact or not piece or self._held[:1].isspace() or said[-1].isspace():
+            return self._held
+        if re.match(r"[.,;:!?)\]}»”’%]", piece):
+            return self._held
+        return (self._gap or " ") + self._held
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    """The length of the common beginning of two texts."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _overlaps(tail: str, piece: str) -> list[int]:
+    """The length of each end of ``tail`` with which ``piece`` begins, or would begin if it were longer.
+
+    ``_overlaps("of the air", "the a")`` is ``[7]``: ``"the air"`` may follow.
+    """
+    ends = (tail[at:] for at in range(len(tail)))
+    return [len(end) for end in ends if (piece.startswith(end) if len(end) <= len(piece) else end.startswith(piece))]
+
+
+def _reopened_fence(said: str, piece: str) -> str:
+    """The line with which a piece opens a block of code inside an open block of code, or an empty text."""
+    inside = sum(line.lstrip().startswith("```") for line in said.splitlines()) % 2
+    opening = re.match(r"```[\w+-]+[^\S\n]*(\n|\Z)", piece)
+    return opening[0] if inside and opening else ""

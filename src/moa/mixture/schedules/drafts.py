@@ -37,12 +37,12 @@ def references_of(drafts: Iterable[Draft]) -> tuple[Reference, ...]:
 async def until_all_ended(drafts: Iterable[Draft]) -> None:
     """Wait until every draft has finished or was dropped."""
     for draft in drafts:
-        await draft.end()
+        await draft.until_ended()
 
 
 async def until_any_ended(drafts: Iterable[Draft]) -> None:
     """Wait until one more of these drafts ends. Returns at once if all have ended already."""
-    await until_first(draft.end() for draft in drafts if not draft.ended)
+    await until_first(draft.until_ended() for draft in drafts if not draft.ended)
 
 
 async def until(drafts: Sequence[Draft], enough: Callable[[], bool]) -> None:
@@ -54,20 +54,23 @@ async def until(drafts: Sequence[Draft], enough: Callable[[], bool]) -> None:
 async def until_grown(drafts: Sequence[Draft], size: int, enough: Callable[[], bool]) -> None:
     """Wait until ``enough()`` is true or all drafts have ended.
 
-    Calls ``enough`` first, and whenever a draft reaches ``size`` characters, begins to write or think, or ends.
+    Calls ``enough`` first, and whenever a draft reaches ``size`` characters, gets its first text or reasoning, or ends.
     """
     while not enough():
         live = [draft for draft in drafts if not draft.ended]
         if not live:
             return
-        short = [draft for draft in live if len(draft) < size]
-        silent = [draft for draft in short if not (len(draft) or draft.thinking)]
-        waits = [draft.grown(size - 1) for draft in short] + [draft.end() for draft in live if len(draft) >= size]
-        await until_first([*waits, *(draft.stirred() for draft in silent)])
+        waits = [draft.until_length(size) if len(draft) < size else draft.until_ended() for draft in live]
+        silent = [draft for draft in live if not (len(draft) or draft.thinking)]
+        await until_first([*waits, *(draft.until_started() for draft in silent)])
 
 
 async def until_first(waits: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for the first of several waits and cancel the others. Returns at once if there are none."""
+    """Wait for the first of several waits and cancel the others. Returns at once if there are none.
+
+    Each wait becomes a task. That is cheap enough, since a draft wakes an agent at most three times: at its first words, at
+    the length waited for, and at its end.
+    """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         if tasks:
