@@ -137,7 +137,7 @@ async def ask(page: Page, mixture: str) -> None:
 
 async def finished(page: Page) -> None:
     """Wait until the run is over and its figures are drawn."""
-    await page.wait_for_selector(".origin:not([hidden])", timeout=60_000)
+    await page.wait_for_selector(".resemblance:not([hidden])", timeout=60_000)
 
 
 async def still(page: Page, name: str) -> None:
@@ -201,7 +201,7 @@ async def animation(browser: Browser, address: str) -> None:
         times.append(clock())
         frames.append(Image.open(io.BytesIO(await page.screenshot(type="jpeg", quality=90))))
 
-    while not await page.evaluate("Boolean(document.querySelector('.origin:not([hidden])'))"):
+    while not await page.evaluate("Boolean(document.querySelector('.resemblance:not([hidden])'))"):
         await take()
         await asyncio.sleep(0.05)
     for sentence in (0, 2, 4, 6):

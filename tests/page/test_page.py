@@ -207,7 +207,7 @@ async def test_a_single_model_answers_alone(page: Window) -> None:
     await page.finished()
     assert await page.text(".answer-text") == "proposal a"
     assert await page.page.locator(".card").count() == 0
-    assert not await page.page.locator(".origin").is_visible()
+    assert not await page.page.locator(".resemblance").is_visible()
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -738,8 +738,8 @@ async def test_the_bar_tells_each_agents_share(merged: Window) -> None:
     told = await merged.page.locator(".bar").get_attribute("aria-label")
     assert told == ", ".join(f"{name} {share} %" for name, share in shares.items())
     assert await card(merged, "c").locator(".share").inner_text() == "hardly anything of the answer"
-    await merged.page.click(".origin summary")
-    assert "resembles" in await merged.text(".origin details p")
+    await merged.page.click(".resemblance summary")
+    assert "resembles" in await merged.text(".resemblance details p")
     assert "caused" not in await merged.page.inner_text("main")
 
 
@@ -1063,7 +1063,7 @@ async def test_a_name_that_cannot_be_has_no_toml(page: Window) -> None:
 async def test_the_page_is_served_under_a_strict_policy(served: Served) -> None:
     """Only its own script and style, no text that becomes a document, no frame around it; nothing is sent twice."""
     async with aiohttp.ClientSession() as http:
-        for path in ("/", "/page.js", "/page.css"):
+        for path in ("/", "/page/page.js", "/page/page.css"):
             async with http.get(served.origin + path) as response:
                 assert response.status == 200
                 policy = response.headers["content-security-policy"]
