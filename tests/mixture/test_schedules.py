@@ -6,15 +6,18 @@ from typing import cast
 
 import pytest
 
-from moa import EarlyExit, Mixture, Scripted, fold
+from moa import Mixture, Scripted
 from moa.errors import ConfigError, ScheduleError
-from moa.messages import Answer, Delta, text_of
+from moa.messages import Delta, text_of
 from moa.schedules import (
     Barrier,
     Draft,
+    EarlyExit,
     GiveUp,
+    Quorum,
     Reading,
     Schedule,
+    Staircase,
     reference_of,
     references_of,
     until,
@@ -23,7 +26,7 @@ from moa.schedules import (
     until_grown,
     within,
 )
-from tests.fakes.virtual_time import run_in_virtual_time
+from tests.mixture.writers import long_text, run, writer
 
 
 async def settle() -> None:
@@ -105,18 +108,11 @@ def says(text: str, seconds: float = 0.0) -> Scripted:
     return Scripted(text, name=f"scripted/{text.split()[0]}", first_token=seconds)
 
 
-def answer(mixture: Mixture) -> Answer:
-    async def run() -> Answer:
-        return fold([event async for event in mixture.run("Why?")])
-
-    return run_in_virtual_time(run())
-
-
 def test_a_schedule_with_readings_alone_runs_every_layer() -> None:
     """Two layers and the aggregator each read what the class yields; all other members have defaults."""
     second, last = says("second"), says("last")
     layers = [[says("first in many words"), says("first")], [second, says("second in many words")]]
-    result = answer(Mixture(layers, last, schedule=Shortest()))
+    _, result = run(Mixture(layers, last, schedule=Shortest()))
     assert result.text == "last"
     assert result.degraded == ()
     assert "many words" not in text_of(second.requests[0].messages[0])
@@ -127,7 +123,7 @@ def test_a_schedule_with_readings_alone_runs_every_layer() -> None:
 def test_a_schedule_may_drop_drafts() -> None:
     """give_up cancels the call, gives the reason in the answer, and ignores drafts that have ended."""
     slow = says("slow", 60.0)
-    result = answer(Mixture([[says("a", 1.0), slow, says("b", 2.0)]], says("last"), schedule=FirstTwo()))
+    _, result = run(Mixture([[says("a", 1.0), slow, says("b", 2.0)]], says("last"), schedule=FirstTwo()))
     assert result.degraded == ("slow (layer 1) was dropped: two were faster",)
     assert slow.cancelled == 1
 
@@ -148,7 +144,7 @@ def test_a_mistake_in_a_schedule_ends_the_run_with_its_name(schedule: Schedule, 
     """The error leaves the run, whichever agent the schedule served, and no call is left running."""
     first = says("first")
     with pytest.raises(ScheduleError, match=message.replace(".", r"\.")):
-        answer(Mixture([[first], [says("second")]], says("last"), schedule=schedule))
+        run(Mixture([[first], [says("second")]], says("last"), schedule=schedule))
     assert first.running == 0
 
 
@@ -177,21 +173,15 @@ def test_readings_that_return_instead_of_yielding_are_refused() -> None:
         Mixture([[says("first")]], says("last"), schedule=cast("Schedule", Returns()))
 
 
+@pytest.mark.parametrize("schedule", [Barrier(), Barrier(warm=True), Quorum(1), Staircase(), EarlyExit(Staircase())])
+def test_every_schedule_works_at_every_depth_and_through_failures(schedule: Schedule) -> None:
+    """Three layers with a failing agent in each give an answer."""
+    layers = [[writer(f"a{n}"), writer(f"b{n}", fail_after=0), writer(f"c{n}", words=150)] for n in range(2)]
+    _, result = run(Mixture(layers, writer("answer"), schedule=schedule))
+    assert result.text == long_text("answer")
+
+
 # -- references and waits ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_the_barrier_gives_the_usable_proposals_in_the_order_of_the_layer() -> None:
-    """It waits for every draft, leaves out those that were dropped, and ignores the order of arrival."""
-    drafts = drafts_of("a", "b", "c")
-    reading = asyncio.ensure_future(anext(Barrier().readings([drafts], lambda draft, reason: None)))
-    drafts[2].finish()
-    drafts[1].drop("failed")
-    await settle()
-    assert not reading.done()
-    drafts[0].finish()
-    assert [reference.agent for reference in (await reading).references] == ["a", "c"]
-    assert reading.result().last
 
 
 def test_a_reference_is_whole_or_ends_at_a_whole_word() -> None:

@@ -1,14 +1,14 @@
-"""How an agent goes on with a text that it has begun.
+"""How an agent continues a text that it has begun.
 
-Two ways, and which one an endpoint can do is a trait of its models:
+There are two ways. Which of them works is a trait of each model (:class:`moa.models.Traits`):
 
 ``prefix``
-    The text so far is the beginning of the assistant's message, and the references before it are given anew, longer.
-    llama.cpp does it as it is; vLLM, Mistral and others want it said, which their endpoint does
+    The text so far is the beginning of the assistant's message, and the references before it are given again, longer.
+    llama.cpp supports this without a flag; vLLM, Mistral and others need a field in the body, which their endpoint adds
     (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html, https://docs.mistral.ai/api/endpoint/chat).
 ``turns``
-    Each step adds the agent's piece as an assistant's turn and the new pieces of the references as a user's turn. It works
-    with every chat API and leaves the whole prompt before it cached; it takes a model that can do it.
+    Each step appends the agent's piece as an assistant's turn, and the new parts of the references as a user's turn. This
+    works with every chat API and keeps the whole earlier prompt cached, but the model must be able to follow it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from moa.mixture.prompts import CLOSING, fence
 from moa.models import Continuation
 
 Asking = Callable[[Sequence[Reference], str], Request]
-"""Makes the request that holds these references and ends with this line."""
+"""Makes a request that shows these references and ends with this line."""
 
 BEGIN = """\
 The responses are still being written; you have what there is of them. Begin your answer to the user's request now, with \
@@ -49,58 +49,69 @@ class Conversation:
 
     Args:
         asking: makes a request from references.
-        way: how the agent's model goes on.
+        way: how the agent's model continues a text; None if it cannot.
     """
 
     def __init__(self, asking: Asking, way: Continuation | None) -> None:
         self._asking, self._way = asking, way
-        self._given: dict[tuple[int, str], str] = {}
+        self._shown: dict[tuple[int, str], str] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         self._transcript: list[Message] = []
         self._length = 0
 
     def request(self, references: Sequence[Reference], written: str, *, last: bool) -> Request:
-        """The request for the next piece; ``written`` is the text so far."""
+        """The request for the next piece.
+
+        Args:
+            written: the agent's text so far.
+            last: whether the agent is to write its text to the end.
+        """
         if not written:
-            asked = self._asking(references, CLOSING if last else BEGIN)
+            request = self._asking(references, CLOSING if last else BEGIN)
             self._remember(references)
-            self._transcript, self._length = asked.messages, 0
-            return asked
+            self._transcript, self._length = request.messages, 0
+            return request
         if self._way == "turns":
             return self._turn(references, written, last=last)
-        asked = self._asking(references, CLOSING if last else BEGIN)
-        return asked.replaced(messages=[*asked.messages, {"role": "assistant", "content": written}])
+        request = self._asking(references, CLOSING if last else BEGIN)
+        return request.replaced(messages=[*request.messages, {"role": "assistant", "content": written}])
 
     def resumed(self, references: Sequence[Reference], written: str) -> Request:
-        """The request of one full call that is told its opening, for where nothing else joins."""
+        """The request for a full restart that includes the text written so far; used when continuing failed."""
         mark = fence(written)
         return self._asking(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
 
     def _turn(self, references: Sequence[Reference], written: str, *, last: bool) -> Request:
-        news = [self._news(reference) for reference in references]
-        told = "\n\n".join(part for part in [*news, END if last else GO_ON] if part)
-        mine = {"role": "assistant", "content": written[self._length :].strip()}
-        self._transcript = [*self._transcript, mine, {"role": "user", "content": told}]
+        parts = [*(self._new_part(reference) for reference in references), END if last else GO_ON]
+        piece = {"role": "assistant", "content": written[self._length :].strip()}
+        news = {"role": "user", "content": "\n\n".join(part for part in parts if part)}
+        self._transcript = [*self._transcript, piece, news]
         self._length = len(written)
         self._remember(references)
         return self._asking(references, "").replaced(messages=self._transcript)
 
-    def _news(self, reference: Reference) -> str:
-        """What of a reference the agent has not read."""
+    def _new_part(self, reference: Reference) -> str:
+        """The part of a reference that the agent has not read, in a tag; empty if there is none.
+
+        A reference that has grown gives the part that it grew by; one that is new or has changed gives its whole text.
+        """
         place = (reference.layer, reference.agent)
-        before = self._given.get(place)
+        before = self._shown.get(place)
         if before is not None and reference.text.startswith(before):
             piece, more = reference.text[len(before) :].strip("\n"), "more of "
         else:
             piece, more = reference.text, ""
         if not piece:
             return ""
-        label = f"{more}response {self._numbers.get(place, len(self._numbers) + 1)} {fence(piece)}"
-        self._numbers.setdefault(place, len(self._numbers) + 1)
+        label = f"{more}response {self._number(place)} {fence(piece)}"
         return f"<{label}{' (unfinished)' if reference.cut else ''}>\n{piece}\n</{label}>"
+
+    def _number(self, place: tuple[int, str]) -> int:
+        """The number of a reference: the same in every turn, counting from 1 in the order in which they first appear."""
+        return self._numbers.setdefault(place, len(self._numbers) + 1)
 
     def _remember(self, references: Sequence[Reference]) -> None:
         for reference in references:
             place = (reference.layer, reference.agent)
-            self._given[place] = reference.text
-            self._numbers.setdefault(place, len(self._numbers) + 1)
+            self._shown[place] = reference.text
+            self._number(place)

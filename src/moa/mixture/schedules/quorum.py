@@ -37,7 +37,7 @@ class Quorum:
 
     async def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
         drafts = layers[-1]
-        reason = f"{self.usable} usable proposals were there without it"
+        reason = f"{self.usable} usable proposals were ready without it"
         try:
             async with asyncio.timeout(self.deadline):
                 await until(drafts, lambda: self._enough(drafts))
