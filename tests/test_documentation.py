@@ -88,7 +88,9 @@ def test_the_public_names_are_these() -> None:
         "Scripted",
         "Staircase",
         "Usage",
+        "allow_real_calls",
         "fold",
+        "forbid_real_calls",
     ]
     assert all(getattr(moa, name) is not None for name in moa.__all__)
     assert moa.__version__

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from moa.models.embedded import EmbeddedModel as EmbeddedModel
     from moa.models.endpoint import Endpoint as Endpoint
     from moa.models.function import Function as Function
+    from moa.models.real_calls import allow_real_calls as allow_real_calls
+    from moa.models.real_calls import forbid_real_calls as forbid_real_calls
     from moa.models.recorded import Recorded as Recorded
     from moa.models.scripted import Scripted as Scripted
     from moa.prices import Price as Price
@@ -56,7 +58,9 @@ _HOME = {
     "Scripted": "moa.models.scripted",
     "Staircase": "moa.mixture.schedules.staircase",
     "Usage": "moa.messages",
+    "allow_real_calls": "moa.models.real_calls",
     "fold": "moa.mixture.events",
+    "forbid_real_calls": "moa.models.real_calls",
 }
 
 __all__ = sorted(_HOME)

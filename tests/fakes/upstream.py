@@ -24,6 +24,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -278,7 +279,8 @@ class Upstream:
         peak: the most that were at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Received] = []
         self.open_calls = 0
         self.peak = 0
@@ -314,9 +316,9 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         host, port = self._runner.addresses[0][:2]
-        self._origin = f"http://{host}:{port}"
+        self._origin = f"{'https' if self._tls else 'http'}://{host}:{port}"
         return self
 
     async def __aexit__(

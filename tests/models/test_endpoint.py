@@ -298,6 +298,17 @@ async def test_a_server_that_stays_silent_after_the_end_is_not_waited_for(upstre
     await soon(upstream.requests[0].disconnected)
 
 
+async def test_usage_is_not_waited_for_without_end_where_stalls_are_allowed(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a limit between tokens, an answer is still complete when its server never closes the connection."""
+    monkeypatch.setattr("moa.models.endpoint._AFTER_FINISH", 0.05)
+    upstream.script("m", words("Four.") + finish() + hang())
+    async with Endpoint("here", upstream.base_url, timeouts=Timeouts(stall=None)) as endpoint:
+        told = collected(await answer(endpoint))
+    assert (told.text, told.finish_reason, told.usage.estimated) == ("Four.", "stop", True)
+
+
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
@@ -544,7 +555,7 @@ async def test_a_redirect_is_not_followed(upstream: Upstream, endpoint: Endpoint
     """The key does not go where a server points."""
     upstream.script("m", refuse(307, headers={"Location": f"{upstream.base_url}/models"}))
     _, error = await failure(endpoint)
-    assert "points elsewhere" in str(error)
+    assert "redirects" in str(error)
     assert len(upstream.requests) == 1
 
 

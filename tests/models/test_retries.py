@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-import stamina
 
 from moa.errors import (
     CallRejected,
@@ -20,6 +17,7 @@ from moa.errors import (
     UpstreamFailed,
 )
 from moa.messages import Delta, Request
+from moa.models import Model
 from moa.models.limits import Limited, Limits
 from moa.models.retries import Retried
 from moa.models.scripted import Scripted
@@ -31,27 +29,24 @@ pytestmark = pytest.mark.anyio
 NAME = "scripted/a"
 
 
-@pytest.fixture
-def no_waits() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=3):
-        yield
+def impatient(model: Model) -> Retried:
+    """Retries without a wait."""
+    return Retried(model, wait_initial=0, wait_jitter=0)
 
 
-@pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize("kind", [Unreachable, TimedOut, RateLimited, UpstreamFailed, StreamBroken])
 async def test_asks_again_what_may_succeed_later(kind: type[ModelError]) -> None:
     """A call that failed before it said anything, for a reason that may pass, is made again."""
     model = Scripted([kind(NAME, "not now"), kind(NAME, "not now"), "hello"], name=NAME)
-    assert await text_of(Retried(model)) == "hello"
+    assert await text_of(impatient(model)) == "hello"
     assert model.requests == [HELLO] * 3
 
 
-@pytest.mark.usefixtures("no_waits")
 async def test_gives_up_after_the_last_attempt_with_its_error() -> None:
     """When every attempt fails, the last error is the one that is raised."""
     model = Scripted([UpstreamFailed(NAME, f"failure {n}") for n in (1, 2, 3)], name=NAME)
     with pytest.raises(UpstreamFailed, match="failure 3"):
-        await deltas_of(Retried(model))
+        await deltas_of(impatient(model))
 
 
 @pytest.mark.parametrize("error", [KeyRejected(NAME, "no", status=401), CallRejected(NAME, "no", status=404)])
@@ -72,7 +67,6 @@ async def test_does_not_ask_again_once_something_was_said(reasoning: str) -> Non
     assert len(model.requests) == 1
 
 
-@pytest.mark.usefixtures("no_waits")
 async def test_an_empty_delta_says_nothing() -> None:
     """A server that opens its stream with an empty chunk and then fails can be asked again."""
 
@@ -87,7 +81,7 @@ async def test_an_empty_delta_says_nothing() -> None:
                 raise UpstreamFailed(NAME, "overloaded")
             yield Delta(text="hello")
 
-    assert await text_of(Retried(OpensEmpty())) == "hello"
+    assert await text_of(impatient(OpensEmpty())) == "hello"
 
 
 def test_waits_as_long_as_the_server_says() -> None:
@@ -148,19 +142,3 @@ async def test_closing_early_closes_the_call_inside() -> None:
     async with aclosing(Limited(Retried(model), Limits(1)).stream(HELLO)) as deltas:
         assert await anext(deltas) == Delta(text="hello ")
     assert (model.cancelled, model.running) == (1, 0)
-
-
-def test_a_retry_prints_nothing() -> None:
-    """A retry in a program that set up no logging leaves its standard error alone."""
-    code = (
-        "import asyncio\n"
-        "from moa.errors import Unreachable\n"
-        "from moa.messages import Request\n"
-        "from moa.models.scripted import Scripted\n"
-        "from moa.models.retries import Retried\n"
-        "model = Retried(Scripted([Unreachable('scripted/a', 'no route'), 'hello']), wait_initial=0, wait_jitter=0)\n"
-        "async def main(): return [delta async for delta in model.stream(Request.of('hi'))]\n"
-        "assert asyncio.run(main())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.models.sse import Event, EventSplitter
+from moa.models.sse import EventSplitter, ServerEvent
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
 
 
-def events_of(*packets: bytes) -> list[Event]:
+def events_of(*packets: bytes) -> list[ServerEvent]:
     splitter = EventSplitter()
     return [event for packet in packets for event in splitter.feed(packet)] + splitter.end()
 
@@ -30,7 +30,7 @@ def test_any_cut_gives_the_events_that_were_sent(data: st.DataObject, sent: list
         line_end.join([f"event: {name}", *(f"data: {line}" for line in lines), "", ""])
         for name, lines, line_end in sent
     ).encode()
-    assert events_of(*data.draw(cut(stream))) == [Event("\n".join(lines), name) for name, lines, _ in sent]
+    assert events_of(*data.draw(cut(stream))) == [ServerEvent("\n".join(lines), name) for name, lines, _ in sent]
 
 
 @given(st.data(), st.binary(max_size=80))
@@ -42,22 +42,30 @@ def test_noise_is_read_the_same_in_any_cut(data: st.DataObject, noise: bytes) ->
 @pytest.mark.parametrize(
     ("stream", "expected"),
     [
-        pytest.param("data: one\n\ndata: two\n\n", [Event("one"), Event("two")], id="two events"),
-        pytest.param("data: one\ndata:\ndata: three\n\n", [Event("one\n\nthree")], id="data of several lines"),
-        pytest.param(": keep-alive\n\ndata: x\n\n", [Event("x")], id="a comment is no event"),
-        pytest.param("event: error\ndata: x\n\ndata: y\n\n", [Event("x", "error"), Event("y")], id="a name holds once"),
+        pytest.param("data: one\n\ndata: two\n\n", [ServerEvent("one"), ServerEvent("two")], id="two events"),
+        pytest.param("data: one\ndata:\ndata: three\n\n", [ServerEvent("one\n\nthree")], id="data of several lines"),
+        pytest.param(": keep-alive\n\ndata: x\n\n", [ServerEvent("x")], id="a comment is no event"),
+        pytest.param(
+            "event: error\ndata: x\n\ndata: y\n\n",
+            [ServerEvent("x", "error"), ServerEvent("y")],
+            id="a name holds once",
+        ),
         pytest.param("event: ping\n\n", [], id="a name without data is no event"),
-        pytest.param("\ufeffdata: x\n\n", [Event("x")], id="a byte order mark"),
-        pytest.param("data:x\n\ndata:  x\n\n", [Event("x"), Event(" x")], id="one space is taken off, no more"),
-        pytest.param("id: 7\nretry: 10\nwhat\ndata: x\n\n", [Event("x")], id="other fields"),
-        pytest.param("data\n\n", [Event("")], id="a field without a colon"),
-        pytest.param("data: a\u2028b\x0b\x85c\n\n", [Event("a\u2028b\x0b\x85c")], id="only CR and LF end a line"),
-        pytest.param("data: x", [Event("x")], id="the end of the stream ends line and event"),
-        pytest.param("data: x\n", [Event("x")], id="the end of the stream ends the event"),
+        pytest.param("\ufeffdata: x\n\n", [ServerEvent("x")], id="a byte order mark"),
+        pytest.param(
+            "data:x\n\ndata:  x\n\n",
+            [ServerEvent("x"), ServerEvent(" x")],
+            id="one space is taken off, no more",
+        ),
+        pytest.param("id: 7\nretry: 10\nwhat\ndata: x\n\n", [ServerEvent("x")], id="other fields"),
+        pytest.param("data\n\n", [ServerEvent("")], id="a field without a colon"),
+        pytest.param("data: a\u2028b\x0b\x85c\n\n", [ServerEvent("a\u2028b\x0b\x85c")], id="only CR and LF end a line"),
+        pytest.param("data: x", [ServerEvent("x")], id="the end of the stream ends line and event"),
+        pytest.param("data: x\n", [ServerEvent("x")], id="the end of the stream ends the event"),
         pytest.param("", [], id="nothing"),
     ],
 )
-def test_reads(stream: str, expected: list[Event]) -> None:
+def test_reads(stream: str, expected: list[ServerEvent]) -> None:
     """Each rule of the format holds for the whole stream and for single bytes."""
     encoded = stream.encode()
     assert events_of(encoded) == expected
@@ -66,12 +74,12 @@ def test_reads(stream: str, expected: list[Event]) -> None:
 
 def test_an_event_is_given_as_soon_as_its_blank_line_is() -> None:
     """An event does not wait for the packet after it, not even when its blank line ends in a lone CR."""
-    assert EventSplitter().feed(b"data: x\n\n") == [Event("x")]
-    assert EventSplitter().feed(b"data: x\r\n\r") == [Event("x")]
+    assert EventSplitter().feed(b"data: x\n\n") == [ServerEvent("x")]
+    assert EventSplitter().feed(b"data: x\r\n\r") == [ServerEvent("x")]
 
 
 def test_a_line_of_a_megabyte_in_small_packets() -> None:
     """A line of a megabyte in packets of 64 bytes comes out whole."""
     line = "é" * 500_000
     stream = f"data: {line}\n\n".encode()
-    assert events_of(*(stream[place : place + 64] for place in range(0, len(stream), 64))) == [Event(line)]
+    assert events_of(*(stream[place : place + 64] for place in range(0, len(stream), 64))) == [ServerEvent(line)]

@@ -18,7 +18,7 @@ from typing import Any
 from moa.errors import ModelError, StreamBroken
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import refused, status_of
-from moa.models.sse import Event
+from moa.models.sse import ServerEvent
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
@@ -36,7 +36,7 @@ class AnswerReader:
         self._said: list[str] = []
         self._tool_calls = 0
 
-    def deltas(self, events: Iterable[Event]) -> Iterator[Delta]:
+    def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
         """The deltas of chunks that came together. Pieces of text among them are one: each delta costs its way through
         every fold and sink, and nobody can have seen the one before the other.
 
@@ -65,7 +65,7 @@ class AnswerReader:
         if together is not None:
             yield together
 
-    def read(self, event: Event) -> Delta | None:
+    def read(self, event: ServerEvent) -> Delta | None:
         """The delta of a chunk, None where it holds none.
 
         Raises:
@@ -154,12 +154,12 @@ class WholeBody:
     def __init__(self) -> None:
         self._packets: list[bytes] = []
 
-    def feed(self, packet: bytes) -> list[Event]:
+    def feed(self, packet: bytes) -> list[ServerEvent]:
         self._packets.append(packet)
         return []
 
-    def end(self) -> list[Event]:
-        return [Event(b"".join(self._packets).decode("utf-8", "replace"))]
+    def end(self) -> list[ServerEvent]:
+        return [ServerEvent(b"".join(self._packets).decode("utf-8", "replace"))]
 
 
 def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from moa.errors import ConfigError, ModelError
 from moa.messages import Cost, Delta, Request
 from moa.models import Traits, weights
 from moa.models.endpoint import Endpoint, Timeouts
+from moa.models.real_calls import check_real_call
 from moa.models.weights import Weights
 
 _PROGRAM = Path(__file__).with_name("llama.py")
@@ -119,6 +120,7 @@ class EmbeddedModel:
             ConfigError: the weights cannot be fetched.
             ModelError: llama.cpp does not load them, for the reason that it gives; or :meth:`aclose` came first.
         """
+        check_real_call(self.name)
         with self._guard:
             if self.loaded:
                 return

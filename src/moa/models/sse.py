@@ -17,7 +17,7 @@ from typing import NamedTuple
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):
+class ServerEvent(NamedTuple):
     """One event: its ``data`` lines joined by newlines, and its ``event`` name, empty when it has none."""
 
     data: str
@@ -34,7 +34,7 @@ class EventSplitter:
         self._at_start = True
         self._after_return = False  # the packet before ended in \r: a \n now belongs to it
 
-    def feed(self, packet: bytes) -> list[Event]:
+    def feed(self, packet: bytes) -> list[ServerEvent]:
         """The events that this packet completes, in order. Comments, ``id`` and ``retry`` fields are passed over."""
         if self._after_return and packet.startswith(b"\n"):
             packet, self._after_return = packet[1:], False
@@ -43,7 +43,7 @@ class EventSplitter:
         self._after_return = packet.endswith(b"\r")
         lines = packet.splitlines()
         unfinished = b"" if packet.endswith((b"\n", b"\r")) else lines.pop()
-        events: list[Event] = []
+        events: list[ServerEvent] = []
         for line in lines:
             if self._line:
                 self._line.append(line)
@@ -54,21 +54,23 @@ class EventSplitter:
             self._line.append(unfinished)
         return events
 
-    def end(self) -> list[Event]:
+    def end(self) -> list[ServerEvent]:
         """The event that the end of the stream completes, if one was under way."""
-        events: list[Event] = []
+        events: list[ServerEvent] = []
         self._read(b"".join(self._line), events)
         self._read(b"", events)
         self._line.clear()
         return events
 
-    def _read(self, line: bytes, events: list[Event]) -> None:
+    def _read(self, line: bytes, events: list[ServerEvent]) -> None:
         if self._at_start:
             line, self._at_start = line.removeprefix(_BYTE_ORDER_MARK), False
         if not line:
             if self._data:
                 events.append(
-                    Event(b"\n".join(self._data).decode("utf-8", "replace"), self._name.decode("utf-8", "replace"))
+                    ServerEvent(
+                        b"\n".join(self._data).decode("utf-8", "replace"), self._name.decode("utf-8", "replace")
+                    )
                 )
                 self._data.clear()
             self._name = b""
