@@ -16,9 +16,9 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from moa import Config
-from moa.server import completions
+from moa.server import connection
 from moa.server.app import create_app
-from moa.server.wire import Wire
+from moa.server.dialects.chat import ChatEncoder
 from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, events, post, said
 from tests.fakes.upstream import Upstream, chunk, drop, error_event, finish, hang, pause, refuse, say, usage, words
 
@@ -390,13 +390,13 @@ async def test_a_defect_is_500_without_a_word_of_it(
     """OpenAI's error form, streamed or not, and as an event once words were sent; the traceback is for the log alone."""
     async with in_this_process(upstream, tmp_path) as server:
         with monkeypatch.context() as patch:
-            for name in ("whole", "opening", "closing"):
-                patch.setattr(Wire, name, breaks)
+            for name in ("whole", "delta", "end"):
+                patch.setattr(ChatEncoder, name, breaks)
             for stream in (False, True):
                 status, told, _ = await post(http, server, asking(stream=stream))
                 assert (status, assert_openais(told)["code"]) == (500, "internal_error")
                 assert "private" not in json.dumps(told)
-        monkeypatch.setattr(Wire, "closing", breaks)
+        monkeypatch.setattr(ChatEncoder, "end", breaks)
         heard = await all_events(http, server, asking())
         assert said(heard[:-1]) == "the whole answer"
         assert assert_openais(heard[-1])["code"] == "internal_error"
@@ -407,7 +407,7 @@ async def test_a_defect_before_the_run_is_500_too(
 ) -> None:
     """Wherever it breaks."""
     async with in_this_process(upstream, tmp_path) as server:
-        monkeypatch.setattr("moa.server.app.Asked", breaks)
+        monkeypatch.setattr("moa.server.dialects.chat.checked", breaks)
         status, told, _ = await post(http, server, asking())
         assert (status, assert_openais(told)["code"]) == (500, "internal_error")
 
@@ -416,7 +416,7 @@ async def test_a_long_silence_is_filled_with_comments(
     http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Connections do not time out while proposers think; clients skip comments; the answer is whole."""
-    monkeypatch.setattr(completions, "QUIET", 0.1)
+    monkeypatch.setattr(connection, "QUIET", 0.1)
     upstream.script("a", pause(0.35) + say("late"))
     async with in_this_process(upstream, tmp_path) as server:
         async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:

@@ -1,13 +1,14 @@
-"""Errors as OpenAI's API gives them: a status, and ``{"error": {"message", "type", "param", "code"}}``.
+"""Errors: what a client gets instead of an answer, whichever error stopped the request or the run.
 
-https://platform.openai.com/docs/guides/error-codes
+The body is ``{"error": {"message", "type", "param", "code"}}``, as in OpenAI's API, unless the client's dialect has a form
+of its own. https://platform.openai.com/docs/guides/error-codes
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,17 +28,17 @@ from moa.errors import (
 )
 
 PATIENCE = 5.0
-"""Seconds to tell a caller to wait where an upstream that refused did not say how long."""
+"""Seconds for ``Retry-After`` where an upstream hit its rate limit and gave no time."""
 
 
 @dataclass(eq=False)
 class Refusal(Exception):
-    """What a caller gets instead of an answer.
+    """What a client gets instead of an answer.
 
     Attributes:
         status: the HTTP status.
         message: one line, fit to be shown.
-        kind: ``type`` of the error object.
+        kind: ``type`` of OpenAI's error object.
         code, param: as in the error object.
         retry_after: seconds, for the header of that name.
         more: further fields of the error object.
@@ -51,23 +52,28 @@ class Refusal(Exception):
     retry_after: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def body(self) -> dict[str, Any]:
-        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": {**told, **self.more}}
 
-    @property
-    def json(self) -> bytes:
-        # ASCII, since what is told back may hold half of a character pair, which no other encoding takes.
-        return json.dumps(self.body).encode()
+ErrorBody = Callable[[Refusal], bytes]
+"""Writes a refusal as the body of a response, in JSON."""
 
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        wait = {} if self.retry_after is None else {"retry-after": str(max(1, math.ceil(self.retry_after)))}
-        return Response(self.json, self.status, {**(headers or {}), **wait}, "application/json")
+
+def openai_error(refusal: Refusal) -> bytes:
+    """The refusal in the form of OpenAI's API."""
+    fields = {"message": refusal.message, "type": refusal.kind, "param": refusal.param, "code": refusal.code}
+    # In ASCII: a value quoted from the request may hold a lone surrogate, which UTF-8 cannot encode.
+    return json.dumps({"error": {**fields, **refusal.more}}).encode()
+
+
+def error_response(
+    refusal: Refusal, headers: Mapping[str, str] | None = None, body: ErrorBody = openai_error
+) -> Response:
+    """The refusal as a whole response, with ``Retry-After`` where the caller should wait."""
+    wait = {} if refusal.retry_after is None else {"retry-after": str(max(1, math.ceil(refusal.retry_after)))}
+    return Response(body(refusal), refusal.status, {**(headers or {}), **wait}, "application/json")
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What a caller is told of an error."""
+    """The refusal that reports an error to the client."""
     match error:
         case Refusal():
             return error
@@ -81,10 +87,9 @@ def refusal_of(error: Exception) -> Refusal:
             return _refusal_of_run(error)
         case MoaError():
             return Refusal(502, str(error), "upstream_error", "upstream_failed")
-
         case _:
-            # A defect of ours: its words are for the log, and may hold what others wrote.
-            return Refusal(500, "the server broke; its log says how", "server_error", "internal_error")
+            # A defect of ours. Its message belongs in the log: it may quote other people's text.
+            return Refusal(500, "internal error; see the server's log", "server_error", "internal_error")
 
 
 def _refusal_of_run(error: RunError) -> Refusal:
@@ -99,7 +104,7 @@ def _refusal_of_run(error: RunError) -> Refusal:
     if _all_are(TimedOut, error):
         return Refusal(504, str(error), "upstream_error", "upstream_timed_out", more=more)
     if _all_are(CallRejected, error) and all(each.status == 400 for each in error.errors):
-        # Every upstream said that the request itself is wrong: it is the caller's to mend.
+        # Every upstream rejected the request itself, so the caller must fix it.
         return Refusal(400, str(error), code="upstream_rejected", more=more)
     return Refusal(502, str(error), "upstream_error", "upstream_failed", more=more)
 

@@ -1,73 +1,86 @@
-"""Mixtures as tables: those there are, and those that a caller writes, tries, and takes away as a moa.toml.
+"""``/mixtures``: the configured mixtures as tables, and mixtures that callers write, run, and export as a moa.toml.
 
-A caller's table is that of the file with two differences: it names no file, and its members are those that a caller can ask
-alone. So it reaches nothing that its operator has not set up.
+A caller's table differs from one in the file in two ways: it names no file, and its members are models that the caller may
+call alone. So it reaches nothing that the operator has not configured.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastapi import APIRouter, Request
 from pydantic import ValidationError
+from starlette.responses import Response
 
 from moa.attribution.shares import EXPLAINED
 from moa.config.config import Config
+from moa.config.export import toml_of
 from moa.config.names import NAME, wrong_name
 from moa.config.problems import problem_of
 from moa.config.tables import AgentTable, AggregatorTable, MixtureTable
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
-from moa.server.body import FORBIDDEN
+from moa.server.body import FORBIDDEN, object_of
 from moa.server.catalogue import Catalogue
+from moa.server.described import object_body
+from moa.server.desk import Desk
+from moa.server.encoding import json_bytes
 from moa.server.failures import Refusal, refusal_of
 
 UNNAMED = "unnamed"
-"""What a caller's mixture is called that was not given a name."""
+"""The name of a caller's mixture that has none."""
+
+MIXTURE = {"type": "object", "description": "As in moa.toml, without prompt_file; may hold its name."}
+TOML_BODY = object_body(["mixture"], {"name": {"type": "string"}, "mixture": MIXTURE})
 
 
 class Tables:
-    """The tables of a configuration's mixtures, and mixtures from tables of callers.
+    """The tables of the configured mixtures, and mixtures from callers' tables.
 
     Args:
-        config: where they stand.
-        catalogue: what a caller can ask.
+        config: holds the configured mixtures.
+        catalogue: knows which models a caller may call.
     """
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
         self._config, self._catalogue = config, catalogue
 
     def listed(self) -> dict[str, Any]:
-        """What there is to choose from, and to change."""
+        """Every mixture with its table, and every single model, as JSON."""
         rows = self._catalogue.rows
         mixtures = []
         for listed in self._config.listed():
-            told = next(row["moa"] for row in rows if row["id"] == f"moa/{listed.name}")
+            described = next(row["moa"] for row in rows if row["id"] == f"moa/{listed.name}")
             mixtures.append(
                 {
                     "name": listed.name,
                     "description": listed.description,
                     "source": listed.source if listed.source == "preset" else Path(listed.source).name,
-                    "available": told["available"],
-                    "why_not": told.get("why_not"),
-                    "table": self._config.written(listed.name),
+                    "available": described["available"],
+                    "why_not": described.get("why_not"),
+                    "table": self.written(listed.name),
                 }
             )
-        singles = [row["id"] for row in rows if not row["id"].startswith("moa/")]
         return {
             "default": self._config.default,
-            "models": singles,
+            "models": [row["id"] for row in rows if not row["id"].startswith("moa/")],
             "mixtures": mixtures,
             "explained": EXPLAINED,
         }
+
+    def written(self, model: str) -> Mapping[str, Any] | None:
+        """The table of a configured mixture as JSON; None for a single model, or without its prompt file."""
+        return self._config.written(model)
 
     def mixture(self, name: str, table: MixtureTable) -> Mixture:
         """A mixture from a caller's table.
 
         Raises:
-            Refusal: 400, the table makes no mixture; 404, a member is not there; 503, a member is not set up here.
+            Refusal: 400, the table is invalid; 404, a member is unknown; 503, a member is not configured here.
         """
         for place, model in _members(table):
             try:
@@ -88,13 +101,41 @@ class Tables:
         return mixture
 
 
+def routes(desk: Desk, tables: Tables) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["mixtures"])
+
+    @router.get("/mixtures", summary="List every mixture with its table, and every single model")
+    async def list_mixtures(request: Request) -> Response:
+        desk.page_caller(request)
+        return _json(await asyncio.to_thread(tables.listed))
+
+    @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
+    async def export(request: Request) -> Response:
+        desk.page_caller(request)
+        body = object_of(await desk.read(request))
+        name, table = table_of(body.get("mixture"), body.get("name"))
+        try:
+            tables.mixture(name, table)
+        except Refusal as refusal:
+            if refusal.status == 400:  # with another status the table is valid, and a member is not available here
+                raise
+        return _json({"toml": toml_of(name, table)})
+
+    return router
+
+
+def _json(value: object) -> Response:
+    return Response(json_bytes(value), media_type="application/json")
+
+
 def table_of(data: object, name: object = None, *, is_run: bool = False) -> tuple[str, MixtureTable]:
-    """A caller's table, checked: its name, and the table itself.
+    """A caller's table, checked, and its name.
 
     Args:
         data: the table as JSON; may hold its ``name``.
-        name: what it is called otherwise.
-        is_run: whether it is only run; it may then be called as one of ours that no file can name.
+        name: its name otherwise.
+        is_run: whether the table is only run; it may then have a reserved name, which no file can have.
 
     Raises:
         Refusal: 400, with the field in ``param``.
@@ -105,41 +146,41 @@ def table_of(data: object, name: object = None, *, is_run: bool = False) -> tupl
     param = "mixture.name" if "name" in fields else "name"
     name = fields.pop("name", name) or UNNAMED
     if not isinstance(name, str):
-        raise Refusal(400, "a name is text", param=param, code="invalid_value")
+        raise Refusal(400, "a name must be a string", param=param, code="invalid_value")
     if (why := wrong_name(name)) and not (is_run and NAME.fullmatch(name)):
         raise Refusal(400, f"the name {name!r} {why}", param=param, code="invalid_value")
     if fields.get("prompt_file") is not None:
-        message = "'prompt_file' is not accepted: give the text itself in 'prompt'"
+        message = "'prompt_file' is not accepted: put the prompt's text in 'prompt'"
         raise Refusal(400, message, param="mixture.prompt_file", code="invalid_value")
     try:
         table = MixtureTable.model_validate(fields)
     except ValidationError as error:
-        where, told = problem_of(error, ("mixtures", name))
+        where, problem = problem_of(error, ("mixtures", name))
         place = _place("mixture", *where[2:])
-        raise Refusal(400, f"{place}: {told}", param=place, code="invalid_value") from None
+        raise Refusal(400, f"{place}: {problem}", param=place, code="invalid_value") from None
     for place, agent in _agents(table):
         for field in (agent.model_extra or {}) if isinstance(agent, AgentTable) else ():
             if field in FORBIDDEN or field in ("messages", "stream"):
-                message = f"{field!r} is not accepted: the operator says where calls go"
+                message = f"{field!r} is not accepted: the server's operator decides where calls go"
                 raise Refusal(400, message, param=f"{place}.{field}", code="invalid_value")
     return name, table
 
 
 def _agents(table: MixtureTable) -> list[tuple[str, str | AgentTable]]:
     """Every agent, with its place in the table."""
-    found: list[tuple[str, str | AgentTable]] = [
+    agents: list[tuple[str, str | AgentTable]] = [
         (_place("mixture", "layers", number, place), agent)
         for number, layer in enumerate(table.layers)
         for place, agent in enumerate(layer)
     ]
     if table.aggregator is not None:
-        found.append(("mixture.aggregator", table.aggregator))
+        agents.append(("mixture.aggregator", table.aggregator))
         if isinstance(table.aggregator, AggregatorTable):
-            found += [
+            agents += [
                 (_place("mixture", "aggregator", "fallbacks", place), agent)
                 for place, agent in enumerate(table.aggregator.fallbacks)
             ]
-    return found
+    return agents
 
 
 def _members(table: MixtureTable) -> list[tuple[str, str]]:

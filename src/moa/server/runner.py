@@ -1,4 +1,4 @@
-"""Runs that are tasks of the server: from what is asked for to a task, which goes on when whoever asked is gone."""
+"""The server's own runs: from a request at ``/runs`` to a task, which continues when its client disconnects."""
 
 from __future__ import annotations
 
@@ -7,153 +7,159 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moa.config.export import table_object
 from moa.config.names import full_name
 from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
-from moa.server.body import Asked
-from moa.server.completions import Choice, Report
+from moa.server.admission import Admission
+from moa.server.catalogue import Catalogue
+from moa.server.choices import Choice, Report
+from moa.server.dialects.chat import read_chat
 from moa.server.failures import Refusal
-from moa.server.mixtures import table_of
+from moa.server.mixtures import Tables, table_of
 from moa.store.record import finished_proposals
-from moa.store.recording import Recording
+from moa.store.recording import Recording, Recordings
 
-if TYPE_CHECKING:
-    from moa.server.app import Server
-
-NOT_OF_A_RUN = ("stream", "stream_options", "n", "moa")
-"""Fields of a chat request that say how its answer is sent."""
+ABOUT_DELIVERY = ("stream", "stream_options", "n", "moa")
+"""Fields of a chat request that say how its answer is delivered; a run of the server's own takes none of them."""
 
 log = logging.getLogger("moa.server")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A run that is asked for: who answers what, and what is there of it already.
+    """A run to start.
 
     Attributes:
         table: the mixture's, as JSON; None for a single model.
-        kept: proposals of the run that it continues.
+        proposals: finished proposals of the run that this one continues; their agents are not called again.
+        continues: that run's ID.
     """
 
     model: str
     mixture: Mixture
     table: Mapping[str, Any] | None
     request: Request
-    kept: Sequence[Reference] = ()
+    proposals: Sequence[Reference] = ()
     continues: str | None = None
 
 
 class Runner:
-    """The server's own runs."""
+    """Starts the server's own runs and ends them.
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    Attributes:
+        draining: the server is shutting down; no run starts.
+    """
+
+    def __init__(self, catalogue: Catalogue, tables: Tables, recordings: Recordings, admission: Admission) -> None:
+        self._catalogue, self._tables, self._recordings, self._admission = catalogue, tables, recordings, admission
         self._tasks = set[asyncio.Task[None]]()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self.draining = False
 
     async def order(self, body: Mapping[str, Any], owner: str) -> Order:
-        """What a body asks for.
+        """The run that a request body describes.
 
         Raises:
             Refusal: 400, 404, 409 or 503.
         """
-        ways = [way for way in ("model", "mixture", "continue") if body.get(way) is not None]
-        if len(ways) != 1:
-            told = " and ".join(map(repr, ways)) if ways else "none of them"
-            message = f"give one of 'model', 'mixture' and 'continue', not {told}"
-            raise Refusal(400, message, param=ways[-1] if ways else "model", code="invalid_value")
-        if ways == ["continue"]:
+        subjects = [field for field in ("model", "mixture", "continue") if body.get(field) is not None]
+        if len(subjects) != 1:
+            given = " and ".join(map(repr, subjects)) if subjects else "none of them"
+            message = f"give exactly one of 'model', 'mixture' and 'continue', not {given}"
+            raise Refusal(400, message, param=subjects[-1] if subjects else "model", code="invalid_value")
+        if subjects == ["continue"]:
             return await self._continuation(body, owner)
-        for field in NOT_OF_A_RUN:
+        for field in ABOUT_DELIVERY:
             if body.get(field) is not None:
-                message = f"{field!r} does not go with a run of the server's: follow it at /runs/RUN/events"
+                message = f"{field!r} is not accepted by /runs: read the run's events at /runs/RUN/events"
                 raise Refusal(400, message, param=field, code="invalid_value")
         fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
-        tables = self._server.tables
-        if ways == ["model"]:
-            asked = Asked(fields)
-            mixture = self._server.catalogue.mixture(asked.model)
-            return Order(full_name(asked.model), mixture, self._server.config.written(asked.model), asked.request)
+        if subjects == ["model"]:
+            parsed = read_chat(fields)
+            mixture = self._catalogue.mixture(parsed.model)
+            return Order(full_name(parsed.model), mixture, self._tables.written(parsed.model), parsed.request)
         name, table = table_of(body["mixture"], is_run=True)
-        asked = Asked({**fields, "model": f"moa/{name}"})
-        return Order(asked.model, tables.mixture(name, table), table_object(table), asked.request)
+        parsed = read_chat({**fields, "model": f"moa/{name}"})
+        return Order(parsed.model, self._tables.mixture(name, table), table_object(table), parsed.request)
 
     async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
         run = body["continue"]
         if more := [name for name, value in body.items() if name != "continue" and value is not None]:
-            message = f"{more[0]!r} does not go with 'continue': the run has it already"
+            message = f"{more[0]!r} cannot be combined with 'continue': the run continues with its own request"
             raise Refusal(400, message, param=more[0], code="invalid_value")
-        recordings, tables = self._server.recordings, self._server.tables
-        kept = await recordings.kept(run, owner) if isinstance(run, str) else None
+        kept = await self._recordings.kept(run, owner) if isinstance(run, str) else None
         if kept is None:
             raise Refusal(404, f"no run is called {run!r}", code="run_not_found", param="continue")
         begun = kept.begun
-        if recordings.outcome(begun.run, kept.outcome) == "running":
-            raise Refusal(409, f"run {begun.run} is under way; stop it first", code="run_under_way", param="continue")
-        if begun.mixture is None or self._server.config.written(begun.model) == begun.mixture:
-            mixture = self._server.catalogue.mixture(begun.model)
+        if self._recordings.outcome(begun.run, kept.outcome) == "running":
+            message = f"run {begun.run} is in progress; stop it first"
+            raise Refusal(409, message, code="run_under_way", param="continue")
+        if begun.mixture is None or self._tables.written(begun.model) == begun.mixture:
+            mixture = self._catalogue.mixture(begun.model)
         else:
-            mixture = tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
+            mixture = self._tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
         proposals = await asyncio.to_thread(finished_proposals, kept.lines)
         return Order(begun.model, mixture, begun.mixture, Request(begun.request), proposals, begun.run)
 
-    async def begin(self, order: Order, report: Report, recording: Recording) -> str:
-        """Begin a run, as soon as there is a place for it, and give its id. Cancelled by then, it does not begin.
+    async def start(self, order: Order, report: Report, recording: Recording) -> str:
+        """Start a run as soon as there is a free slot, and return its ID. Cancelled before that, the run does not start.
 
         Raises:
-            Refusal: 429, there is no place, and no room to wait; 503, the server stops.
+            Refusal: 429, all slots are taken and the queue is full; 503, the server is shutting down.
         """
-        stops = Refusal(503, "the server stops; ask the next one", "server_error", "stopping")
-        if self._server.draining:
-            raise stops
+        message = "the server is shutting down; retry on another instance"
+        shutting_down = Refusal(503, message, "server_error", "stopping")
+        if self.draining:
+            raise shutting_down
         task = asyncio.create_task(self._run(order, report, recording))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        begun = asyncio.create_task(recording.started.wait())
+        started = asyncio.create_task(recording.started.wait())
         try:
-            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            begun.cancel()
+            started.cancel()
             if recording.begun is None:
                 task.cancel()
         if recording.begun is None:
             await asyncio.wait({task})
             if task.cancelled():
-                raise stops
+                raise shutting_down
             task.result()
-            raise RuntimeError("a run ended that did not begin")
+            raise RuntimeError("a run ended before its first event")
         return recording.begun.run
 
     async def _run(self, order: Order, report: Report, recording: Recording) -> None:
-        async with self._server.admission.slot():
-            choice = Choice(order.mixture, order.request, report, recording=recording, kept=order.kept)
+        async with self._admission.slot():
+            choice = Choice(order.mixture, order.request, report, recording=recording, kept=order.proposals)
             try:
-                async with aclosing(choice.events()) as events:
-                    async for _ in events:
+                async with aclosing(choice.steps()) as steps:
+                    async for _ in steps:
                         pass
             except MoaError:
-                pass  # its last event tells
+                pass  # the run's last event reports it
             except Exception as error:
-                log.error("run %s broke", recording.begun and recording.begun.run, exc_info=error)
+                run = recording.begun and recording.begun.run
+                log.error("run %s failed on an internal error", run, exc_info=error)
 
     def stop_in(self, seconds: float) -> None:
-        """Let them go on for so many seconds; the last word counts."""
-        if self._alarm:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(seconds, self._stop)
+        """Stop all runs after so many seconds; a later call sets a new deadline."""
+        if self._deadline:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._stop)
 
     async def end(self) -> None:
-        """Wait for all of them; at once, unless they were given time."""
-        if self._alarm is None:
+        """Wait until all runs have ended; they are stopped at once unless :meth:`stop_in` set a deadline."""
+        if self._deadline is None:
             self._stop()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        if self._alarm:
-            self._alarm.cancel()
+        if self._deadline:
+            self._deadline.cancel()
 
     def _stop(self) -> None:
         for task in self._tasks:

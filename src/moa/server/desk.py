@@ -1,0 +1,102 @@
+"""The front desk: whether a caller may use the server, within which limits, and which runs are the caller's."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+
+from moa.messages import Answer
+from moa.server.failures import Refusal
+from moa.server.keys import Key, Keys
+from moa.server.origins import foreign_host, foreign_page
+from moa.store.turns import RunStore
+
+ANYONE = Key("anyone", "")
+"""Every caller of a server without keys."""
+
+
+class Desk:
+    """Callers, their limits, and their request bodies.
+
+    Args:
+        keys: the callers' keys; None lets anyone use the server.
+        store: counts requests and dollars of keys with limits.
+        max_body: bytes that a request body may have.
+    """
+
+    def __init__(self, keys: Keys | None, store: RunStore, max_body: int) -> None:
+        self._keys, self._store, self._max_body = keys, store, max_body
+
+    def caller(self, request: Request) -> Key:
+        """The key of a request.
+
+        Raises:
+            Refusal: 401, the key is missing or unknown; without keys 403, the request comes from another site's web page.
+        """
+        if self._keys is None:
+            if origin := foreign_page(request):
+                message = f"requests from pages of {origin} are refused: without keys, any page could spend your money"
+                raise Refusal(403, message, "permission_error", "origin_not_allowed")
+            return ANYONE
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        key = self._keys.who(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
+        if key is None:
+            message = "missing or unknown API key: send it as 'Authorization: Bearer …'"
+            raise Refusal(401, message, "authentication_error", "invalid_api_key")
+        return key
+
+    def page_caller(self, request: Request) -> Key:
+        """The key of a request for stored runs; raises as :meth:`caller` does.
+
+        Without keys, the request must name this machine: a web page can point a domain of its own at this machine (DNS
+        rebinding) and would then read the runs.
+        """
+        if self._keys is None and (host := foreign_host(request)) is not None:
+            message = f"host {host!r} is refused: without keys, runs are shown only under localhost or an IP address"
+            raise Refusal(403, message, "permission_error", "host_not_allowed")
+        return self.caller(request)
+
+    def owner(self, key: Key) -> str:
+        """The owner of a key's runs; without keys all callers share one."""
+        return "" if self._keys is None else key.name
+
+    def check_limits(self, key: Key) -> None:
+        """Count one request of this key.
+
+        Raises:
+            Refusal: 429, the key has reached its rate limit or has spent its budget.
+        """
+        if key.requests_per_minute is not None:
+            wait = self._store.count_request(key.name, key.requests_per_minute)
+            if wait:
+                message = f"key {key.name!r} has reached its limit of {key.requests_per_minute} requests per minute"
+                raise Refusal(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=wait)
+        if key.dollars_per_day is not None and self._store.spent(key.name) >= key.dollars_per_day:
+            message = f"key {key.name!r} has spent its budget of ${key.dollars_per_day:g} for today (UTC)"
+            wait = 86400 - time.time() % 86400
+            raise Refusal(429, message, "insufficient_quota", "insufficient_quota", retry_after=wait)
+
+    def charge(self, key: Key, answer: Answer) -> None:
+        """Count a run's cost against the key's budget."""
+        if answer.cost.dollars and key.dollars_per_day is not None:
+            self._store.spend(key.name, answer.cost.dollars)
+
+    async def read(self, request: Request) -> bytes:
+        """The request's body.
+
+        Raises:
+            Refusal: 413, the body is too large; 400, its length is no number.
+        """
+        too_large = Refusal(413, f"the body is larger than {self._max_body} bytes", code="request_too_large")
+        length = request.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise Refusal(400, "content-length is not a number")
+        if int(length) > self._max_body:
+            raise too_large
+        data = bytearray()
+        async for packet in request.stream():
+            data += packet
+            if len(data) > self._max_body:
+                raise too_large
+        return bytes(data)

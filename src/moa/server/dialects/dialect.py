@@ -1,0 +1,134 @@
+"""What an API must provide so that its clients can use mixtures: a reader of bodies and an encoder of answers.
+
+A dialect knows the wire and nothing else. :mod:`moa.server.completions` does the rest in the same way for all of them: it
+checks the caller, waits for a free slot, runs the choices, watches the connection, keeps it alive, records and reports.
+
+To add an API, write one file with a :class:`Dialect` and add it to ``DIALECTS`` in :mod:`moa.server.app`:
+
+- ``read`` checks a body and gives a :class:`ParsedRequest`. A request holds messages in the form of Chat Completions, which
+  models understand, so an API with other messages translates them here.
+- The request's :class:`Encoder` turns the answer into bytes: ``start``, then either ``progress`` and ``delta`` as often as
+  there is something to send and ``end``, or ``whole`` once. ``error`` can come at any time and is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from moa.attribution.shares import Attribution, attribution_json
+from moa.messages import Answer, Delta, Request
+from moa.server.failures import ErrorBody, Refusal
+from moa.store.figures import run_object
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One choice, complete.
+
+    Attributes:
+        answer: with its usage, its cost and its calls.
+        extra: further fields of the message or the choice (``logprobs``, ``refusal``, …), their pieces joined.
+        attribution: None also where the request did not ask for it.
+    """
+
+    answer: Answer
+    extra: dict[str, Any]
+    attribution: Attribution | None = None
+
+
+class Encoder(Protocol):
+    """Writes the answer to one request. A stream's methods return frames of server-sent events, possibly none (``b""``)."""
+
+    def start(self, run_id: str) -> None:
+        """The run has started. Frames that open the response belong to the first ``progress`` or ``delta``: until then the
+        response can still become an error with a status of its own."""
+
+    def progress(self, text: str, index: int) -> bytes:
+        """Text about the proposals, for the part of the answer that clients fold away (reasoning, thinking)."""
+
+    def delta(self, delta: Delta, index: int) -> bytes:
+        """The next piece of the choice's answer."""
+
+    def end(self, results: Sequence[Result]) -> bytes:
+        """The last frames, with every choice's finish reason, the usage, and the ``moa`` object."""
+
+    def error(self, refusal: Refusal) -> bytes:
+        """The last frames of a stream that fails after it started."""
+
+    def whole(self, results: Sequence[Result]) -> bytes:
+        """The body of an answer that is not streamed, in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A request, checked and taken apart: one part for the models, the other for the server.
+
+    Attributes:
+        model: ``moa/NAME`` or ``provider/name``.
+        request: goes to the models.
+        encoder: writes the answer to this request.
+        stream: send the answer piece by piece.
+        choices: number of answers.
+        progress: stream the proposals while they are written; None leaves it to the mixture.
+        explain: report which passages of the proposals the answer resembles.
+    """
+
+    model: str
+    request: Request
+    encoder: Encoder
+    stream: bool = False
+    choices: int = 1
+    progress: bool | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One API.
+
+    Attributes:
+        path: of its route, such as ``/v1/chat/completions``.
+        tag, summary: of its route in the OpenAPI document.
+        body: describes request bodies in the OpenAPI document.
+        read: checks a body; raises Refusal (400).
+        error: writes the body of an error response.
+    """
+
+    path: str
+    tag: str
+    summary: str
+    body: type[BaseModel]
+    read: Callable[[bytes], ParsedRequest]
+    error: ErrorBody
+
+
+def merged(results: Sequence[Result]) -> Answer:
+    """All choices of one request on one bill: usage, cost, times and calls; without a text."""
+    answers = [result.answer for result in results]
+    first = answers[0]
+    if len(answers) == 1:
+        return first
+    return Answer(
+        usage=sum((answer.usage for answer in answers[1:]), first.usage),
+        cost=sum((answer.cost for answer in answers[1:]), first.cost),
+        calls=tuple(call for answer in answers for call in answer.calls),
+        time_to_first_token=first.time_to_first_token,
+        duration=max(answer.duration or 0.0 for answer in answers),
+        degraded=tuple(dict.fromkeys(reason for answer in answers for reason in answer.degraded)),
+        run_id=first.run_id,
+    )
+
+
+def moa_object(results: Sequence[Result], *, explain: bool) -> dict[str, Any]:
+    """The ``moa`` object of a response: the run, its cost and its calls, and the attribution where ``explain`` is set."""
+    fields = run_object(merged(results))
+    if not explain:
+        return fields
+    attributions = [attribution_json(each.attribution) if each.attribution else None for each in results]
+    if len(attributions) == 1:
+        return {**fields, "attribution": attributions[0]}
+    return {**fields, "attributions": attributions}

@@ -1,0 +1,27 @@
+"""What the server does when a run has ended: charge its key, count it, log it, and trace it."""
+
+from __future__ import annotations
+
+from moa.messages import Answer
+from moa.server.choices import Report
+from moa.server.desk import Desk
+from moa.server.keys import Key
+from moa.server.telemetry import Metrics, log_run, trace_run
+
+
+class Reports:
+    """Reports of ended runs."""
+
+    def __init__(self, desk: Desk, metrics: Metrics) -> None:
+        self._desk, self._metrics = desk, metrics
+
+    def of(self, model: str, key: Key) -> Report:
+        """The function to call when a run of this model, requested with this key, has ended."""
+
+        def report(answer: Answer, outcome: str, started: float) -> None:
+            self._desk.charge(key, answer)
+            self._metrics.count(model, answer, outcome, key.name)
+            log_run(model, answer, outcome, key.name)
+            trace_run(model, answer, started)
+
+        return report
