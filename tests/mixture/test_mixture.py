@@ -342,7 +342,7 @@ def test_at_the_deadline_the_aggregator_starts_with_what_is_there() -> None:
     assert "(unfinished)>\nslow slow slow" in asked(last)
     assert "silent" not in asked(last)
     assert (slow.running, silent.running, slow.cancelled, silent.cancelled) == (0, 0, 1, 1)
-    assert answer.degraded[0] == "proposals were cut short: the deadline of 5 s came"
+    assert answer.degraded[0] == "proposals were cut short: the 5 s deadline passed"
     assert answer.calls[1].usage is not None
     assert answer.calls[1].usage.estimated
 
@@ -353,13 +353,13 @@ def test_at_the_deadline_the_deepest_layer_that_has_something_is_read() -> None:
     layers = [[model("early")], [model("late", "scripted/late", first_token=60)]]
     answer = run_in_virtual_time(Mixture(layers, last, deadline=5).answer("Why?"))
     assert "early" in asked(last)
-    assert answer.calls[1].dropped == "had written nothing when the deadline of 5 s came"
+    assert answer.calls[1].dropped == "had produced no text when the 5 s deadline passed"
 
 
 def test_a_deadline_with_nothing_to_answer_from_is_an_error() -> None:
     """When nobody has written a word by the deadline, there is no answer and the error says why."""
     silent = model("silent", first_token=60)
-    with pytest.raises(DeadlinePassed, match="nothing to answer from when the deadline of 5 s came"):
+    with pytest.raises(DeadlinePassed, match="nothing to answer from when the 5 s deadline passed"):
         run_in_virtual_time(Mixture([[silent]], model("x", "scripted/l"), deadline=5).answer("Why?"))
 
 
@@ -397,7 +397,7 @@ async def test_when_nothing_is_left_for_the_aggregator_a_proposal_stands_in() ->
     answer = await Mixture([[burst]], last, max_cost=100, prices=PRICED).answer("Why?")
     assert answer.text == "word " * 20
     assert last.requests == []
-    assert any("leaves no aggregation" in reason for reason in answer.degraded)
+    assert any("leaves no money for the aggregator" in reason for reason in answer.degraded)
 
 
 async def test_a_limit_that_cannot_bind_is_said() -> None:
@@ -483,6 +483,14 @@ async def test_in_a_tool_loop_the_turns_proposals_are_put_back() -> None:
     events = [event async for event in mixture.run(tool_step(1))]
     began = [event for event in events if isinstance(event, AnswerBegan)]
     assert [(event.recalled, event.references) for event in began] == [(True, (Reference("a", "look at the map"),))]
+
+
+def test_a_deadline_does_not_cut_short_proposals_that_are_recalled() -> None:
+    """In a later step of a tool loop no proposer writes, so a deadline that passes changes nothing."""
+    mixture = Mixture([[model("look at the map")]], model("fine", "scripted/l", first_token=9), deadline=5)
+    run_in_virtual_time(mixture.answer(tool_step(0)))
+    answer = run_in_virtual_time(mixture.answer(tool_step(1)))
+    assert (answer.text, answer.degraded) == ("fine", ())
 
 
 async def test_another_turn_gets_proposals_of_its_own() -> None:
@@ -645,7 +653,7 @@ async def test_a_mixture_can_be_run_many_times_at_once_without_mixing_them_up() 
         (lambda: Mixture([["groq/x"]], model("x")), "set the environment variable GROQ_API_KEY"),
         (lambda: Mixture([[{"name": "x"}]], model("x")), "a member needs a model"),
         (lambda: Mixture([[3]], model("x")), "3 is no model, agent or name of one"),  # type: ignore[list-item]
-        (lambda: Agent(model("x"), "a>b"), "an agent's name may not hold"),
+        (lambda: Agent(model("x"), "a>b"), "agent name 'a>b' must not contain"),
     ],
 )
 def test_a_malformed_mixture_says_what_is_wrong(build: Callable[[], object], said: str) -> None:

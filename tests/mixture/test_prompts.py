@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moa.messages import Reference, Request
-from moa.mixture.prompts import fence, reference_block, tools_in_words, with_references
+from moa.mixture.prompts import Layout, fence, reference_block, tools_in_words, with_references
 
 OPENING = re.compile(r"<response (\d+) ([0-9a-f]{8})(?: by [^<>\n]*)?(?: \(unfinished\))?>\n")
 
@@ -94,17 +94,17 @@ REQUEST = Request.of(
 
 def test_references_join_the_last_user_message_and_nothing_else_changes() -> None:
     """All messages before and after stay as they were, and the user's own text stays the beginning of its message."""
-    messages = with_references(REQUEST, [Reference("a", "one")], prompt="MERGE").messages
+    messages = with_references(REQUEST, [Reference("a", "one")], Layout("MERGE")).messages
     assert [*messages[:3], *messages[4:]] == [*REQUEST.messages[:3], *REQUEST.messages[4:]]
     assert messages[3]["content"].startswith("second\n\nMERGE\n\n<response 1 ")
 
 
 def test_references_in_the_system_message_follow_the_callers_own() -> None:
     """As the paper does it: appended to the first system message, or to a new one where there is none."""
-    with_system = with_references(REQUEST, [Reference("a", "one")], prompt="MERGE", place="system")
+    with_system = with_references(REQUEST, [Reference("a", "one")], Layout("MERGE", "system"))
     assert with_system.messages[0]["content"].startswith("Be brief.\n\nMERGE\n\n<response 1 ")
     assert with_system.messages[1:] == REQUEST.messages[1:]
-    without = with_references(Request.of("hi"), [Reference("a", "one")], prompt="MERGE", place="system")
+    without = with_references(Request.of("hi"), [Reference("a", "one")], Layout("MERGE", "system"))
     assert [message["role"] for message in without.messages] == ["system", "user"]
 
 
@@ -113,14 +113,14 @@ def test_references_in_the_system_message_follow_the_callers_own() -> None:
 )
 def test_without_a_user_message_references_come_last(messages: list[dict[str, str]]) -> None:
     """A conversation without a user still gets its references, as a user message at the end."""
-    asked = with_references(Request.of(messages), [Reference("a", "one")]).messages
+    asked = with_references(Request.of(messages), [Reference("a", "one")], Layout()).messages
     assert asked[:-1] == messages
     assert asked[-1]["role"] == "user"
 
 
 def test_without_references_the_request_is_the_same() -> None:
     """No proposals, no instruction."""
-    assert with_references(REQUEST, []) is REQUEST
+    assert with_references(REQUEST, [], Layout()) is REQUEST
 
 
 def test_tools_are_told_in_words() -> None:

@@ -172,7 +172,7 @@ def test_a_request_that_cannot_be_answered_incrementally_waits_for_all_proposals
     question = {"messages": [{"role": "user", "content": "Why?"}], **body}
     events, _ = run(Mixture([[writer("p")]], last, schedule=Staircase()), question)
     assert len(last.requests) == 1
-    assert any(isinstance(event, Noticed) and "waited for" in event.message for event in events)
+    assert any(isinstance(event, Noticed) and "waiting for" in event.message for event in events)
     exact = writer("answer")
     run(Mixture([[writer("p")]], exact, schedule=Staircase(), exact=True))
     assert len(exact.requests) == 1

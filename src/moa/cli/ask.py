@@ -72,7 +72,7 @@ async def ask(
     """
     async with opened(config) as here, AsyncExitStack() as kept:
         asked, request = here.mixture(mixture), Request.of(question)
-        events = asked.run(request, restart=as_lines or live())
+        events: AsyncGenerator[Event, None] = asked.run(request, restart=as_lines or live())
         if keep:
             from moa.cli.runs import keeping
 

@@ -1,26 +1,16 @@
-"""An agent: a model in a role."""
+"""An agent is a model in a role, with a name, a persona and sampling fields of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.messages import Request
-from moa.mixture.prompts import tools_in_words, with_system
 from moa.models import Model
-
-AGGREGATOR_ONLY = frozenset(
-    {
-        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
-        *("response_format", "stop", "n", "logprobs", "top_logprobs", "prediction", "modalities", "audio"),
-        *("stream", "stream_options"),
-    }
-)
-"""Fields of a request that shape the answer itself: they reach the aggregator and no proposer."""
-
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+from moa.models.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +18,15 @@ class Agent:
     """A model in a role.
 
     Attributes:
-        model: who answers; a mixture will do.
-        name: unique within its layer; made from the model's name when empty.
-        persona: a system prompt of its own, added to the caller's.
+        model: the model that is called; a mixture is a model, too.
+        name: unique within its layer; an empty name becomes the last part of the model's name.
+        persona: a system prompt that is added to the caller's.
         sampling: fields of a Chat Completions body (``temperature``, ``max_tokens``, ``seed``, a vendor's own, …).
-        sample: which sample of its model this is, from 1, where a layer holds several; each gets a seed of its own.
+        sample: counts the agents of one model within a layer from 1, so that each gets a seed of its own; None where the
+            layer holds the model once.
+
+    Raises:
+        ConfigError: the name holds ``<``, ``>`` or a line break, which would break the fences around references.
     """
 
     model: Model
@@ -43,40 +37,75 @@ class Agent:
 
     def __post_init__(self) -> None:
         if any(character in self.name for character in "<>\n\r"):
-            raise ConfigError(f"an agent's name may not hold '<', '>' or a line break: {self.name!r}")
+            raise ConfigError(f"agent name {self.name!r} must not contain '<', '>' or a line break")
 
     @property
     def label(self) -> str:
-        """The name, or the last part of the model's."""
+        """The name, or the last part of the model's name."""
         return self.name or self.model.name.rsplit("/", 1)[-1]
 
-    def as_proposer(self, request: Request) -> Request:
-        """What this agent is asked when it proposes: its own sampling wins, and it hears of tools only in words."""
-        told = request.without(AGGREGATOR_ONLY)
-        if self.sample is not None:
-            seed = request.body.get("seed")
-            told = told.replaced(seed=self.sample + (seed if isinstance(seed, int) else 0))
-        tools = request.body.get("tools")
-        if tools:
-            told = with_system(told, tools_in_words(tools))
-        return self._sampled(self._in_person(told), self.sampling)
 
-    def as_aggregator(self, request: Request) -> Request:
-        """What this agent is asked when it answers: the caller's own fields win."""
-        mine = {key: value for key, value in self.sampling.items() if key not in request.body}
-        if any(limit in request.body for limit in TOKEN_LIMITS):
-            mine = {key: value for key, value in mine.items() if key not in TOKEN_LIMITS}
-        return self._sampled(self._in_person(request.without(("stream", "stream_options"))), mine)
+Member = str | Model | Agent | Mapping[str, Any]
+"""How a caller names an agent: ``provider/name``, a model, an agent, or a mapping with ``model`` and optional fields."""
 
-    def as_ranker(self, request: Request) -> Request:
-        """What this agent is asked when it picks a proposal: the conversation, with nothing that shapes an answer."""
-        return self._sampled(self._in_person(Request({"messages": request.messages})), self.sampling)
 
-    def _in_person(self, request: Request) -> Request:
-        return with_system(request, self.persona) if self.persona else request
+def agent_of(member: Member, catalog: Catalog, where: str) -> Agent:
+    """The agent that a member stands for. The catalog resolves ``provider/name``; ``where`` opens each error message.
 
-    @staticmethod
-    def _sampled(request: Request, sampling: Mapping[str, Any]) -> Request:
-        if any(limit in sampling for limit in TOKEN_LIMITS):
-            request = request.without(TOKEN_LIMITS)
-        return request.replaced(**sampling)
+    Raises:
+        ConfigError: the member is malformed.
+        UnknownName, KeyMissing: the member names an unknown provider, or the provider's API key is not set.
+    """
+    if isinstance(member, Agent):
+        return member
+    if isinstance(member, str):
+        return Agent(catalog.model(member))
+    if isinstance(member, Mapping):
+        fields = dict(member)
+        if "model" not in fields:
+            raise ConfigError(f"{where}: a member needs a model: {fields!r}")
+        model = fields.pop("model")
+        if not isinstance(model, str):
+            _check_model(model, where)
+        return Agent(
+            catalog.model(model) if isinstance(model, str) else model,
+            fields.pop("name", ""),
+            fields.pop("persona", None),
+            fields,
+        )
+    _check_model(member, where)
+    return Agent(member)
+
+
+def _check_model(member: object, where: str) -> None:
+    """Catch the usual mistakes in a model of one's own while its author still sees the line that made it."""
+    if inspect.isclass(member):
+        raise ConfigError(f"{where}: {member.__name__} is a class; pass an instance: {member.__name__}(…)")
+    if inspect.isroutine(member):
+        raise ConfigError(f"{where}: {member.__name__} is a function; moa.Function({member.__name__}) makes it a model")
+    kind = type(member).__name__
+    stream = getattr(member, "stream", None)
+    if not callable(stream):
+        raise ConfigError(f"{where}: {member!r} is no model, agent or name of one")
+    if not hasattr(member, "name"):
+        raise ConfigError(f"{where}: {kind} has no name; a model needs one, such as name = 'mine/{kind.lower()}'")
+    if inspect.iscoroutinefunction(stream):
+        raise ConfigError(f"{where}: {kind}.stream returns its answer; it must yield it: yield Delta(text=…)")
+    if inspect.isgeneratorfunction(stream):
+        raise ConfigError(f"{where}: {kind}.stream must be asynchronous: async def stream(self, request)")
+
+
+def seated(agents: Sequence[Agent]) -> dict[str, Agent]:
+    """Agents of one layer by name. A repeated name gets a number, and so does each further sample of one model."""
+    seats: dict[str, Agent] = {}
+    uses = Counter(agent.model.name for agent in agents)
+    samples: Counter[str] = Counter()
+    for agent in agents:
+        name, number = agent.label, 2
+        while name in seats:
+            name, number = f"{agent.label}-{number}", number + 1
+        if uses[agent.model.name] > 1:
+            samples[agent.model.name] += 1
+            agent = replace(agent, sample=samples[agent.model.name])
+        seats[name] = agent
+    return seats

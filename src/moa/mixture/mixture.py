@@ -1,31 +1,26 @@
-"""The mixture: layers of agents and an aggregator, answering as one model (arXiv 2406.04692, section 2.2)."""
+"""The mixture: layers of agents and an aggregator that answer as one model (arXiv 2406.04692, section 2.2)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
-from moa.errors import ConfigError
 from moa.messages import Answer, Delta, Message, Reference, Request, pieces_of
-from moa.mixture.agent import Agent
-from moa.mixture.events import AgentSaid, AgentStarted, Event, Fold, RunFailed, Seat, Selected
+from moa.mixture.agent import Agent, Member
+from moa.mixture.aggregation import Aggregate, RankerFunction
+from moa.mixture.events import AgentSaid, AgentStarted, RunFailed, Seat, Selected
 from moa.mixture.memory import Memory, Recent
+from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
 from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
-from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
-from moa.models import Model, Traits, traits_of
+from moa.models import Traits
 from moa.models.catalog import Catalog
 from moa.prices import Prices
 
-Aggregation = Literal["synthesize", "select", "central"]
-Fanout = Literal["turn", "every"]
-Member = str | Model | Agent | Mapping[str, Any]
 Question = str | Sequence[Message] | Mapping[str, Any] | Request
 
 
@@ -39,32 +34,40 @@ class Mixture:
         answer = await mixture.answer("Why is the sky blue?")
 
     Args:
-        layers: the proposers, layer by layer. A member is ``provider/name``, a :class:`Model` (another mixture, too), an
-            :class:`Agent`, or a mapping with ``model`` and optionally ``name``, ``persona`` and sampling fields. The same
-            model may stand several times in a layer; each then gets a seed of its own. No layers: the aggregator alone.
-        aggregator: who writes the answer, or picks it. Not needed for ``aggregate="central"``.
-        fallbacks: who answers when the aggregator fails, in this order.
-        name: how it is called, without ``moa/``.
+        layers: the proposers, layer by layer. A member is ``provider/name``, a :class:`~moa.models.Model` (another mixture,
+            too), an :class:`Agent`, or a mapping with ``model`` and optionally ``name``, ``persona`` and sampling fields. A
+            layer may hold a model several times; each then gets a seed of its own. No layers: the aggregator alone.
+        aggregator: writes the answer, or picks it. Optional with ``aggregate="central"``, a function or a ``ranker``.
+        fallbacks: answer when the aggregator fails, in this order.
+        name: the mixture's name, without ``moa/``.
         aggregate: ``synthesize`` (the paper's): the aggregator writes; ``select``: it picks one proposal (the paper's
-            ranker); ``central``: the proposal most like the others, without a call.
-        schedule: when the next layer may start, and on what.
+            ranker); ``central``: the proposal most like the others, without a call. Or a function, sync or async, of the
+            :class:`Request` and the proposals (:class:`~moa.messages.Reference`) that returns the answer's text or the index
+            of the proposal that is the answer.
+        ranker: with ``aggregate="select"``: picks the proposal in place of the aggregator; a function as above that returns
+            an index.
+        schedule: decides when the next layer may start, and on what.
         references: ``user``: after the last user message; ``system``: in the system message, as the paper does.
         anonymous: references carry no names.
-        prompt: the instruction before the references, in place of our own aggregate-and-synthesize.
-        min_proposals: how many usable proposals a layer needs.
-        deadline: seconds after which the aggregator starts with what is there. None: no limit.
+        prompt: the instruction before the references; replaces the default aggregate-and-synthesize prompt.
+        min_proposals: the number of usable proposals that each layer needs.
+        deadline: seconds after which the aggregator starts with the proposals so far. None: no limit.
         max_cost: US dollars that a run may cost. None: no limit.
-        fanout: ``turn``: proposers answer each user's message once, and while its tool calls go on their proposals are put
-            back; ``every``: they are asked at every step.
-        exact: wait for the complete proposals whatever the schedule, because what comes late decides what is said first.
-        progress: whether servers show the proposals, as thinking, while they are written.
-        memory: who remembers a turn's proposals; with none given, the last thousand turns, in this process.
+        fanout: ``turn``: proposers answer each user message once, and requests with its tool results reuse their proposals;
+            ``every``: they are called at every step.
+        exact: always wait for complete proposals, whatever the schedule: for tasks where late content changes the beginning
+            of the answer.
+        progress: whether servers stream proposals, as reasoning, while they are written.
+        memory: keeps each turn's proposals; by default the last thousand turns, in this process.
         prices: what tokens cost.
-        catalog: who resolves ``provider/name``; with none given, one of its own, closed with the mixture.
+        catalog: resolves ``provider/name``; by default the mixture's own, which closes with it.
+
+    A request with tools or a ``response_format`` is always answered by the aggregator, since no proposal can call a tool; a
+    mixture without one uses its first proposer.
 
     Raises:
-        ConfigError: a value is out of range or a member is malformed.
-        UnknownName, KeyMissing: a member names a provider that is not known, or whose key is not set.
+        ConfigError: a value is out of range, or a member is malformed.
+        UnknownName, KeyMissing: a member names an unknown provider, or the provider's API key is not set.
     """
 
     def __init__(
@@ -74,7 +77,8 @@ class Mixture:
         *,
         fallbacks: Sequence[Member] = (),
         name: str = "mixture",
-        aggregate: Aggregation = "synthesize",
+        aggregate: Aggregate = "synthesize",
+        ranker: RankerFunction | None = None,
         schedule: Schedule | None = None,
         references: Place = "user",
         anonymous: bool = True,
@@ -93,100 +97,39 @@ class Mixture:
         if catalog is None:
             catalog = Catalog()
             self._open.push_async_callback(catalog.aclose)
-        self.name = f"moa/{name}"
-        _check(
-            self.name,
-            "aggregate",
-            aggregate,
-            aggregate in get_args(Aggregation),
-            f"one of {', '.join(get_args(Aggregation))}",
-        )
-        _check(
-            self.name, "references", references, references in get_args(Place), f"one of {', '.join(get_args(Place))}"
-        )
-        _check(self.name, "fanout", fanout, fanout in get_args(Fanout), f"one of {', '.join(get_args(Fanout))}")
-        _check(self.name, "deadline", deadline, deadline is None or deadline > 0, "seconds above 0")
-        _check(self.name, "max_cost", max_cost, max_cost is None or max_cost > 0, "US dollars above 0")
-        if isinstance(layers, str) or any(isinstance(layer, str) for layer in layers):
-            raise ConfigError(f"{self.name}: layers must be a list of lists, one list for each layer of proposers")
-        for number, layer in enumerate(layers, 1):
-            _check(self.name, f"layer {number}", list(layer), bool(layer), "at least one proposer")
-        smallest = min((len(layer) for layer in layers), default=min_proposals)
-        _check(
-            self.name,
-            "min_proposals",
-            min_proposals,
-            1 <= min_proposals <= smallest,
-            f"1 to {smallest}, its smallest layer",
-        )
-        if aggregator is None and (aggregate != "central" or not layers):
-            raise ConfigError(f"{self.name} needs an aggregator")
-        self.layers = [_seated([_agent(member, catalog, self.name) for member in layer]) for layer in layers]
-        answering = [
-            _agent(member, catalog, self.name) for member in ([] if aggregator is None else [aggregator, *fallbacks])
-        ]
-        # A central selection has no aggregator of its own; where a request needs one (tools), the first proposer acts.
-        self.aggregators = _seated(answering or [next(iter(self.layers[0].values()))])
-        self.aggregate: Aggregation = aggregate
-        self.schedule = schedule or Barrier()
-        CheckedSchedule(self.schedule)  # raises ConfigError if it is no schedule
-        self.references, self.anonymous, self.prompt = references, anonymous, prompt
-        self.min_proposals, self.deadline, self.max_cost = min_proposals, deadline, max_cost
-        self.fanout: Fanout = fanout
-        self.exact, self.progress = exact, progress
-        self.memory = memory or Recent()
-        self.prices = prices or Prices()
-
-    @property
-    def aggregator(self) -> Agent:
-        return next(iter(self.aggregators.values()))
-
-    @property
-    def depth(self) -> int:
-        """How many layers, as the paper counts them: the aggregator is the last."""
-        return len(self.layers) + 1
-
-    @property
-    def agents(self) -> list[Agent]:
-        """All agents, layer by layer, then the aggregator and its fallbacks."""
-        return [agent for layer in [*self.layers, self.aggregators] for agent in layer.values()]
-
-    @property
-    def traits(self) -> Traits:
-        """Its identity is everything that its answers depend on; no mixture continues a text that it has begun."""
-        rest = (_identities(self.aggregators), self.aggregate, self.schedule, self.exact, self.min_proposals)
-        limits = (self.deadline, self.max_cost, self.fanout, self.progress)
-        return Traits(identity=repr((self.proposal_identity, rest, limits)))
-
-    @property
-    def proposal_identity(self) -> str:
-        """Everything that its proposals depend on, apart from the conversation: its proposers and how they are called."""
-        layers = [_identities(layer) for layer in self.layers]
-        return repr((self.name, layers, self.references, self.anonymous, self.prompt))
-
-    @property
-    def seats(self) -> tuple[Seat, ...]:
-        """All agents' places, in the same order."""
-        roles = ["proposer"] * len(self.layers) + ["ranker" if self.aggregate == "select" else "aggregator"]
-        layers = [*self.layers, {} if self.aggregate == "central" else self.aggregators]
-        return tuple(
-            Seat(agent=name, layer=number, model=agent.model.name, role=role)
-            for number, (role, layer) in enumerate(zip(roles, layers, strict=True), 1)
-            for name, agent in layer.items()
+        self.plan = Plan.of(
+            layers,
+            aggregator,
+            fallbacks,
+            catalog,
+            name=f"moa/{name}",
+            aggregate=aggregate,
+            ranker=ranker,
+            schedule=schedule or Barrier(),
+            references=references,
+            anonymous=anonymous,
+            prompt=prompt,
+            min_proposals=min_proposals,
+            deadline=deadline,
+            max_cost=max_cost,
+            fanout=fanout,
+            exact=exact,
+            progress=progress,
+            memory=memory or Recent(),
+            prices=prices or Prices(),
         )
 
     async def answer(self, question: Question) -> Answer:
         """Ask, and wait for the whole answer with its usage, cost and every proposal.
 
         Raises:
-            RunError: there is no answer; ``error.answer`` holds the proposals that there are.
+            RunError: there is no answer; ``error.answer`` holds the proposals so far.
             RequestRejected: the question is malformed.
         """
-        folding = Fold()
-        async with aclosing(self.run(question)) as events:
-            async for event in events:
-                folding.add(event)
-        answer = folding.answer
+        async with self.run(question) as run:
+            async for _ in run:
+                pass
+        answer = run.answer
         if answer.error:
             raise answer.error
         return answer
@@ -198,47 +141,37 @@ class Mixture:
         restart: bool = True,
         proposals: Sequence[Reference] | None = None,
         kept: Sequence[Reference] = (),
-    ) -> AsyncGenerator[Event, None]:
-        """Ask, and hear everything as it happens; :func:`~moa.mixture.events.fold` makes an answer of it.
+    ) -> Run:
+        """Ask, and get every event as it happens.
 
-        A run without an answer ends with ``RunFailed`` and does not raise. Closing the generator cancels every call.
-
-        Raises:
-            ScheduleError: a mistake in a schedule of one's own.
+        The :class:`~moa.mixture.run.Run` is an async iterator and an async context manager. A run without
+        an answer ends with ``RunFailed`` and does not raise. Closing the run cancels every call.
 
         Args:
             question: a question, a list of messages, or a Chat Completions body.
-            restart: whether a fallback may start the answer anew after an aggregator broke off in the middle of it.
-            proposals: what the aggregator is to read, where it is there already; no proposer is asked.
-            kept: proposals of an earlier run. The agents that wrote them, found by layer and name, are not asked again, and
-                all others are asked as ever; what fits no agent is left out.
+            restart: whether a fallback may start the answer again after an aggregator broke off in the middle of it.
+            proposals: proposals for the aggregator; with them no proposer is called.
+            kept: proposals of an earlier run. The agents that wrote them, found by layer and name, are not called again, and
+                all others are. A proposal that fits no agent is ignored.
+
+        Raises:
+            RequestRejected: the question is malformed.
+            ScheduleError: raised by the run for a mistake in a schedule of one's own.
         """
-        request = Request.of(question)
-        return self._events(request, restart=restart, proposals=proposals, kept=kept)
+        return Run(self.plan, Request.of(question), restart=restart, proposals=proposals, kept=kept)
 
-    async def _events(
-        self,
-        request: Request,
-        *,
-        restart: bool,
-        proposals: Sequence[Reference] | None,
-        kept: Sequence[Reference],
-    ) -> AsyncGenerator[Event, None]:
-        run = Run(self, request, restart=restart, proposals=proposals, kept=kept)
-        async with aclosing(run.events()) as events:
-            async for event in events:
-                yield event
-
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say the answer piece by piece: the run's events with only the last agent's words kept.
+    async def stream(self, request: Question) -> AsyncGenerator[Delta, None]:
+        """Yield the answer piece by piece: of all agents, only the text of the last one.
 
         The last delta carries the usage and cost of all calls, and the calls themselves.
+
+        Raises:
+            RunError: there is no answer, or it broke off.
+            RequestRejected: the question is malformed.
         """
-        folding = Fold()
         speaker: tuple[int, str] | None = None
-        async with aclosing(self.run(request, restart=False)) as events:
-            async for event in events:
-                folding.add(event)
+        async with self.run(request, restart=False) as run:
+            async for event in run:
                 match event:
                     case AgentStarted(role="aggregator"):
                         speaker = (event.layer, event.agent)
@@ -249,7 +182,7 @@ class Mixture:
                             yield Delta(text=piece)
                     case RunFailed():
                         raise event.error
-        answer = folding.answer
+        answer = run.answer
         yield Delta(finish_reason=answer.finish_reason, usage=answer.usage, cost=answer.cost, calls=answer.calls)
 
     async def aclose(self) -> None:
@@ -268,52 +201,101 @@ class Mixture:
         layers = [[*layer] for layer in self.layers]
         return f"<Mixture {self.name}: {layers} -> {', '.join(self.aggregators)}>"
 
+    # -- its settings ----------------------------------------------------------------------------------------------------
 
-def _check(where: str, field: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: {field} is {value!r}; expected {expected}")
+    @property
+    def name(self) -> str:
+        """``moa/`` and the mixture's name."""
+        return self.plan.name
 
+    @property
+    def layers(self) -> tuple[Mapping[str, Agent], ...]:
+        """The proposers by name, layer by layer."""
+        return self.plan.layers
 
-def _agent(member: Member, catalog: Catalog, where: str) -> Agent:
-    if isinstance(member, Agent):
-        return member
-    if isinstance(member, str):
-        return Agent(catalog.model(member))
-    if isinstance(member, Mapping):
-        fields = dict(member)
-        if "model" not in fields:
-            raise ConfigError(f"{where}: a member needs a model: {dict(member)!r}")
-        model = fields.pop("model")
-        return Agent(
-            catalog.model(model) if isinstance(model, str) else model,
-            fields.pop("name", ""),
-            fields.pop("persona", None),
-            fields,
-        )
-    if isinstance(member, Model):
-        return Agent(member)
-    raise ConfigError(f"{where}: {member!r} is no model, agent or name of one")
+    @property
+    def aggregators(self) -> Mapping[str, Agent]:
+        """The aggregator by name, then its fallbacks in order."""
+        return self.plan.aggregators
 
+    @property
+    def aggregator(self) -> Agent:
+        """The agent that answers unless it fails. For the mixture above, ``mixture.aggregator.label`` is ``qwen3-max``."""
+        return self.plan.aggregator
 
-def _identities(layer: Mapping[str, Agent]) -> list[tuple[object, ...]]:
-    """Everything that the answers of these agents depend on."""
-    return [
-        (name, traits_of(agent.model).identity, agent.persona, [*agent.sampling.items()])
-        for name, agent in layer.items()
-    ]
+    @property
+    def agents(self) -> list[Agent]:
+        """All agents, layer by layer, then the aggregator and its fallbacks."""
+        return self.plan.agents
 
+    @property
+    def depth(self) -> int:
+        """The number of layers as the paper counts them: the aggregator is the last."""
+        return self.plan.depth
 
-def _seated(agents: Sequence[Agent]) -> dict[str, Agent]:
-    """Agents by name; names used twice get a number, and so do samples of the same model."""
-    seats: dict[str, Agent] = {}
-    uses = Counter(agent.model.name for agent in agents)
-    samples: Counter[str] = Counter()
-    for agent in agents:
-        name, number = agent.label, 2
-        while name in seats:
-            name, number = f"{agent.label}-{number}", number + 1
-        if uses[agent.model.name] > 1:
-            samples[agent.model.name] += 1
-            agent = replace(agent, sample=samples[agent.model.name])
-        seats[name] = agent
-    return seats
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """The places of all agents, in the order of :attr:`agents`."""
+        return self.plan.seats
+
+    @property
+    def traits(self) -> Traits:
+        """The identity is everything that the mixture's answers depend on; no mixture continues a text that it has begun."""
+        return Traits(identity=self.plan.identity)
+
+    @property
+    def proposal_identity(self) -> str:
+        """Everything but the conversation that proposals depend on; see :attr:`Plan.proposal_identity`."""
+        return self.plan.proposal_identity
+
+    @property
+    def aggregate(self) -> Aggregate:
+        return self.plan.aggregate
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.plan.schedule
+
+    @property
+    def references(self) -> Place:
+        return self.plan.references
+
+    @property
+    def anonymous(self) -> bool:
+        return self.plan.anonymous
+
+    @property
+    def prompt(self) -> str:
+        return self.plan.prompt
+
+    @property
+    def min_proposals(self) -> int:
+        return self.plan.min_proposals
+
+    @property
+    def deadline(self) -> float | None:
+        return self.plan.deadline
+
+    @property
+    def max_cost(self) -> float | None:
+        return self.plan.max_cost
+
+    @property
+    def fanout(self) -> Fanout:
+        return self.plan.fanout
+
+    @property
+    def exact(self) -> bool:
+        return self.plan.exact
+
+    @property
+    def progress(self) -> bool:
+        return self.plan.progress
+
+    @property
+    def memory(self) -> Memory:
+        return self.plan.memory
+
+    @property
+    def prices(self) -> Prices:
+        return self.plan.prices

@@ -1,18 +1,19 @@
-"""Aggregate-and-synthesize: its wording, and where references stand in a prompt.
+"""The prompts of aggregate-and-synthesize, and where references go in a request.
 
 Notable decisions:
-- References are fenced, each by a line that carries a digest of its own text. A text cannot hold its own digest, so no
-  proposal can end its block early or open another; and since a fence depends on nothing but its own reference, adding a
-  reference leaves every byte before it as it was, and upstream prefix caches keep working.
-- References stand after the last user message by default, so that everything before them is the prefix that the
-  caller's plain conversation has too. The paper appends them to the system message (its Table 1); ``"system"`` does that.
-- A reference has a number and, unless the mixture says otherwise, no name: aggregators favour names they know.
+- Each reference stands between two fences: lines that carry a digest of the reference's own text. A text cannot contain its
+  own digest, so no proposal can close its block early or open another. A fence depends on its own reference alone, so adding
+  a reference leaves every earlier byte unchanged, and upstream prefix caches keep working.
+- References follow the last user message by default, so everything before them equals the prefix of the caller's plain
+  conversation. The paper appends them to the system message (its Table 1); ``"system"`` does that.
+- References are numbered and, by default, carry no names: aggregators favour names they know.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from moa.messages import Message, Reference, Request, text_of, with_text
@@ -46,8 +47,23 @@ which tools to call and with what arguments, and what to watch out for.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How references go into a request.
+
+    Attributes:
+        prompt: the instruction before the references.
+        place: ``user``: at the end of the last user message; ``system``: at the end of the system message.
+        anonymous: references carry no names.
+    """
+
+    prompt: str = SYNTHESIZE
+    place: Place = "user"
+    anonymous: bool = True
+
+
 def fence(text: str) -> str:
-    """Eight hexadecimal digits that depend on the text and do not occur in it."""
+    """Eight hexadecimal digits that depend on the text alone and do not occur in it."""
     salt = 0
     while True:
         mark = hashlib.sha256(f"{salt}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -68,19 +84,16 @@ def reference_block(references: Sequence[Reference], *, anonymous: bool = True) 
 
 
 def with_references(
-    request: Request,
-    references: Sequence[Reference],
-    *,
-    prompt: str = SYNTHESIZE,
-    place: Place = "user",
-    anonymous: bool = True,
-    closing: str = CLOSING,
+    request: Request, references: Sequence[Reference], layout: Layout, *, closing: str = CLOSING
 ) -> Request:
-    """The request with instruction and references put in their place; unchanged where there are no references."""
+    """The request with the instruction and the references added; unchanged without references.
+
+    ``closing`` is the line after the references; in the system message there is none.
+    """
     if not references:
         return request
-    block = f"{prompt}\n\n{reference_block(references, anonymous=anonymous)}"
-    if place == "system":
+    block = f"{layout.prompt}\n\n{reference_block(references, anonymous=layout.anonymous)}"
+    if layout.place == "system":
         return with_system(request, block)
     block = f"{block}\n\n{closing}" if closing else block
     messages = request.messages
@@ -92,9 +105,9 @@ def with_references(
 
 
 def with_system(request: Request, text: str) -> Request:
-    """The request with text added to its first system or developer message, or to a new one before all others.
+    """The request with text added to its opening system or developer message, or to a new one where there is none.
 
-    Added rather than put beside it, because many chat templates take a single system message.
+    The text joins the existing message because many chat templates accept a single system message.
     """
     messages = request.messages
     if messages and messages[0]["role"] in ("system", "developer"):
@@ -105,7 +118,7 @@ def with_system(request: Request, text: str) -> Request:
 
 
 def tools_in_words(tools: Sequence[Mapping[str, Any]]) -> str:
-    """What proposers, who cannot call tools, are told about those that the aggregator can call."""
+    """Describes the aggregator's tools to proposers, which cannot call tools: one line each."""
     lines = [ADVISE_ON_TOOLS]
     for tool in tools:
         function = tool.get("function") or tool

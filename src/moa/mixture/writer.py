@@ -11,7 +11,8 @@ from typing import Literal
 
 from moa.errors import MoaError, ModelError
 from moa.messages import Delta, Request
-from moa.mixture.agent import TOKEN_LIMITS, Agent
+from moa.mixture.agent import Agent
+from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Asking, Conversation
 from moa.mixture.draft import Draft

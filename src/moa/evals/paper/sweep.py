@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from moa.errors import ConfigError
 from moa.mixture.agent import Agent
-from moa.mixture.mixture import Aggregation, Mixture
+from moa.mixture.aggregation import Aggregate
+from moa.mixture.mixture import Mixture
 from moa.models import Model
 
 COUNTS = (1, 2, 3, 6)
@@ -34,7 +35,7 @@ def remade(
     layers: Sequence[Sequence[Agent]],
     *,
     aggregator: Agent | None = None,
-    aggregate: Aggregation | None = None,
+    aggregate: Aggregate | None = None,
 ) -> Mixture:
     """The mixture with other agents, called ``moa/NAME-label``; all else stays."""
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
@@ -101,7 +102,7 @@ def rankers(mixture: Mixture) -> Iterator[Variant]:
     there = [[*layer.values()] for layer in mixture.layers]
     if not there:
         raise ConfigError(f"{mixture.name} has no proposers")
-    ways: tuple[tuple[str, Aggregation], ...] = (("writes", "synthesize"), ("picks", "select"), ("central", "central"))
+    ways: tuple[tuple[str, Aggregate], ...] = (("writes", "synthesize"), ("picks", "select"), ("central", "central"))
     for label, aggregate in ways:
         yield Variant(label, {"aggregator": label}, remade(mixture, label, there, aggregate=aggregate))
     yield Variant("alone", {"aggregator": "alone"}, remade(mixture, "alone", [], aggregate="synthesize"))

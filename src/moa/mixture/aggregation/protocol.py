@@ -1,0 +1,105 @@
+"""What an aggregation is, and what a run lets it do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from moa.messages import Reference, Request
+from moa.mixture.agent import Agent
+from moa.mixture.continuation import Asking
+from moa.mixture.draft import Draft
+from moa.mixture.events import Event, Seat
+from moa.mixture.prompts import Layout
+
+
+class Running(Protocol):
+    """A run in progress, as an aggregation sees it."""
+
+    @property
+    def request(self) -> Request:
+        """The caller's request."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How references go into a request."""
+        ...
+
+    @property
+    def aggregators(self) -> Mapping[str, Agent]:
+        """The aggregator by name, then its fallbacks in order."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """The number of the last layer, the aggregator's."""
+        ...
+
+    async def write(self, proposals: Sequence[Reference]) -> None:
+        """Let the aggregator write the answer from these proposals, or the first fallback that succeeds.
+
+        Raises:
+            AggregatorFailed: all of them failed.
+        """
+        ...
+
+    async def call(self, agent: Agent, name: str, role: str, asking: Asking, proposals: Sequence[Reference]) -> Draft:
+        """Make one call in the last layer. A failed call raises nothing: its draft is not ``usable``."""
+        ...
+
+    def select(self, proposal: Reference, reason: str) -> None:
+        """Make this proposal the answer, word for word."""
+        ...
+
+    def notice(self, message: str, *, degrades: bool = False) -> None:
+        """Emit a notice; ``degrades`` when the answer is less than the mixture promises."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Emit an event."""
+        ...
+
+    def now(self) -> float:
+        """The time that events carry, in seconds."""
+        ...
+
+
+class Aggregation(ABC):
+    """How proposals become the answer. A kind defines ``name`` and :meth:`answer`.
+
+    Attributes:
+        name: as notices and error messages show it.
+        role: the role of the agents in the last layer; see :class:`~moa.messages.Call`.
+        needs_aggregator: it calls the aggregator, so the mixture must have one, and ``max_cost`` must leave money for it.
+        writes: the aggregator writes the answer, so it can start from unfinished proposals. A kind that selects cannot.
+    """
+
+    name: str
+    role: str = "aggregator"
+    needs_aggregator: bool = True
+    writes: bool = False
+
+    @abstractmethod
+    async def answer(self, run: Running, proposals: Sequence[Reference]) -> None:
+        """Give the answer, by :meth:`Running.write`, :meth:`Running.select` or events of an aggregator's call.
+
+        ``proposals`` holds at least one, unless the kind ``writes``.
+
+        Raises:
+            RunError: there is no answer.
+        """
+
+    @property
+    def identity(self) -> str:
+        """Everything in the aggregation that answers depend on, for caches of whole mixtures."""
+        return self.name
+
+    def seats(self, aggregators: Mapping[str, Agent], layer: int) -> tuple[Seat, ...]:
+        """The agents of the last layer, fallbacks included; none where the kind calls nothing."""
+        if not self.needs_aggregator:
+            return ()
+        return tuple(
+            Seat(agent=name, layer=layer, model=agent.model.name, role=self.role) for name, agent in aggregators.items()
+        )

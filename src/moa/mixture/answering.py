@@ -1,0 +1,235 @@
+"""One run of a mixture, from inside: which schedule and which aggregation apply, the proposals, and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from moa.errors import AggregatorFailed, ModelError
+from moa.messages import Reference, Request
+from moa.mixture.agent import Agent
+from moa.mixture.aggregation import Central, Synthesize
+from moa.mixture.asking import aggregator_request
+from moa.mixture.budget import Budget
+from moa.mixture.calls import Calls
+from moa.mixture.continuation import Asking
+from moa.mixture.draft import Draft
+from moa.mixture.events import AnswerBegan, Event, Noticed, Selected
+from moa.mixture.memory import turn_of
+from moa.mixture.plan import Plan
+from moa.mixture.prompts import Layout
+from moa.mixture.proposing import Proposing
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.checked import CheckedSchedule
+from moa.mixture.schedules.protocol import Reading, single_reading
+from moa.mixture.writer import Writer
+
+LEAST_ROOM = 0.25
+"""The answer that the remaining money must pay for, as a share of the proposals' mean length; otherwise a proposal is the
+answer."""
+
+
+class Answering:
+    """The work of one run. Aggregations see it as a :class:`~moa.mixture.aggregation.Running`.
+
+    Args:
+        restart, proposals, kept: as in :class:`~moa.mixture.run.Run`.
+        emit: receives every event.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        request: Request,
+        *,
+        restart: bool,
+        proposals: Sequence[Reference] | None,
+        kept: Sequence[Reference],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._plan, self._restart, self._proposals = plan, restart, proposals
+        self.request, self.emit = request, emit
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self._aggregation = plan.aggregation
+        self._acts = any(request.body.get(field) for field in ("tools", "response_format"))
+        schedule = CheckedSchedule(plan.schedule)
+        self._schedule = self._schedule_for_request(schedule)
+        self._waits = schedule.grows and not self._schedule.grows
+        self._budget = Budget(plan.prices, plan.max_cost)
+        self._calls = Calls(emit, self._budget)
+        self._proposing = Proposing(
+            plan, request, self._schedule, kept, calls=self._calls, budget=self._budget, emit=emit
+        )
+
+    @property
+    def unbounded(self) -> list[str]:
+        """The models that ``max_cost`` cannot stop while they write, because their prices are unknown."""
+        return self._budget.unbounded(agent.model for agent in self._plan.agents)
+
+    def pass_deadline(self, seconds: float) -> None:
+        """The run's deadline has passed: the answer is made from the proposals so far."""
+        self._proposing.pass_deadline(seconds)
+
+    async def answer(self) -> None:
+        """Get the proposals, then the answer.
+
+        Raises:
+            RunError: there is no answer.
+        """
+        self._notice_substitutes()
+        self._recall()
+        if self._reads_early:
+            await self._write(self._readings)
+        else:
+            async with aclosing(self._readings()) as readings:
+                complete = [reading async for reading in readings][-1]
+            await self._answer_from(complete.references)
+        self._proposing.leave()
+
+    async def end(self) -> None:
+        """Cancel all proposers; returns when none is left, whatever ended the run."""
+        await self._proposing.end()
+
+    # -- what applies to this request ------------------------------------------------------------------------------------
+
+    def _schedule_for_request(self, schedule: CheckedSchedule) -> CheckedSchedule:
+        """The mixture's schedule, or a barrier where this request cannot use it."""
+        plan = self._plan
+        if schedule.grows and (plan.exact or not self._aggregation.writes or self._acts):
+            return CheckedSchedule(Barrier())
+        if schedule.warm and (plan.references != "user" or not self._aggregation.writes):
+            return CheckedSchedule(Barrier())
+        return schedule
+
+    def _notice_substitutes(self) -> None:
+        """Report where this request gets another aggregation or schedule than the mixture's."""
+        if self._acts and not self._aggregation.writes:
+            self.notice(f"the request asks for tools or a response format, so {self._plan.name} writes its answer")
+        elif self._waits:
+            self.notice("this request cannot be answered incrementally; waiting for all proposals")
+
+    @property
+    def _reads_early(self) -> bool:
+        """Whether the aggregator is called before the proposals are complete: to write, or to warm its prefix cache."""
+        return self._schedule.grows or self._schedule.warm
+
+    # -- the proposals ---------------------------------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Take proposals that exist already: the caller's, the turn's, or none at all for a mixture without layers."""
+        given = self._proposals
+        if given is None and (turn := self._turn) and self._turn_continues:
+            given = self._plan.memory.recall(turn)
+        if given is not None or not self._plan.layers:
+            self._begin_answer(tuple(given or ()), recalled=given is not None)
+
+    async def _readings(self) -> AsyncGenerator[Reading, None]:
+        """What the aggregator reads: the proposals that exist, or those of the proposers as the schedule gives them.
+
+        Raises:
+            RunError: too few proposals.
+        """
+        if self._proposals is not None:
+            yield Reading(tuple(self._proposals))
+            return
+        async with aclosing(self._proposing.readings()) as readings:
+            async for reading in readings:
+                if reading.last:
+                    if self._turn:
+                        self._plan.memory.keep(self._turn, reading.references)
+                    self._begin_answer(reading.references)
+                yield reading
+
+    def _begin_answer(self, references: tuple[Reference, ...], *, recalled: bool = False) -> None:
+        self._proposals = references
+        self.emit(AnswerBegan(at=self.now(), references=references, recalled=recalled))
+
+    @property
+    def _turn(self) -> str | None:
+        """The digest of the user's turn, or None where no later request can belong to it: it calls no tools."""
+        plan, at = self._plan, self.request.last_user
+        if plan.fanout != "turn" or not plan.layers or at is None:
+            return None
+        calls_tools = any(self.request.body.get(field) for field in ("tools", "functions"))
+        if not calls_tools and not self._turn_continues:
+            return None
+        return turn_of(plan.proposal_identity, self.request.messages[: at + 1])
+
+    @property
+    def _turn_continues(self) -> bool:
+        """Whether messages follow the user's last one, such as the results of tool calls."""
+        at = self.request.last_user
+        return at is not None and at + 1 < len(self.request.body["messages"])
+
+    # -- the answer ------------------------------------------------------------------------------------------------------
+
+    async def _answer_from(self, proposals: Sequence[Reference]) -> None:
+        """The answer from complete proposals."""
+        aggregation = Synthesize() if self._acts or not proposals else self._aggregation
+        if self._proposing.agreement and self._schedule.exits_with == "central" and not self._acts:
+            self.select(self._proposing.agreement, "the proposals agree")
+        elif aggregation.needs_aggregator and self._cannot_pay_for_an_answer(proposals):
+            limit = f"the cost limit of ${self._plan.max_cost:g}"
+            self.notice(f"{limit} leaves no money for the aggregator; a proposal is the answer", degrades=True)
+            await Central().answer(self, proposals)
+        else:
+            await aggregation.answer(self, proposals)
+
+    def _cannot_pay_for_an_answer(self, proposals: Sequence[Reference]) -> bool:
+        texts = [proposal.text for proposal in proposals]
+        return bool(texts) and self._budget.exceeded(self._plan.aggregator.model, texts, room=LEAST_ROOM)
+
+    async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]]) -> None:
+        """Let the aggregator write from these readings; after a failure, the next fallback."""
+        failures: list[Draft] = []
+        for name, agent in self.aggregators.items():
+            draft = Draft(name, self.depth)
+            asking = partial(aggregator_request, agent, self.request, self.layout)
+            async with aclosing(readings()) as to_read:
+                await Writer(self._calls, agent, draft, "aggregator", asking, self._overspent).write(to_read)
+            if draft.usable:
+                return
+            failures.append(draft)
+            if not self._restart and (draft.text or draft.tool_calls):
+                break
+        causes = [f"{draft.agent}: {draft.dropped}" for draft in failures]
+        errors = [draft.error for draft in failures if isinstance(draft.error, ModelError)]
+        raise AggregatorFailed("the aggregator failed", causes, errors)
+
+    def _overspent(self) -> str | None:
+        """Why the aggregator must stop, if it must."""
+        if not self._budget.exceeded(self._plan.aggregator.model):
+            return None
+        return f"the cost limit of ${self._plan.max_cost:g} was reached"
+
+    # -- as an aggregation sees it ---------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        return self._plan.layout
+
+    @property
+    def aggregators(self) -> Mapping[str, Agent]:
+        return self._plan.aggregators
+
+    @property
+    def depth(self) -> int:
+        return self._plan.depth
+
+    async def write(self, proposals: Sequence[Reference]) -> None:
+        await self._write(partial(single_reading, proposals))
+
+    async def call(self, agent: Agent, name: str, role: str, asking: Asking, proposals: Sequence[Reference]) -> Draft:
+        draft = Draft(name, self.depth)
+        await Writer(self._calls, agent, draft, role, asking, lambda: None).write(single_reading(proposals))
+        return draft
+
+    def select(self, proposal: Reference, reason: str) -> None:
+        self.emit(
+            Selected(at=self.now(), agent=proposal.agent, layer=proposal.layer, text=proposal.text, reason=reason)
+        )
+
+    def notice(self, message: str, *, degrades: bool = False) -> None:
+        self.emit(Noticed(at=self.now(), message=message, degrades=degrades))

@@ -1,0 +1,72 @@
+"""What each agent is sent. One function a role, each readable from top to bottom.
+
+A caller's request reaches the aggregator whole. A proposer gets the conversation and the sampling fields only: a field that
+shapes the answer itself (tools, ``response_format``, ``stop``, …) would turn its advice into half an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from moa.messages import Reference, Request
+from moa.mixture.agent import Agent
+from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
+
+AGGREGATOR_ONLY = frozenset(
+    {
+        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+        *("response_format", "stop", "n", "logprobs", "top_logprobs", "prediction", "modalities", "audio"),
+        *("stream", "stream_options"),
+    }
+)
+"""Fields of a request that shape the answer itself: they reach the aggregator and no proposer."""
+
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+def proposer_request(
+    agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING
+) -> Request:
+    """What a proposer is sent. Its own sampling overrides the caller's; tools are described to it in words."""
+    sent = request.without(AGGREGATOR_ONLY)
+    if agent.sample is not None:
+        seed = request.body.get("seed")
+        sent = sent.replaced(seed=agent.sample + (seed if isinstance(seed, int) else 0))
+    if tools := request.body.get("tools"):
+        sent = with_system(sent, tools_in_words(tools))
+    if agent.persona:
+        sent = with_system(sent, agent.persona)
+    sent = _with_sampling(sent, agent.sampling)
+    return with_references(sent, references, layout, closing=closing)
+
+
+def aggregator_request(
+    agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING
+) -> Request:
+    """What an aggregator is sent. The caller's fields override its own sampling."""
+    sent = request.without(("stream", "stream_options"))
+    if agent.persona:
+        sent = with_system(sent, agent.persona)
+    sampling = {key: value for key, value in agent.sampling.items() if key not in request.body}
+    if any(limit in request.body for limit in TOKEN_LIMITS):
+        sampling = {key: value for key, value in sampling.items() if key not in TOKEN_LIMITS}
+    sent = _with_sampling(sent, sampling)
+    return with_references(sent, references, layout, closing=closing)
+
+
+def ranker_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
+    """What a ranker is sent: the conversation, without any field that shapes an answer, and the question which is best."""
+    sent = Request({"messages": request.messages})
+    if agent.persona:
+        sent = with_system(sent, agent.persona)
+    sent = _with_sampling(sent, agent.sampling)
+    return with_references(sent, references, replace(layout, prompt=SELECT), closing="")
+
+
+def _with_sampling(request: Request, sampling: Mapping[str, Any]) -> Request:
+    """The request with these fields. One token limit replaces the other, whatever each is called."""
+    if any(limit in sampling for limit in TOKEN_LIMITS):
+        request = request.without(TOKEN_LIMITS)
+    return request.replaced(**sampling)

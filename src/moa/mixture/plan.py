@@ -1,0 +1,163 @@
+"""A mixture's settings: frozen, and checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+from moa.errors import ConfigError
+from moa.mixture.agent import Agent, Member, agent_of, seated
+from moa.mixture.aggregation import Aggregate, Aggregation, ByFunction, RankerFunction, aggregation_of
+from moa.mixture.events import Seat
+from moa.mixture.memory import Memory, Recent
+from moa.mixture.prompts import SYNTHESIZE, Layout, Place
+from moa.mixture.schedules.barrier import Barrier
+from moa.mixture.schedules.checked import CheckedSchedule
+from moa.mixture.schedules.protocol import Schedule
+from moa.models import traits_of
+from moa.models.catalog import Catalog
+from moa.prices import Prices
+
+Fanout = Literal["turn", "every"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run needs to know of its mixture. :class:`~moa.mixture.mixture.Mixture` describes each field.
+
+    Attributes:
+        name: with ``moa/``.
+        layers: the proposers by name, layer by layer.
+        aggregators: the aggregator by name, then its fallbacks. Never empty: where an aggregation needs none, the first
+            proposer takes the requests that ask for tools or a response format.
+        aggregation: how the proposals become the answer; the object that ``aggregate`` names.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    name: str
+    layers: tuple[Mapping[str, Agent], ...]
+    aggregators: Mapping[str, Agent]
+    aggregate: Aggregate = "synthesize"
+    schedule: Schedule = field(default_factory=Barrier)
+    references: Place = "user"
+    anonymous: bool = True
+    prompt: str = SYNTHESIZE
+    min_proposals: int = 1
+    deadline: float | None = None
+    max_cost: float | None = None
+    fanout: Fanout = "turn"
+    exact: bool = False
+    progress: bool = False
+    memory: Memory = field(default_factory=Recent)
+    prices: Prices = field(default_factory=Prices)
+    aggregation: Aggregation = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "aggregation", aggregation_of(self.aggregate, self.name))
+        CheckedSchedule(self.schedule)  # raises ConfigError where it is no schedule
+        places, fanouts = get_args(Place), get_args(Fanout)
+        self._check("references", self.references in places, f"one of {', '.join(places)}")
+        self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")
+        self._check("deadline", self.deadline is None or self.deadline > 0, "seconds above 0")
+        self._check("max_cost", self.max_cost is None or self.max_cost > 0, "US dollars above 0")
+        smallest = min((len(layer) for layer in self.layers), default=self.min_proposals)
+        self._check("min_proposals", 1 <= self.min_proposals <= smallest, f"1 to {smallest}, its smallest layer")
+
+    def _check(self, field: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[Sequence[Member]],
+        aggregator: Member | None,
+        fallbacks: Sequence[Member],
+        catalog: Catalog,
+        *,
+        name: str,
+        aggregate: Aggregate,
+        ranker: RankerFunction | None,
+        **settings: Any,
+    ) -> Self:
+        """A plan from members as callers write them, which the catalog resolves.
+
+        Raises:
+            ConfigError: a value is out of range, or a member is malformed.
+            UnknownName, KeyMissing: a member names an unknown provider, or the provider's API key is not set.
+        """
+        if ranker is not None:
+            if aggregate != "select":
+                raise ConfigError(f"{name}: a ranker needs aggregate='select', not {aggregate!r}")
+            aggregate = ByFunction(ranker, ranks=True)
+        aggregation = aggregation_of(aggregate, name)
+        if isinstance(layers, str) or any(isinstance(layer, str) for layer in layers):
+            raise ConfigError(f"{name}: layers must be a list of lists, one list for each layer of proposers")
+        for number, layer in enumerate(layers, 1):
+            if not layer:
+                raise ConfigError(f"{name}: layer {number} is []; expected at least one proposer")
+        if aggregator is None and (aggregation.needs_aggregator or not layers):
+            raise ConfigError(f"{name} needs an aggregator")
+        seats = tuple(seated([agent_of(member, catalog, name) for member in layer]) for layer in layers)
+        answering = [] if aggregator is None else [aggregator, *fallbacks]
+        aggregators = seated([agent_of(member, catalog, name) for member in answering])
+        if not aggregators:
+            aggregators = seated([next(iter(seats[0].values()))])
+        return cls(name=name, layers=seats, aggregators=aggregators, aggregate=aggregate, **settings)
+
+    @property
+    def layout(self) -> Layout:
+        """How references go into a request."""
+        return Layout(self.prompt, self.references, self.anonymous)
+
+    @property
+    def aggregator(self) -> Agent:
+        """The agent that answers, or picks a proposal, unless it fails."""
+        return next(iter(self.aggregators.values()))
+
+    @property
+    def depth(self) -> int:
+        """The number of layers as the paper counts them: the aggregator is the last."""
+        return len(self.layers) + 1
+
+    @property
+    def agents(self) -> list[Agent]:
+        """All agents, layer by layer, then the aggregator and its fallbacks."""
+        return [agent for layer in [*self.layers, self.aggregators] for agent in layer.values()]
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """The places of all agents, in the same order."""
+        proposers = (
+            Seat(agent=name, layer=number, model=agent.model.name, role="proposer")
+            for number, layer in enumerate(self.layers, 1)
+            for name, agent in layer.items()
+        )
+        return (*proposers, *self.aggregation.seats(self.aggregators, self.depth))
+
+    @property
+    def proposal_identity(self) -> str:
+        """Everything but the conversation that proposals depend on: the proposers, and how they are called.
+
+        Equal for two mixtures that differ in their aggregator alone.
+        """
+        layers = [_identities(layer) for layer in self.layers]
+        return repr((self.name, layers, self.references, self.anonymous, self.prompt))
+
+    @property
+    def identity(self) -> str:
+        """Everything but the conversation that answers depend on."""
+        rest = (_identities(self.aggregators), self.aggregation.identity, self.schedule, self.exact, self.min_proposals)
+        limits = (self.deadline, self.max_cost, self.fanout, self.progress)
+        return repr((self.proposal_identity, rest, limits))
+
+
+def _identities(layer: Mapping[str, Agent]) -> list[tuple[object, ...]]:
+    """Everything that the answers of these agents depend on."""
+    return [
+        (name, traits_of(agent.model).identity, agent.persona, [*agent.sampling.items()])
+        for name, agent in layer.items()
+    ]
