@@ -1,12 +1,13 @@
-"""How far a share can be trusted: attribution on recorded answers, beside controls that cannot have used the proposals.
+"""How far to trust an attribution share: recorded answers, next to controls that cannot have used the proposals.
 
     uv run python benchmarks/attribution.py
     MOA_MODELS=FOLDER uv run python benchmarks/attribution.py --aggregator local/NAME --questions 20
 
-The first needs recorded AlpacaEval outputs, one file a system, in ``MOA_DATA`` (see ``tests/recordings.py``). The
-proposals are five proposers' recorded answers; mixtures and others answered the same instructions. With
-``--aggregator`` a model answers twice, once with three of these proposals and once without, which tells what reading
-them adds. The threshold was chosen on the instructions whose number is a multiple of 8; the tables are of others.
+The first command needs recorded AlpacaEval outputs, one file for each system, in ``MOA_DATA`` (see
+``tests/fakes/recordings.py``). The proposals are the recorded answers of five proposers; mixtures and single models answered
+the same instructions. With ``--aggregator`` a model answers twice, with three of these proposals and without, which shows
+what reading them adds. The threshold was chosen on the instructions whose number is a multiple of 8; the tables leave these
+out.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ MIXTURES = {
     "MoA-Lite": "Together-MoA-Lite",
     "MoA": "Together-MoA",
 }
-STRANGERS = {"GPT-4o, which saw none": "gpt-4o-2024-05-13", "GPT-4 Turbo, which saw none": "gpt4_1106_preview"}
-FURTHER_ON = 397
-"""How far away the instruction is whose proposals an answer cannot have to do with."""
+CONTROLS = {"GPT-4o, which saw none": "gpt-4o-2024-05-13", "GPT-4 Turbo, which saw none": "gpt4_1106_preview"}
+OFFSET = 397
+"""Distance in numbers to an unrelated instruction, whose proposals an answer cannot have used."""
 
 Texts = Mapping[int, str]
 
@@ -62,20 +63,25 @@ def instructions() -> Texts:
 
 @dataclass
 class Row:
-    """One line of a table: of each answer what part is held, of each sentence its best passage."""
+    """One line of a table.
+
+    Attributes:
+        held: of each answer, the share of its text that the proposals hold.
+        best: of each sentence, the resemblance of its best passage.
+    """
 
     name: str
     held: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
 
-    def add(self, told: Attribution) -> None:
-        if told.sentences:
-            self.held.append(1 - told.layers[-1].new)
-            self.best += [max((each.resemblance for each in one.passages), default=0.0) for one in told.sentences]
+    def add(self, shares: Attribution) -> None:
+        if shares.sentences:
+            self.held.append(1 - shares.layers[-1].new)
+            self.best += [max((each.resemblance for each in one.passages), default=0.0) for one in shares.sentences]
 
     def __str__(self) -> str:
-        def part(least: float) -> float:
-            return sum(one >= least for one in self.best) / len(self.best)
+        def part(threshold: float) -> float:
+            return sum(best >= threshold for best in self.best) / len(self.best)
 
         held = statistics.mean(self.held)
         return f"| {self.name} | {held:.1%} | {part(SUPPORT):.1%} | {part(0.6):.1%} | {part(0.95):.1%} |"
@@ -90,22 +96,25 @@ def references(proposals: Mapping[str, Texts], index: int, names: Iterable[str] 
 
 def recorded(indices: Sequence[int], proposals: Mapping[str, Texts]) -> list[Row]:
     rows = []
-    for name, system in {**MIXTURES, **STRANGERS}.items():
+    for name, system in {**MIXTURES, **CONTROLS}.items():
         texts, row = outputs(system), Row(name)
         for index in indices:
             row.add(attribution(texts[index], references(proposals, index)))
         rows.append(row)
     moa = outputs(MIXTURES["MoA"])
-    four, alone = Row("MoA, beside four of them"), Row(f"{AGGREGATING}, which saw none, beside those four")
+    four, alone = (
+        Row("MoA, compared with four of them"),
+        Row(f"{AGGREGATING}, which saw none, compared with those four"),
+    )
     other, itself = (
-        Row("MoA, beside proposals to another instruction"),
-        Row("MoA, a sentence beside the rest of its text"),
+        Row("MoA, compared with proposals for another instruction"),
+        Row("MoA, a sentence compared with the rest of its text"),
     )
     for index in indices:
         refs = references(proposals, index, WITHOUT_ITS_OWN)
         four.add(attribution(moa[index], refs))
         alone.add(attribution(proposals[AGGREGATING][index], refs))
-        other.add(attribution(moa[index], references(proposals, (index + FURTHER_ON) % len(moa))))
+        other.add(attribution(moa[index], references(proposals, (index + OFFSET) % len(moa))))
     for index in indices[::4]:
         text = moa[index]
         for start, end in sentences(text):
@@ -114,9 +123,9 @@ def recorded(indices: Sequence[int], proposals: Mapping[str, Texts]) -> list[Row
 
 
 def spliced(indices: Sequence[int], proposals: Mapping[str, Texts]) -> list[str]:
-    """Answers whose sources are known, since they are put together here."""
-    chosen = random.Random(0)
-    stranger = outputs(STRANGERS["GPT-4o, which saw none"])
+    """Attribution of texts that are put together here, so that their sources are known."""
+    chance = random.Random(0)
+    control = outputs(CONTROLS["GPT-4o, which saw none"])
     whole: list[float] = []
     halves: list[tuple[float, float]] = []
     new: list[float] = []
@@ -126,21 +135,21 @@ def spliced(indices: Sequence[int], proposals: Mapping[str, Texts]) -> list[str]
         names = [name for name, found in long.items() if len(found) >= 3]
         if len(names) < 2:
             continue
-        one, other = chosen.sample(names, 2)
-        lines = [(name, line) for name in (one, other) for line in chosen.sample(long[name], 3)]
-        told = attribution("\n\n".join(line for _, line in lines), refs)
-        for (name, _), sentence in zip(lines, told.sentences, strict=False):
+        one, other = chance.sample(names, 2)
+        lines = [(name, line) for name in (one, other) for line in chance.sample(long[name], 3)]
+        result = attribution("\n\n".join(line for _, line in lines), refs)
+        for (name, _), sentence in zip(lines, result.sentences, strict=False):
             whole.append(sum(passage.share for passage in sentence.passages if passage.agent == name))
-        first, second = chosen.choice(long[one]).split(), chosen.choice(long[other]).split()
+        first, second = chance.choice(long[one]).split(), chance.choice(long[other]).split()
         both = " ".join(first[: len(first) // 2]).rstrip(".!?:,") + " " + " ".join(second[len(second) // 2 :])
         shares = attribution(both, refs).layers[-1].shares
         halves.append((shares[one], shares[other]))
-        foreign = " ".join(stranger[(index + FURTHER_ON) % len(stranger)].split()[:40])
+        foreign = " ".join(control[(index + OFFSET) % len(control)].split()[:40])
         new.append(attribution(foreign, refs).layers[-1].new)
     first_half, second_half = (statistics.mean(shares) for shares in zip(*halves, strict=True))
     both_halves = f"{first_half:.1%} and {second_half:.1%} | {first_half + second_half:.1%}"
     return [
-        "| put together from | credited to its source | to both sources | new |",
+        "| built from | credited to its source | to both sources | new |",
         "|---|---:|---:|---:|",
         f"| sentences of two proposals ({len(whole)}) | {statistics.mean(whole):.1%} | | |",
         f"| half a sentence of each of two ({len(halves)}) | {both_halves} | |",
@@ -149,39 +158,39 @@ def spliced(indices: Sequence[int], proposals: Mapping[str, Texts]) -> list[str]
 
 
 def timed(proposals: Mapping[str, Texts]) -> str:
-    """An answer of 800 words beside six proposals of 800 words; the median of nine."""
+    """How long an answer of 800 words with six proposals of 800 words takes; the median of nine."""
 
     def long(texts: Texts) -> str:
         return " ".join(" \n\n ".join(texts[index] for index in range(10, 20)).split(" ")[:800])
 
     refs = [Reference(name, long(proposals[name])) for name in PROPOSERS]
     refs.append(Reference("sixth", long(outputs(MIXTURES["MoA-Lite"]))))
-    text, took = long(outputs(MIXTURES["MoA"])), []
+    text, times = long(outputs(MIXTURES["MoA"])), []
     for _ in range(9):
         began = time.perf_counter()
         attribution(text, refs)
-        took.append(time.perf_counter() - began)
-    return f"800 words beside six proposals of 800: {statistics.median(took) * 1000:.0f} ms"
+        times.append(time.perf_counter() - began)
+    return f"800 words and six proposals of 800: {statistics.median(times) * 1000:.0f} ms"
 
 
-async def read_or_not(name: str, count: int, proposals: Mapping[str, Texts]) -> list[Row]:
-    """The same model's answers with proposals and without, both beside those proposals."""
-    asked = instructions()
+async def with_and_without(name: str, count: int, proposals: Mapping[str, Texts]) -> list[Row]:
+    """Attribution of the same model's answers with proposals and without, both to those proposals."""
+    questions = instructions()
     names = PROPOSERS[:3]
     short = [
         index
-        for index in asked
-        if index % 8 and len(asked[index]) < 200 and all(400 < len(proposals[each][index]) < 1600 for each in names)
+        for index in questions
+        if index % 8 and len(questions[index]) < 200 and all(400 < len(proposals[each][index]) < 1600 for each in names)
     ]
-    reading, alone = Row("having read the proposals"), Row("without them")
+    reading, alone = Row("with the proposals"), Row("without them")
     async with Config() as config:
         aggregator = Agent(config.model(name), sampling={"temperature": 0.0, "max_tokens": 300})
         for index in random.Random(0).sample(short, count):
             refs = references(proposals, index, names)
             proposers = [Scripted(ref.text, name=f"recorded/{ref.agent}") for ref in refs]
             for row, mixture in ((reading, Mixture([proposers], aggregator)), (alone, Mixture([], aggregator))):
-                row.add(attribution((await mixture.answer(asked[index])).text, refs))
-            print(f"{index}: {reading.held[-1]:.2f} read, {alone.held[-1]:.2f} not", file=sys.stderr, flush=True)
+                row.add(attribution((await mixture.answer(questions[index])).text, refs))
+            print(f"{index}: {reading.held[-1]:.2f} with, {alone.held[-1]:.2f} without", file=sys.stderr, flush=True)
     return [reading, alone]
 
 
@@ -194,7 +203,7 @@ def show(title: str, lines: Iterable[object]) -> None:
 def main(aggregator: str | None, questions: int, every: int) -> None:
     proposals = {name: outputs(name) for name in PROPOSERS}
     if aggregator:
-        rows = asyncio.run(read_or_not(aggregator, questions, proposals))
+        rows = asyncio.run(with_and_without(aggregator, questions, proposals))
         show(f"{aggregator}, {questions} instructions", [HEAD, *rows])
         return
     indices = [index for index in range(1, len(proposals[PROPOSERS[0]]), every) if index % 8]
@@ -205,10 +214,10 @@ def main(aggregator: str | None, questions: int, every: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--aggregator", help="a model, as provider/name, to answer with proposals and without")
+    parser.add_argument("--aggregator", metavar="NAME", help="a model that answers twice, provider/name")
     parser.add_argument("--questions", type=int, default=20)
-    parser.add_argument("--every", type=int, default=4, help="take every n-th instruction")
+    parser.add_argument("--every", type=int, default=4, metavar="N", help="take every N-th instruction")
     arguments = parser.parse_args()
     if not DATA.is_dir():
-        sys.exit(f"no recorded outputs in {DATA.parent}; set MOA_DATA to where they are")
+        sys.exit(f"no recorded outputs in {DATA.parent}; set MOA_DATA to their folder")
     main(arguments.aggregator, arguments.questions, arguments.every)

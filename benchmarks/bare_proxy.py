@@ -1,9 +1,9 @@
-"""The floor: three proposers and an aggregator with nothing around them, on one pooled session.
+"""The lower bound: three proposers and an aggregator with nothing around them, on one pooled session.
 
     uv run python benchmarks/bare_proxy.py BASE_URL
 
-Takes a chat request, streams three calls at once, puts what they said into a fourth, and gives its answer. No errors, no
-usage, no events, no limits. Prints its own base URL.
+Takes a chat request, streams three concurrent calls, puts their texts into a fourth, and returns its answer. It handles no
+errors, usage, events or limits. Prints its own base URL.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ async def chat(request: web.Request) -> web.StreamResponse:
     proposals = await asyncio.gather(*(whole(http, {**body, "model": name}) for name in "abc"))
     *before, question = body["messages"]
     merged = {**question, "content": "\n\n".join([question["content"], *proposals])}
-    asked = {**body, "model": "d", "messages": [*before, merged]}
+    last = {**body, "model": "d", "messages": [*before, merged]}
     head = {"id": "x", "created": int(time.time()), "model": body["model"]}
     if not body.get("stream"):
-        message = {"role": "assistant", "content": await whole(http, asked)}
+        message = {"role": "assistant", "content": await whole(http, last)}
         return web.json_response({**head, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    async for text in words(http, asked):
+    async for text in words(http, last):
         chunk = {**head, "choices": [{"index": 0, "delta": {"content": text}}]}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
     await response.write(b"data: [DONE]\n\n")

@@ -1,8 +1,8 @@
-"""An upstream that costs nothing: answers every chat request with the same short stream, after a set wait.
+"""An upstream that costs nothing: it answers every chat request with the same short stream, after a given wait.
 
     uv run python benchmarks/fast_upstream.py [--first SECONDS] [--chunks N]
 
-Prints its base URL. It reads no more of a request than it must, so that what is measured is who asks it.
+Prints its base URL. It reads as little of a request as possible, so that measurements show its client's cost.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def answer(chunks: int) -> bytes:
             + b"\n\n"
         )
 
-    said = b"".join(
+    text = b"".join(
         event({"index": 0, "delta": {"content": f"word{n} "}, "finish_reason": None}) for n in range(chunks)
     )
     counts = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": chunks, "total_tokens": 10 + chunks}}
     end = event({"index": 0, "delta": {}, "finish_reason": "stop"})
-    return said + end + b"data: " + json.dumps(counts).encode() + b"\n\ndata: [DONE]\n\n"
+    return text + end + b"data: " + json.dumps(counts).encode() + b"\n\ndata: [DONE]\n\n"
 
 
 class Upstream(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as far as a POST with a Content-Length goes."""
+    """HTTP/1.1 with keep-alive, for POST requests with a Content-Length."""
 
     first = 0.0
     response = b""
@@ -64,8 +64,8 @@ class Upstream(asyncio.Protocol):
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--first", type=float, default=0.0)
-    parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--first", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--chunks", type=int, default=20, metavar="N")
     arguments = parser.parse_args()
     body = answer(arguments.chunks)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode()

@@ -1,12 +1,13 @@
-"""How long until the first word, under every schedule: the real code on simulated models, in virtual time.
+"""Time to first token under every schedule: the real code on simulated models, in virtual time.
 
     uv run python benchmarks/latency.py                 # 200 runs each, a table
     uv run python benchmarks/latency.py --runs 1000
 
-Four proposers write at 45, 60, 80 and 110 tokens a second, the aggregator at 80. A text has 450 tokens, spread as real ones
-are (lognormal, sigma 0.35). A call's own first token comes after a lognormal time with median 0.45 s (sigma 0.5), and its
-prompt is read at 6,000 tokens a second, less what the model has read before (prefixes are cached). TTFT is the time to the
-answer's first token; visible, to the first token of anything. Calls and input tokens are of all agents together.
+Four proposers write at 45, 60, 80 and 110 tokens a second, the aggregator at 80. A text has 450 tokens, distributed like
+real ones (lognormal, sigma 0.35). A call's own first token comes after a lognormal time with median 0.45 s (sigma 0.5), plus
+the time to read the prompt at 6,000 tokens a second, without the part that the model has read before (its cached prefix).
+TTFT is the time to the answer's first token; visible, to the first token of any agent. Calls and input tokens are the sum
+over all agents.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from moa.schedules import Barrier, Quorum, Schedule, Staircase
 
 SPEEDS = (45.0, 60.0, 80.0, 110.0)
 AGGREGATOR = 80.0
+"""Tokens a second that the proposers and the aggregator write."""
 TOKENS = 450
 FIRST = 0.45
+"""Median seconds to a call's first token, without reading its prompt."""
 PREFILL = 6000.0
+"""Tokens of a prompt read in a second."""
 STEP = 4
-"""Tokens said at once: the clock is virtual, but events are not free."""
+"""Tokens in one delta. More than one, because the clock is virtual but events cost real time."""
 
 
 class _Clock(selectors.SelectSelector):
@@ -77,20 +81,21 @@ class Simulated:
         self.input_tokens += tokens
         self.uncached_tokens += fresh
         wait = FIRST * self._chance.lognormvariate(0, 0.5) + fresh / PREFILL
-        said = Scripted(
+        model = Scripted(
             self._text if request.body.get("max_tokens") != 1 else "-",
             first_token=wait,
             tokens_per_second=self._speed / STEP,
             continuation=self.traits.continuation,
         )
-        async with aclosing(said.stream(request)) as deltas:
+        async with aclosing(model.stream(request)) as deltas:
             async for delta in deltas:
                 yield delta
 
 
 def _shared(one: str, other: str) -> int:
+    """The length of the longest common prefix, by bisection."""
     low, high = 0, min(len(one), len(other))
-    while low < high:  # the longest common beginning, by halving
+    while low < high:
         middle = (low + high + 1) // 2
         if one[:middle] == other[:middle]:
             low = middle
@@ -101,6 +106,8 @@ def _shared(one: str, other: str) -> int:
 
 @dataclass
 class Figures:
+    """What one run took. Times in seconds; ``fastest`` is the least TTFT of a call of the first layer."""
+
     ttft: float
     visible: float
     total: float
@@ -116,11 +123,11 @@ def one_run(depth: int, schedule: Schedule, way: Continuation, seed: int) -> Fig
     aggregator = Simulated("last", AGGREGATOR, way, chance)
     mixture = Mixture([proposers] * (depth - 1), aggregator, schedule=schedule)
 
-    async def heard() -> list[Event]:
+    async def collect() -> list[Event]:
         return [event async for event in mixture.run("What should I know about this? " * 8)]
 
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        events = runner.run(heard())
+        events = runner.run(collect())
     answer = fold(events)
     assert answer.time_to_first_token is not None and answer.duration is not None
     models = [*proposers, aggregator]
@@ -149,9 +156,9 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--runs", type=int, default=200)
-    runs = arguments.parse_args().runs
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=200, metavar="N")
+    runs = parser.parse_args().runs
     head = (
         "schedule",
         "TTFT p50",

@@ -1,10 +1,10 @@
-"""How long until the first word, under every schedule: real embedded models with a real KV cache.
+"""Time to first token under every schedule: real embedded models with a real KV cache.
 
     MOA_MODELS=FOLDER uv run python benchmarks/latency_local.py PROPOSER … --aggregator NAME
 
-Each question is asked under each schedule in turn, so that the ratios hold where a machine's speed drifts. Models are loaded
-before the clock starts, and every question has words of its own in front, so that nothing is cached from the run before. The
-cached tokens are those that llama.cpp reports for the aggregator's calls.
+Each question runs under each schedule in turn, so the ratios hold on a machine whose speed drifts. Models are loaded before
+the clock starts, and every question begins with a text of its own, so nothing is cached from the run before. The cached
+tokens are those that llama.cpp reports for the aggregator's calls.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ SCHEDULES: dict[str, Schedule] = {"barrier": Barrier(), "barrier, warm": Barrier
 
 
 async def one_run(proposers: list[Model], aggregator: Model, schedule: Schedule, question: str) -> tuple[Answer, int]:
+    """The answer, and how many calls the aggregator made."""
     layer = [Agent(model, sampling={"max_tokens": 200, "temperature": 0.4, "seed": 1}) for model in proposers]
     last = Agent(aggregator, "aggregator", sampling={"max_tokens": 250, "temperature": 0.0})
     events = [event async for event in Mixture([layer], last, schedule=schedule).run(question)]
-    steps = sum(isinstance(event, AgentContinued) and event.agent == "aggregator" for event in events)
-    return fold(events), steps + 1
+    continued = sum(isinstance(event, AgentContinued) and event.agent == "aggregator" for event in events)
+    return fold(events), continued + 1
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("proposers", nargs="+")
-    parser.add_argument("--aggregator", required=True)
+    parser.add_argument("proposers", nargs="+", metavar="PROPOSER")
+    parser.add_argument("--aggregator", required=True, metavar="NAME")
     parser.add_argument("--show", action="store_true", help="print every answer")
     arguments = parser.parse_args()
     async with Config() as config:

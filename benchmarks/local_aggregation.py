@@ -1,12 +1,12 @@
-"""Which way of aggregating serves a small model best? What the preset ``local`` is chosen by.
+"""Which aggregation is best for a small model? The preset ``local`` chooses by these figures.
 
     uv run python benchmarks/local_aggregation.py local/smollm2
     MOA_MODELS=FOLDER uv run python benchmarks/local_aggregation.py local/NAME …
 
-For each model: three samples answer 24 short questions whose answers can be checked by a word; then the same model makes
-an answer of them in each of the three ways. A figure is how many of the 24 answers hold the word; ``one sample`` is the mean
-over the three samples. Every way sees the same proposals. ``left out`` are questions that no proposal had right and the
-answer has, or that all had right and the answer has not: what aggregating added and what it broke.
+For each model: three samples answer 24 short questions, each checked by one word; then the same model aggregates them in
+each of the three ways. A figure is the number of the 24 answers that contain the word; ``one sample`` is the mean over the
+three samples. Every way gets the same proposals. Two more figures show what aggregating added (no proposal was right, the
+answer is) and what it broke (all proposals were right, the answer is not).
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ async def measure(model: Model) -> None:
     added, broken = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0)
     for question, word in QUESTIONS.items():
         texts = [call.text for call in (await proposing.answer(question)).proposals]
-        knew = [right(text, word) for text in texts]
-        hits["one sample"] += sum(knew) / len(knew)
+        correct = [right(text, word) for text in texts]
+        hits["one sample"] += sum(correct) / len(correct)
         proposals = [Scripted(text, name=f"scripted/{number}") for number, text in enumerate(texts, 1)]
         for way in WAYS:
             aggregator = Agent(model, sampling={**SAMPLING, "temperature": 0.0, "seed": 1})
             mixture = Mixture([proposals], aggregator, aggregate=way)  # type: ignore[arg-type]
             hit = right((await mixture.answer(question)).text, word)
             hits[way] += hit
-            added[way] += hit and not any(knew)
-            broken[way] += all(knew) and not hit
+            added[way] += hit and not any(correct)
+            broken[way] += all(correct) and not hit
     print(f"\n{model.name}, {len(QUESTIONS)} questions")
     print(f"  one sample  {hits['one sample']:5.1f}")
     for way in WAYS:
-        note = f"none had it right, the answer has: {added[way]};  all had, the answer has not: {broken[way]}"
+        note = f"no proposal right, the answer is: {added[way]};  all right, the answer is not: {broken[way]}"
         print(f"  {way:<11} {hits[way]:5.1f}   {note}")
 
 

@@ -1,10 +1,10 @@
-"""What a mixture costs beside its calls: ``moa serve`` against a bare proxy that makes the same four calls.
+"""What a mixture costs in addition to its calls: ``moa serve`` against a bare proxy that makes the same four calls.
 
     uv run python benchmarks/overhead.py
 
-Both stand before the same upstream, which costs nothing, and are asked in turn, so that the ratios hold on a machine whose
-speed drifts: requests a second at 16 at a time, milliseconds of a request alone, time to first token at 200 ms of upstream
-time, resident memory over 5,000 requests, and 500 streaming runs open at once.
+Both use the same upstream, which costs nothing, and are called in turn, so the ratios hold on a machine whose speed drifts.
+Measured are requests a second with 16 in flight, milliseconds of a single request, time to first token with 200 ms of
+upstream time, resident memory over 5,000 requests, and 500 concurrent streaming runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 
 @asynccontextmanager
 async def process(*command: str) -> AsyncIterator[tuple[str, int]]:
-    """A server; gives its base URL, which it prints first, and its process id."""
+    """Start a server; its base URL, which it prints first, and its process id."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -39,7 +39,7 @@ async def process(*command: str) -> AsyncIterator[tuple[str, int]]:
 
 
 async def ask(http: aiohttp.ClientSession, url: str) -> float:
-    """Seconds of one request."""
+    """Make one request; return its seconds."""
     began = time.perf_counter()
     async with http.post(f"{url}/chat/completions", json={"model": "moa/m", **QUESTION}) as response:
         answer = await response.json()
@@ -47,8 +47,8 @@ async def ask(http: aiohttp.ClientSession, url: str) -> float:
     return time.perf_counter() - began
 
 
-async def first_token(http: aiohttp.ClientSession, url: str, hold: asyncio.Event | None = None) -> float:
-    """Seconds to the first word of a streamed answer, which is then read to its end."""
+async def first_token(http: aiohttp.ClientSession, url: str) -> float:
+    """Read a streamed answer to its end; return the seconds to its first word."""
     began = time.perf_counter()
     first = 0.0
     async with http.post(f"{url}/chat/completions", json={"model": "moa/m", "stream": True, **QUESTION}) as response:
@@ -59,21 +59,21 @@ async def first_token(http: aiohttp.ClientSession, url: str, hold: asyncio.Event
     return first
 
 
-async def rate(http: aiohttp.ClientSession, url: str, count: int, at_a_time: int = 16) -> float:
+async def rate(http: aiohttp.ClientSession, url: str, count: int, concurrent: int = 16) -> float:
     """Requests a second."""
-    left = iter(range(count))
+    remaining = iter(range(count))
 
     async def worker() -> None:
-        for _ in left:
+        for _ in remaining:
             await ask(http, url)
 
     began = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(at_a_time)))
+    await asyncio.gather(*(worker() for _ in range(concurrent)))
     return count / (time.perf_counter() - began)
 
 
 def resident(pid: int) -> float:
-    """Megabytes."""
+    """The resident memory of a process in megabytes."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
@@ -102,7 +102,7 @@ async def main() -> None:
         for url in (bare, mine):
             await rate(http, url, 100)
         rates = [(await rate(http, bare, 300), await rate(http, mine, 300)) for _ in range(5)]
-        print(f"requests a second, 16 at a time: bare {statistics.median(b for b, _ in rates):.0f}, ", end="")
+        print(f"requests a second, 16 in flight: bare {statistics.median(b for b, _ in rates):.0f}, ", end="")
         print(f"moa {statistics.median(m for _, m in rates):.0f}, ", end="")
         print(f"ratio {statistics.median(m / b for b, m in rates):.2f}", flush=True)
 
@@ -117,7 +117,7 @@ async def main() -> None:
         times = [(await ask(http, bare), await ask(http, mine)) for _ in range(200)]
         added = statistics.median(m - b for b, m in times) * 1000
         print(
-            f"a request alone: bare {statistics.median(b for b, _ in times) * 1000:.1f} ms, moa adds {added:.1f} ms",
+            f"a single request: bare {statistics.median(b for b, _ in times) * 1000:.1f} ms, moa adds {added:.1f} ms",
             flush=True,
         )
 
@@ -126,7 +126,7 @@ async def main() -> None:
             await rate(http, mine, 1000)
             sizes.append(resident(pid))
         print(
-            f"resident memory over 5,000 requests, each thousand: {', '.join(f'{size:.0f}' for size in sizes)} MB",
+            f"resident memory over 5,000 requests, at each thousand: {', '.join(f'{size:.0f}' for size in sizes)} MB",
             flush=True,
         )
 
@@ -135,15 +135,14 @@ async def main() -> None:
             await first_token(http, url)
         firsts = [(await first_token(http, bare), await first_token(http, mine)) for _ in range(20)]
         above = statistics.median(m for _, m in firsts) - 0.4
-        print(f"TTFT at 200 ms upstream, over the ideal 400 ms: moa {above * 1000:.0f} ms, ", end="")
+        print(f"TTFT with 200 ms upstream, above the ideal 400 ms: moa {above * 1000:.0f} ms, ", end="")
         print(f"bare {(statistics.median(b for b, _ in firsts) - 0.4) * 1000:.0f} ms", flush=True)
 
         began = time.perf_counter()
         opened = await asyncio.gather(*(first_token(http, mine) for _ in range(500)))
         took = time.perf_counter() - began
-        print(
-            f"500 streaming runs at once: all answered in {took:.1f} s, first tokens p50 {statistics.median(opened):.1f} s"
-        )
+        print(f"500 concurrent streaming runs: all answered in {took:.1f} s, ", end="")
+        print(f"first tokens p50 {statistics.median(opened):.1f} s")
 
 
 asyncio.run(main())

@@ -1,15 +1,15 @@
-"""The figures of the simulated latency benchmark: what ``latency.py`` measures, drawn.
+"""The figures of the simulated latency benchmark ``latency.py``.
 
     uv run python benchmarks/plots.py                   # text_over_time.svg and ttft.svg, beside this file
     uv run python benchmarks/plots.py --runs 1000
 
-``text_over_time.svg`` is one run with three layers under every schedule: the same question, the same models, the same seed.
-``ttft.svg`` is the time to the answer's first token over many runs, with two and with three layers.
+``text_over_time.svg`` shows one run with three layers under every schedule: the same question, models and seed.
+``ttft.svg`` shows the time to the answer's first token over many runs, with two and with three layers.
 
 Notable decisions:
 - No pyplot and a fixed salt: the same figures give the same bytes, so they can be kept under version control.
-- Letters are paths, so that a page shows the same widths everywhere; colours are Okabe and Ito's, and what they tell is told
-  by place, height or a word as well.
+- Letters are paths, so their width is the same in every browser. Colours are Okabe and Ito's, and position, height or a word
+  also shows whatever a colour shows.
 """
 
 from __future__ import annotations
@@ -57,19 +57,24 @@ DEPTH = 3
 STEP = 0.6
 """Seconds between the points of a text's height."""
 PAUSE = 0.3
-"""Seconds of silence after which a text is drawn as standing still."""
+"""Seconds without text after which a text is drawn as paused."""
 
 
 @dataclass
 class Lane:
-    """One agent, in seconds of the run: ``calls``, when each began; ``said``, when it wrote how many characters."""
+    """One agent, in seconds of the run.
+
+    Attributes:
+        calls: when each call began.
+        deltas: when each delta came, and its characters.
+    """
 
     layer: int
     agent: str
     calls: list[float]
     ended: float = 0.0
     dropped: bool = False
-    said: list[tuple[float, int]] = field(default_factory=list)
+    deltas: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -89,11 +94,11 @@ def recorded(name: str, seed: int) -> Run:
     proposers = [Simulated(f"p{place}", speed, way, chance) for place, speed in enumerate(SPEEDS)]
     mixture = Mixture([proposers] * (DEPTH - 1), Simulated("last", AGGREGATOR, way, chance), schedule=make())
 
-    async def heard() -> list[Event]:
+    async def collect() -> list[Event]:
         return [event async for event in mixture.run("What should I know about this? " * 8)]
 
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        return lanes_of(runner.run(heard()))
+        return lanes_of(runner.run(collect()))
 
 
 def lanes_of(events: list[Event]) -> Run:
@@ -109,7 +114,7 @@ def lanes_of(events: list[Event]) -> Run:
             case AgentContinued():
                 lanes[event.layer, event.agent].calls.append(at)
             case AgentSaid():
-                lanes[event.layer, event.agent].said.append((at, len(event.delta.text)))
+                lanes[event.layer, event.agent].deltas.append((at, len(event.delta.text)))
             case AgentFinished() | AgentDropped() | AgentFailed():
                 lane = lanes[event.layer, event.agent]
                 lane.ended, lane.dropped = at, not isinstance(event, AgentFinished)
@@ -119,7 +124,7 @@ def lanes_of(events: list[Event]) -> Run:
 
 
 def text_over_time(seed: int) -> Figure:
-    """A panel for each schedule, a lane for each agent; within a lane, the height is how much of its text is there."""
+    """A panel for each schedule, a lane for each agent; the height within a lane is the share of its text written so far."""
     runs = {name: recorded(name, seed) for name in SCHEDULES}
     end = max(run.total for run in runs.values())
     figure = Figure(figsize=(9.4, 1.95 * len(runs) + 0.75), layout="constrained")
@@ -128,8 +133,8 @@ def text_over_time(seed: int) -> Figure:
         _panel(axes, name, run, end)
     panels[-1].set_xlabel("seconds since the question")
     figure.suptitle(
-        "One question, three layers: who writes when (simulated models, the same seed)\n"
-        "hatched: a call before its first token; height: how much of its text is there; dashed: the answer's first token",
+        "One question, three layers: which agents write when (simulated models, the same seed)\n"
+        "hatched: a call before its first token; height: how much of its text is written; dashed: the answer's first token",
         fontsize=9.5,
         color=INK,
         x=0.008,
@@ -148,7 +153,7 @@ def _panel(axes: Axes, name: str, run: Run, end: float) -> None:
         heights.setdefault(lane.layer, []).append(place)
         _lane(axes, lane, place, colours[lane.layer])
         place += 1
-    first = run.answer.said[0][0]
+    first = run.answer.deltas[0][0]
     axes.axvline(first, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     axes.set_title(f"{name}: the answer's first token after {first:.1f} s, its last after {run.total:.1f} s", fontsize=9,
                    loc="left", color=INK, pad=3)  # fmt: skip
@@ -166,25 +171,25 @@ def _panel(axes: Axes, name: str, run: Run, end: float) -> None:
 
 
 def _lane(axes: Axes, lane: Lane, top: float, colour: str) -> None:
-    """Hatched from a call to its first token, tinted while text comes, and filled as high as the text has come."""
+    """Hatched from a call to its first token, tinted while text is streamed, and filled up to the share of its text."""
     base, height = top + 0.88, 0.84
     for call in lane.calls:
-        first = next((at for at, _ in lane.said if at >= call), lane.ended)
+        first = next((at for at, _ in lane.deltas if at >= call), lane.ended)
         axes.fill_between([call, first], top + 0.04, base, facecolor="#f4f4f4", edgecolor="#a8a8a8", hatch="/////",
                           linewidth=0, zorder=2)  # fmt: skip
-    if not lane.said:
+    if not lane.deltas:
         return
-    whole = sum(size for _, size in lane.said)
-    began = before = lane.said[0][0]
+    total = sum(size for _, size in lane.deltas)
+    began = before = lane.deltas[0][0]
     times, levels, written = [began], [0.0], 0
-    for at, size in lane.said:
+    for at, size in lane.deltas:
         if at - before > PAUSE:
             axes.fill_between([began, before], top + 0.04, base, facecolor=colour, alpha=0.2, linewidth=0, zorder=2)
-            times, levels, began = [*times, before, at], [*levels, written / whole, written / whole], at
+            times, levels, began = [*times, before, at], [*levels, written / total, written / total], at
         written += size
         if at - times[-1] >= STEP:
             times.append(at)
-            levels.append(written / whole)
+            levels.append(written / total)
         before = at
     times, levels = [*times, lane.ended], [*levels, 1.0]
     axes.fill_between([began, lane.ended], top + 0.04, base, facecolor=colour, alpha=0.2, linewidth=0, zorder=2)
@@ -228,10 +233,12 @@ def ttft(runs: int) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=25, help="of the one run; 25 is near the median in all respects")
+    parser.add_argument("--runs", type=int, default=300, metavar="N")
+    parser.add_argument(
+        "--seed", type=int, default=25, help="seed of the one run; 25 is near the median in all respects"
+    )
     parser.add_argument("--folder", type=Path, default=HERE)
-    parser.add_argument("--png", action="store_true", help="pixels beside the drawings, to look at")
+    parser.add_argument("--png", action="store_true", help="also write PNG files, for a look")
     arguments = parser.parse_args()
     drawings: dict[str, Callable[[], Figure]] = {
         "text_over_time": lambda: text_over_time(arguments.seed),

@@ -1,10 +1,10 @@
-"""Peak memory of ``moa serve`` over 2,000 requests: half streamed, 20 at a time, 4 upstream calls each.
+"""Peak memory of ``moa serve`` over 2,000 requests: half of them streamed, 20 in flight, 4 upstream calls each.
 
     uv run python benchmarks/server_memory.py [REQUESTS]
 
-Starts a scripted upstream and a server process of its own; nothing leaves this machine. Prints the resident and the peak
-resident memory of the server (VmRSS, VmHWM; Linux) after each quarter. Every question is new and 2 kB long, so that what is
-kept by question would show. A second pass with ``--store off`` shows the store in memory.
+Starts a scripted upstream and a server process; nothing leaves this machine. Prints the resident and the peak resident
+memory of the server (VmRSS, VmHWM; Linux) after each quarter. Every question is new and 2 kB long, so a leak of questions
+would show. A second pass uses ``--store off``, with the store in memory.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.fakes.serving import CONFIG, Served
 from tests.fakes.upstream import Upstream, say
 
-AT_A_TIME = 20
+CONCURRENT = 20
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Megabytes: resident now, and at most so far."""
+    """Resident memory of a process in megabytes: now, and its peak so far."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    held = {
+    sizes = {
         name: int(rest.split()[0]) / 1024 for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest
     }
-    return held["VmRSS"], held["VmHWM"]
+    return sizes["VmRSS"], sizes["VmHWM"]
 
 
 async def ask(http: aiohttp.ClientSession, url: str, number: int) -> None:
@@ -64,11 +64,11 @@ async def measure(requests: int, *args: str) -> None:
                         for number in mine:  # type: ignore[attr-defined]
                             await ask(http, server.url, number)
 
-                    await asyncio.gather(*(work() for _ in range(AT_A_TIME)))
+                    await asyncio.gather(*(work() for _ in range(CONCURRENT)))
                     upstream.requests.clear()
                     now, peak = memory(server.process.pid)
                     done = (quarter + 1) * requests // 4
-                    print(f"{done:>7} requests  now {now:6.1f} MB, at most {peak:6.1f} MB", flush=True)
+                    print(f"{done:>7} requests  now {now:6.1f} MB, peak {peak:6.1f} MB", flush=True)
                 print(f"{requests / (time.perf_counter() - began):.0f} requests a second, upstream and client included")
 
 
