@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moa.attribution.shares import attribution_of as attribution_of
     from moa.config.config import Config as Config
     from moa.errors import MoaError as MoaError
     from moa.messages import Answer as Answer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from moa.messages import Request as Request
     from moa.messages import Usage as Usage
     from moa.mixture.agent import Agent as Agent
-    from moa.mixture.events import fold as fold
+    from moa.mixture.fold import fold as fold
     from moa.mixture.mixture import Mixture as Mixture
     from moa.mixture.schedules.barrier import Barrier as Barrier
     from moa.mixture.schedules.early_exit import EarlyExit as EarlyExit
@@ -59,7 +60,8 @@ _HOME = {
     "Staircase": "moa.mixture.schedules.staircase",
     "Usage": "moa.messages",
     "allow_real_calls": "moa.models.real_calls",
-    "fold": "moa.mixture.events",
+    "attribution_of": "moa.attribution.shares",
+    "fold": "moa.mixture.fold",
     "forbid_real_calls": "moa.models.real_calls",
 }
 

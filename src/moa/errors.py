@@ -25,11 +25,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from moa.messages import Answer
+from moa.answers import Answer
 
 
 class MoaError(Exception):
@@ -142,13 +142,20 @@ class RunError(MoaError):
     Attributes:
         causes: one line for each agent that failed or was dropped.
         errors: the errors behind them, where there were any.
-        answer: the run as far as it came, with every proposal and its cost; None before it is known.
+        answer: the run up to its failure, with every proposal and its cost, on errors that ``Mixture.answer`` and
+            ``Mixture.stream`` raise. None on the error of a ``RunFailed`` event: the fold of the run's events is its answer.
     """
 
     def __init__(self, reason: str, causes: Iterable[str] = (), errors: Iterable[ModelError] = ()) -> None:
         self.reason, self.causes, self.errors = reason, tuple(causes), tuple(errors)
         self.answer: Answer | None = None
         super().__init__("; ".join([reason, *self.causes]))
+
+    def with_answer(self, answer: Answer) -> Self:
+        """A copy of this error that holds the answer, to be raised."""
+        error = copy(self)
+        error.answer = answer
+        return error
 
 
 class NoProposals(RunError):

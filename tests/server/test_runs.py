@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from moa.mixture.events import event_of, fold
+from moa.mixture.codec import event_of
+from moa.mixture.fold import fold
 from tests.fakes.run_client import asked_times, begin, call, ended, follow, holds, record
 from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, post, said, streamed
 from tests.fakes.upstream import (

@@ -13,16 +13,9 @@ from pathlib import Path
 import pytest
 
 from moa.messages import Answer, Cost, Delta, Usage
-from moa.mixture.events import (
-    AgentFinished,
-    AgentSaid,
-    AgentStarted,
-    Event,
-    RunFinished,
-    RunStarted,
-    event_of,
-    fold,
-)
+from moa.mixture.codec import event_of
+from moa.mixture.events import AgentFinished, AgentSaid, AgentStarted, Event, RunFinished, RunStarted
+from moa.mixture.fold import fold
 from moa.store import recording
 from moa.store.archive import Archive
 from moa.store.recording import Recording, Recordings

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from moa.answers import Answer, Call, Reference
 from moa.attribution.resemblance import Match, Rarity, Stretch, Text, Weighed, stretches
-from moa.messages import Call, Reference
 
 SUPPORT = 0.3
 """The resemblance from which a passage supports a sentence; chosen on recorded answers, see ``benchmarks/README.md``."""
@@ -105,6 +105,17 @@ class Attribution:
 
     sentences: tuple[Sentence, ...]
     layers: tuple[LayerShares, ...]
+
+
+def attribution_of(answer: Answer) -> Attribution | None:
+    """Which passages of the proposals each sentence of an answer resembles.
+
+    It takes a few seconds at most, and is computed anew at each call. None where the answer has no text or no proposals, or
+    where they are too long to be compared (see :func:`comparable`).
+    """
+    if not answer.text.strip() or not answer.proposals or not comparable(answer.text, answer.proposals):
+        return None
+    return attribution(answer.text, answer.proposals)
 
 
 def comparable(text: str, proposals: Sequence[Call | Reference]) -> bool:

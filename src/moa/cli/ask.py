@@ -12,6 +12,7 @@ from moa.cli.terminal import Show, clean, live, one_line, say, screen, tell, tel
 from moa.config.config import Config
 from moa.errors import RunError
 from moa.messages import Answer, Request, pieces_of
+from moa.mixture.codec import as_json
 from moa.mixture.events import (
     AgentEvent,
     AgentFinished,
@@ -19,12 +20,11 @@ from moa.mixture.events import (
     AgentSaid,
     AgentStarted,
     Event,
-    Fold,
     Noticed,
     RunStarted,
     Selected,
-    as_json,
 )
+from moa.mixture.fold import Fold
 from moa.mixture.mixture import Mixture
 
 
@@ -183,7 +183,7 @@ class _Writing:
                 }
             case AgentStarted(role="aggregator"):
                 self._speaker = place
-            case AgentSaid() if place == self._speaker:
+            case AgentSaid(role="aggregator"):
                 self._answer(event.delta.text)
             case Selected():
                 for piece in pieces_of(event.text):

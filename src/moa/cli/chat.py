@@ -16,7 +16,7 @@ from moa.cli.ask import Opened, fail, shown
 from moa.cli.terminal import Show, live, one_line, say, tell
 from moa.errors import MoaError
 from moa.messages import Answer, Message, Request
-from moa.mixture.events import Fold
+from moa.mixture.fold import Fold
 
 HELP = """\
 /mixture [NAME]             who answers from now on; without a name, who there is

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from moa.attribution.shares import EXPLAINED, Attribution, LayerShares, Sentence, attribution_json
+from moa.attribution.shares import EXPLAINED, Attribution, LayerShares, Sentence, attribution_json, attribution_of
 from moa.cli.terminal import one_line, screen, tell, tell_more
 from moa.messages import Answer
 
@@ -33,13 +33,13 @@ COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "red")
 
 def explained_json(answer: Answer) -> dict[str, Any]:
     """One more line after the events of ``--json``; without layers where there is nothing to compare with."""
-    told = answer.attribution or Attribution((), ())
+    told = attribution_of(answer) or Attribution((), ())
     return {"event": "attribution", **attribution_json(told)}
 
 
 def explain_plainly(answer: Answer) -> None:
     """To standard error: a line for each layer, and one for each sentence."""
-    told = answer.attribution
+    told = attribution_of(answer)
     if told is None:
         tell(NOTHING)
         return
@@ -60,7 +60,7 @@ def explain_drawn(answer: Answer) -> None:
 
     console = screen()
     width = min(console.width, WIDEST)
-    told = answer.attribution
+    told = attribution_of(answer)
     console.print()
     if told is None:
         console.print(Text(NOTHING, "dim"), width=width)

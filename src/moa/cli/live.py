@@ -26,13 +26,13 @@ from moa.mixture.events import (
     AgentSaid,
     AgentStarted,
     Event,
-    Fold,
     Noticed,
     RunFailed,
     RunFinished,
     RunStarted,
     Selected,
 )
+from moa.mixture.fold import Fold
 
 FRAME = 0.1
 """Seconds from one drawing to the next."""
@@ -123,7 +123,7 @@ class View:
                 self._speaker = self._lanes.get((event.layer, event.agent))
             case AgentSaid():
                 self._mark_loaded(self._lanes.get((event.layer, event.agent)))
-                if self._speaker and (event.layer, event.agent) == (self._speaker.seat.layer, self._speaker.seat.agent):
+                if event.role == "aggregator":
                     self._prose.add(event.delta.text)
             case AgentFailed() | AgentDropped() if self._speaker and event.agent == self._speaker.seat.agent:
                 self._break_off()

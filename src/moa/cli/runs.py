@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moa.attribution import attribution_of
 from moa.cli.ask import Opened, fail, opened, shown
 from moa.cli.explain import explain_drawn, explain_plainly
 from moa.cli.terminal import Show, live, one_line, say, screen, seconds, tell
@@ -18,7 +19,8 @@ from moa.config.names import full_name
 from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
 from moa.messages import Answer, Request
-from moa.mixture.events import Event, event_of
+from moa.mixture.codec import events_of
+from moa.mixture.events import Event
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
 from moa.store.archive import Archive, Begun, Kept, Row
@@ -137,8 +139,8 @@ async def show(name: str, store: Path | None, how: Show | None, explain: bool) -
 
 
 async def _replayed(kept: Kept) -> AsyncGenerator[Event, None]:
-    for line in kept.lines:
-        yield event_of(json.loads(line))
+    for event in events_of(kept.lines):
+        yield event
 
 
 def compare(one: str, other: str, store: Path | None) -> int:
@@ -178,7 +180,7 @@ def _side(kept: Kept, answer: Answer) -> RenderableType:
 
     from moa.cli.prose import Rendered
 
-    origin = answer.attribution
+    origin = attribution_of(answer)
     told = [Text(_figures(answer), "dim")]
     if origin:
         layer = origin.layers[-1]

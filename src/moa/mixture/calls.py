@@ -55,11 +55,11 @@ class Calls:
         """Open an account for a call. :meth:`pause`, :meth:`finish` and :meth:`drop` settle it."""
         self._budget.open(draft, model, request)
 
-    def append(self, draft: Draft, delta: Delta) -> None:
+    def append(self, draft: Draft, role: str, delta: Delta) -> None:
         """Append a delta to a draft, and emit its text, reasoning and tool calls."""
         draft.append(delta)
         if delta.speaks:
-            self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta))
+            self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta, role=role))
 
     def pause(self, draft: Draft) -> None:
         """A call has ended, and another one will continue the draft."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 from moa.messages import Answer, Delta, Message, Reference, Request, pieces_of
 from moa.mixture.agent import Agent, Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
-from moa.mixture.events import AgentSaid, AgentStarted, RunFailed, Seat, Selected
+from moa.mixture.events import AgentSaid, RunFailed, Seat, Selected
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
@@ -127,12 +127,10 @@ class Mixture:
             RequestRejected: the question is malformed.
         """
         async with self.run(question) as run:
-            async for _ in run:
-                pass
-        answer = run.answer
-        if answer.error:
-            raise answer.error
-        return answer
+            async for event in run:
+                if isinstance(event, RunFailed):
+                    raise event.error.with_answer(run.answer)
+        return run.answer
 
     def run(
         self,
@@ -169,19 +167,16 @@ class Mixture:
             RunError: there is no answer, or it broke off.
             RequestRejected: the question is malformed.
         """
-        speaker: tuple[int, str] | None = None
         async with self.run(request, restart=False) as run:
             async for event in run:
                 match event:
-                    case AgentStarted(role="aggregator"):
-                        speaker = (event.layer, event.agent)
-                    case AgentSaid() if (event.layer, event.agent) == speaker:
+                    case AgentSaid(role="aggregator"):
                         yield event.delta
                     case Selected():
                         for piece in pieces_of(event.text):
                             yield Delta(text=piece)
                     case RunFailed():
-                        raise event.error
+                        raise event.error.with_answer(run.answer)
         answer = run.answer
         yield Delta(finish_reason=answer.finish_reason, usage=answer.usage, cost=answer.cost, calls=answer.calls)
 

@@ -13,7 +13,8 @@ from typing import Any, Self
 from moa.errors import RunError
 from moa.messages import Answer, Reference, Request
 from moa.mixture.answering import Answering
-from moa.mixture.events import Event, Fold, RunFailed, RunFinished, RunStarted
+from moa.mixture.events import Event, RunFailed, RunFinished, RunStarted
+from moa.mixture.fold import Fold
 from moa.mixture.plan import Plan
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from moa.errors import MoaError, ModelError
@@ -144,7 +144,7 @@ class Writer:
                     self._append(delta, whole_words=not reading.last)
                     if outcome := self._interruption(delta, reading):
                         return outcome
-                self._calls.append(self._draft, Delta(text=self._seam.end()))
+                self._calls.append(self._draft, self._role, Delta(text=self._seam.end()))
         except Restarted:
             return Outcome("restarted")
         except MoaError as error:
@@ -159,8 +159,8 @@ class Writer:
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
         if delta.text:
             text = self._seam.feed(delta.text, whole_words=whole_words)
-            delta = delta if text == delta.text else replace(delta, text=text)
-        self._calls.append(self._draft, delta)
+            delta = delta if text == delta.text else delta.replaced(text=text)
+        self._calls.append(self._draft, self._role, delta)
 
     def _interruption(self, delta: Delta, reading: Reading) -> Outcome | None:
         """Why to close the stream after this delta, if there is a reason."""

@@ -75,7 +75,7 @@ class Cached(Wrapper):
 
 def _unpaid(delta: Delta, *, last: bool) -> Delta:
     calls = tuple(_unpaid_call(call) for call in delta.calls)
-    return replace(delta, cost=Cost(0.0) if last or delta.cost else None, calls=calls)
+    return delta.replaced(cost=Cost(0.0) if last or delta.cost else None, calls=calls)
 
 
 def _unpaid_call(call: Call) -> Call:

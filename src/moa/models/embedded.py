@@ -17,7 +17,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
@@ -140,7 +140,7 @@ class EmbeddedModel:
             raise ModelError(self.name, "closed before it could answer")
         async with aclosing(server.endpoint.model(self.model_id).stream(request)) as deltas:
             async for delta in deltas:
-                yield replace(delta, cost=Cost(0.0)) if delta.usage else delta
+                yield delta.replaced(cost=Cost(0.0)) if delta.usage else delta
 
     async def aclose(self) -> None:
         """Free its memory, and end answers and a load in progress. A later request loads it again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 from moa.messages import Delta, Request, Usage
 from moa.models import Model
@@ -38,7 +37,7 @@ class Hedged(Wrapper):
                 await loser.aclose()
             lost = Usage(request.tokens * len(losers), estimated=True) if losers else None
             async for delta in winner.deltas():
-                yield replace(delta, usage=delta.usage + lost) if lost and delta.usage else delta
+                yield delta.replaced(usage=delta.usage + lost) if lost and delta.usage else delta
         finally:
             for call in calls:
                 await call.aclose()

@@ -9,7 +9,8 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
-from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, Fold, RunFailed, Selected
+from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
+from moa.mixture.fold import Fold
 from moa.mixture.mixture import Mixture
 from moa.store.outcome import recorded
 from moa.store.recording import Recording
@@ -59,7 +60,6 @@ class Choice:
         self._events = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
         self._mixture, self._request, self._report, self._recording = mixture, request, report, recording
         self._started = time.time()
-        self._speaker: tuple[int, str] | None = None
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Run it.
@@ -78,15 +78,15 @@ class Choice:
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, RunFailed):
-                    raise event.error
+                    raise event.error.with_answer(self.fold.answer)
                 yield Step(self, event, self._answer_in(event))
 
     def _answer_in(self, event: Event) -> Sequence[Delta]:
         """The part of the answer that an event holds; a fallback's start discards what its predecessor wrote."""
         match event:
             case AgentStarted(role="aggregator"):
-                self._speaker, self.extra = (event.layer, event.agent), {}
-            case AgentSaid() if (event.layer, event.agent) == self._speaker:
+                self.extra = {}
+            case AgentSaid(role="aggregator"):
                 for name, value in (event.delta.extra or {}).items():
                     _join(self.extra, name, value)
                 return (event.delta,)

@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from moa.attribution import attribution_of
 from moa.config.names import full_name
 from moa.errors import MoaError
 from moa.messages import Reference
@@ -218,5 +219,5 @@ class Completion(Response):
         if not self._parsed.explain:
             return results
         return await asyncio.to_thread(
-            lambda: [replace(result, attribution=result.answer.attribution) for result in results]
+            lambda: [replace(result, attribution=attribution_of(result.answer)) for result in results]
         )

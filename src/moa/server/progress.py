@@ -34,7 +34,7 @@ class Progress:
             case AgentStarted():
                 self._roles[event.layer, event.agent] = event.role
                 return ""
-            case AgentSaid() if self._roles.get((event.layer, event.agent)) == "proposer":
+            case AgentSaid(role="proposer"):
                 return self._say(event.layer, event.agent, event.delta.text)
             case AgentFinished() | AgentFailed() | AgentDropped() if (
                 self._roles.get((event.layer, event.agent)) == "proposer"

@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from moa.messages import Answer, Request
-from moa.mixture.events import Event, Fold, RunFailed
+from moa.mixture.events import Event, RunFailed
+from moa.mixture.fold import Fold
 from moa.prices import Prices
 from moa.store.recording import Recording
 from moa.store.unfinished import with_estimates

@@ -5,14 +5,14 @@ Nothing of it but the beginning is kept: all else is folded from the lines, so t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
-from moa.attribution.shares import attribution_json
+from moa.attribution.shares import attribution_json, attribution_of
 from moa.errors import RunError
 from moa.messages import Answer, Call, Reference, Request
-from moa.mixture.events import event_of, fold
+from moa.mixture.codec import events_of
+from moa.mixture.fold import fold
 from moa.prices import Prices
 from moa.store.archive import Kept, Row
 from moa.store.figures import call_object, cost_fields, usage_object
@@ -56,13 +56,13 @@ def record_of(kept: Kept, outcome: str, prices: Prices) -> dict[str, Any]:
             {"agent": each.agent, "layer": each.layer, "model": each.model, "text": each.text, "cut": each.cut}
             for each in answer.recalled
         ],
-        "attribution": attribution_json(origin) if (origin := answer.attribution) else None,
+        "attribution": attribution_json(origin) if (origin := attribution_of(answer)) else None,
     }
 
 
 def answer_of(lines: Iterable[bytes]) -> Answer:
     """What a run came to, from the lines of its events."""
-    return fold(event_of(json.loads(line)) for line in lines)
+    return fold(events_of(lines))
 
 
 def finished_proposals(lines: Iterable[bytes]) -> list[Reference]:

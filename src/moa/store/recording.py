@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from moa.errors import RunError
 from moa.messages import Answer
+from moa.mixture.codec import encoded_event
 from moa.mixture.events import (
     AgentDropped,
     AgentFailed,
@@ -28,7 +29,6 @@ from moa.mixture.events import (
     RunFinished,
     RunStarted,
     RunStopped,
-    encoded_event,
 )
 from moa.store.archive import Archive, Begun, Change, Ended, Kept, Row, Told
 

@@ -85,7 +85,7 @@ class ByFunction(Aggregation):
             run.emit(AgentFailed(at=run.now(), agent=agent, layer=layer, error=error, usage=Usage(), cost=Cost()))
             raise AggregatorFailed(f"the {self.role} failed", [f"{agent}: {error}"], [error]) from raised
         if isinstance(choice, str):
-            run.emit(AgentSaid(at=run.now(), agent=agent, layer=layer, delta=Delta(text=choice)))
+            run.emit(AgentSaid(at=run.now(), agent=agent, layer=layer, delta=Delta(text=choice), role="aggregator"))
         run.emit(
             AgentFinished(at=run.now(), agent=agent, layer=layer, finish_reason="stop", usage=Usage(), cost=Cost())
         )

@@ -1,0 +1,160 @@
+"""The answer that a run's events add up to, at any point of the run. Folding changes no event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from moa.answers import Answer, Call, Cost, Delta, Reference, Usage, joined_tool_calls
+from moa.errors import RunError
+from moa.mixture.events import (
+    AgentDropped,
+    AgentFailed,
+    AgentFinished,
+    AgentRecalled,
+    AgentSaid,
+    AgentStarted,
+    AnswerBegan,
+    Event,
+    Noticed,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    Selected,
+)
+
+
+def fold(events: Iterable[Event]) -> Answer:
+    """The result of a run, from its events; for a run in progress, the result so far."""
+    folding = Fold()
+    for event in events:
+        folding.add(event)
+    return folding.answer
+
+
+class Fold:
+    """The answer so far, from the events so far. Add every event in order; read :attr:`answer` at any time."""
+
+    def __init__(self) -> None:
+        self._run_id = ""
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._first: float | None = None
+        self._calls: dict[tuple[int, str], _OpenCall] = {}
+        self._answering: _OpenCall | None = None
+        self._selected: Selected | None = None
+        self._degraded: list[str] = []
+        self._error: RunError | None = None
+        self._models: dict[tuple[int, str], str] = {}
+        self._recalled: dict[tuple[int, str], Call] = {}
+
+    def add(self, event: Event) -> None:
+        """Add the next event.
+
+        Raises:
+            KeyError: it belongs to an agent that has not started.
+        """
+        match event:
+            case AgentSaid(layer=layer, agent=agent, delta=delta, at=at):
+                call = self._calls[layer, agent]
+                call.add(delta, at)
+                if call is self._answering and self._first is None and (delta.text or delta.tool_calls):
+                    self._first = at
+            case RunStarted():
+                self._run_id, self._began = event.run_id, event.at
+                self._models = {(seat.layer, seat.agent): seat.model for seat in event.seats}
+            case AgentStarted():
+                started = None if self._began is None else event.at - self._began
+                call = _OpenCall(Call(event.agent, event.layer, event.model, event.role, started=started), event.at)
+                self._calls[event.layer, event.agent] = call
+                if event.role == "aggregator":
+                    self._answering, self._first = call, None
+            case AgentFinished():
+                self._end(event, finish_reason=event.finish_reason, cut=event.cut is not None)
+            case AgentFailed():
+                self._end(event, dropped=str(event.error))
+                self._degraded.append(f"{event.agent} (layer {event.layer}) failed: {event.error}")
+            case AgentDropped():
+                self._end(event, dropped=event.reason)
+                self._degraded.append(f"{event.agent} (layer {event.layer}) was dropped: {event.reason}")
+            case AgentRecalled():
+                self._recall(Reference(event.agent, event.text, event.cut, event.layer), event.model)
+            case AnswerBegan(recalled=True):
+                for reference in event.references:
+                    self._recall(reference, self._models.get((reference.layer, reference.agent), ""))
+            case Selected():
+                self._selected, self._first = event, event.at
+            case Noticed(degrades=True):
+                self._degraded.append(event.message)
+            case RunFinished() | RunStopped():
+                self._ended = event.at
+            case RunFailed():
+                self._ended, self._error = event.at, event.error
+
+    def _recall(self, reference: Reference, model: str) -> None:
+        call = Call(reference.agent, reference.layer, model, text=reference.text, cut=reference.cut)
+        self._recalled[reference.layer, reference.agent] = call
+
+    def _end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
+        self._calls[event.layer, event.agent].end(event, **changes)
+
+    @property
+    def answer(self) -> Answer:
+        """The answer up to the last event, as a new object."""
+        calls = tuple(call.snapshot() for call in self._calls.values())
+        costs = [call.cost for call in calls if call.cost is not None]
+        answer = Answer(
+            usage=sum((call.usage for call in calls if call.usage), Usage()),
+            cost=sum(costs[1:], costs[0]) if costs else Cost(),
+            calls=calls,
+            recalled=tuple(self._recalled.values()),
+            time_to_first_token=None if self._first is None or self._began is None else self._first - self._began,
+            duration=None if self._ended is None or self._began is None else self._ended - self._began,
+            degraded=tuple(self._degraded),
+            error=self._error,
+            run_id=self._run_id,
+        )
+        if self._selected:
+            return replace(answer, text=self._selected.text, finish_reason="stop")
+        if self._answering and self._answering.call.dropped is None:
+            call = self._answering.snapshot()
+            return replace(
+                answer,
+                text=call.text,
+                reasoning=call.reasoning,
+                tool_calls=joined_tool_calls(self._answering.tool_calls),
+                finish_reason=call.finish_reason,
+            )
+        return answer
+
+
+class _OpenCall:
+    """A call whose events are being added."""
+
+    def __init__(self, call: Call, began: float) -> None:
+        self.call, self.began = call, began
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.tool_calls: list[Any] = []
+        self.first: float | None = None
+
+    def add(self, delta: Delta, at: float) -> None:
+        self.first = at if self.first is None else self.first
+        self.text.append(delta.text)
+        self.reasoning.append(delta.reasoning)
+        self.tool_calls.extend(delta.tool_calls)
+
+    def end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
+        self.call = replace(
+            self.call, usage=event.usage, cost=event.cost, calls=event.calls, duration=event.at - self.began, **changes
+        )
+
+    def snapshot(self) -> Call:
+        return replace(
+            self.call,
+            text="".join(self.text),
+            reasoning="".join(self.reasoning),
+            time_to_first_token=None if self.first is None else self.first - self.began,
+        )
