@@ -1,4 +1,4 @@
-"""A real browser on the page of a real server; what it must never do is looked for in every test."""
+"""Chromium on the page of a real server. Every window checks what must never happen: script errors, requests elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -20,15 +20,23 @@ QUIET = (
     "--disable-component-update",
     "--no-first-run",
 )
+PATIENCE = 30_000.0
+"""Milliseconds that a busy machine may take for one step."""
 
 PATH = os.environ.get("MOA_CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 needs_browser = pytest.mark.skipif(PATH is None, reason="no Chromium on this machine; MOA_CHROMIUM can name one")
 
+HIGHLIGHTED = "[...CSS.highlights.values()].flatMap(each => [...each]).map(String).join('')"
+"""Gives the text of all highlighted passages."""
+
+FOCUSED = "document.activeElement.id || document.activeElement.ariaLabel || document.activeElement.textContent"
+"""Gives the ID, label or text of the focused element."""
+
 
 @asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
-    """Chromium, without a window."""
+    """Chromium, headless."""
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=PATH, args=[*QUIET])
         try:
@@ -38,22 +46,24 @@ async def browsing() -> AsyncIterator[Browser]:
 
 
 class Window:
-    """A window on the page. Errors, dialogs and requests to other hosts are gathered; :meth:`check` fails for any.
+    """A window on the page. It collects errors, dialogs and requests to other hosts; :meth:`check` fails for any of them.
 
     Attributes:
-        page: the tab.
-        problems: what went wrong in it, in its own words.
+        tab: Playwright's page.
+        origin: the server's address.
+        problems: what it has collected.
+        expected: parts of console messages that are no problem.
     """
 
-    def __init__(self, page: Page, origin: str) -> None:
-        self.page, self.origin = page, origin
+    def __init__(self, tab: Page, origin: str) -> None:
+        self.tab, self.origin = tab, origin
         self.problems: list[str] = []
         self.expected: list[str] = []
-        page.on("console", lambda message: self._console(message.type, message.text))
-        page.on("pageerror", lambda error: self.problems.append(f"{error.name}: {error.message}\n{error.stack}"))
-        page.on("dialog", lambda dialog: self.problems.append(f"a dialog: {dialog.message}"))
-        page.on("request", lambda request: self._request(request.url))
-        page.on("popup", lambda popup: self.problems.append(f"a window: {popup.url}"))
+        tab.on("console", lambda message: self._console(message.type, message.text))
+        tab.on("pageerror", lambda error: self.problems.append(f"{error.name}: {error.message}\n{error.stack}"))
+        tab.on("dialog", lambda dialog: self.problems.append(f"a dialog: {dialog.message}"))
+        tab.on("request", lambda request: self._request(request.url))
+        tab.on("popup", lambda popup: self.problems.append(f"a window: {popup.url}"))
 
     def _console(self, kind: str, text: str) -> None:
         if kind in ("error", "warning") and not any(part in text for part in self.expected):
@@ -67,48 +77,62 @@ class Window:
         assert self.problems == []
 
     async def ask(self, question: str, mixture: str | None = None) -> None:
-        """Choose who answers, type, press Enter, and wait until the run is drawn."""
+        """Choose a mixture or model, type, press Enter, and wait until the run is drawn."""
         if mixture:
-            await self.page.select_option("#mixture", mixture)
-        drawn = await self.page.locator(".turn").count()
-        await self.page.fill("#question", question)
-        await self.page.press("#question", "Enter")
-        await self.page.locator(".turn").nth(drawn).wait_for()
+            await self.tab.select_option("#mixture", mixture)
+        drawn = await self.tab.locator(".turn").count()
+        await self.tab.fill("#question", question)
+        await self.tab.press("#question", "Enter")
+        await self.tab.locator(".turn").nth(drawn).wait_for()
 
-    async def finished(self, turn: int = -1) -> None:
-        """Wait until a turn's run is over and its actions are there."""
-        turns = self.page.locator(".turn")
-        await (turns.last if turn < 0 else turns.nth(turn)).locator(".actions button").first.wait_for()
+    async def finished(self) -> None:
+        """Wait until the last turn's run has ended and its actions are drawn."""
+        await self.tab.locator(".turn").last.locator(".actions button").first.wait_for()
+
+    async def press(self, name: str, *, exact: bool = True) -> None:
+        """Click the button of this name."""
+        await self.tab.get_by_role("button", name=name, exact=exact).click()
+
+    def card(self, agent: str, layer: int = 1) -> Locator:
+        return self.tab.locator(f"article.card[aria-label='{agent}, layer {layer}']")
 
     async def text(self, selector: str) -> str:
-        return (await self.page.locator(selector).first.inner_text()).strip()
+        """The text of the first element that matches."""
+        return (await self.tab.locator(selector).first.inner_text()).strip()
 
     async def texts(self, selector: str) -> list[str]:
-        return [text.strip() for text in await self.page.locator(selector).all_inner_texts()]
+        return [text.strip() for text in await self.tab.locator(selector).all_inner_texts()]
 
     @property
     def run(self) -> str:
-        """The run that the address names."""
-        return urlsplit(self.page.url).fragment.rsplit("/", 1)[-1]
+        """The ID of the run that the address names."""
+        return urlsplit(self.tab.url).fragment.rsplit("/", 1)[-1]
 
-    async def wider_than_the_window(self) -> int:
-        """Pixels that the document is wider than what is seen of it."""
+    async def overflow(self) -> int:
+        """Pixels by which the document is wider than the window."""
         return int(
-            await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            await self.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         )
 
 
 @asynccontextmanager
 async def window(
-    browser: Browser, origin: str, at: str = "/", size: tuple[int, int] = (1280, 900), **how: Any
+    browser: Browser,
+    origin: str,
+    at: str = "/",
+    size: tuple[int, int] = (1280, 900),
+    ready: str = "#mixture option",
+    **options: Any,
 ) -> AsyncIterator[Window]:
-    """A window of its own on the page; whatever went wrong in it fails the test."""
-    context = await browser.new_context(viewport={"width": size[0], "height": size[1]}, **how)
-    context.set_default_timeout(15_000)
+    """A window of its own on the page, opened until the selector ``ready`` matches; any problem in it fails the test."""
+    context = await browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+    context.set_default_timeout(PATIENCE)
     try:
         opened = Window(await context.new_page(), origin)
-        await opened.page.goto(f"{origin}{at}")
-        await opened.page.wait_for_selector("#mixture option", state="attached")
+        if ready == "#key[open]":
+            opened.expected.append("401")
+        await opened.tab.goto(f"{origin}{at}")
+        await opened.tab.wait_for_selector(ready, state="attached")
         yield opened
         opened.check()
     finally:

@@ -22,6 +22,7 @@ export class Card {
     this.atEnd = true; // whether the reader has not scrolled away from the end
     this.body.addEventListener("scroll", () => {
       this.atEnd = this.body.scrollTop + this.body.clientHeight > this.body.scrollHeight - 12;
+      this.body.classList.toggle("more", !this.atEnd);
     }, { passive: true });
     const open = button("⤢", () => openPart(part), { class: "quiet tiny", "aria-label": `Read all of ${part.agent}`, title: "Read all of it" });
     this.element = el("article", { class: `card agent-${colour}`, "data-state": "waiting", "aria-label": `${part.agent}, layer ${part.layer}` },
@@ -58,6 +59,8 @@ export class Card {
     this.units = unitsOf(this.part.text);
     this.prose.finish(this.part.text);
     this.body.scrollTop = 0;
+    // After all cards are drawn, so that the page is laid out once for all of them.
+    requestAnimationFrame(() => this.body.classList.toggle("more", this.body.clientHeight < this.body.scrollHeight - 12));
   }
 
   /** Where a passage of the server begins and ends in the card's text. */
@@ -76,7 +79,7 @@ export class Card {
 
   /** Show its share of the answer; `ignored` if that is next to nothing. */
   showShare(share, ignored) {
-    this.shareOfAnswer = ignored ? "hardly anything of the answer" : `${percent(share)} of the answer`;
+    this.shareOfAnswer = ignored ? "almost none of the answer" : `${percent(share)} of the answer`;
     this.share.classList.toggle("ignored", ignored);
     this.share.hidden = false;
     this.showSentenceShare(null);
@@ -85,7 +88,7 @@ export class Card {
   /** Show its share of the current sentence; null if there is none. */
   showSentenceShare(share) {
     this.element.classList.toggle("lit", share > 0);
-    put(this.share, share === null ? this.shareOfAnswer : share > 0 ? `${percent(share)} of this sentence` : "nothing of this sentence");
+    put(this.share, share === null ? this.shareOfAnswer : share > 0 ? `${percent(share)} of this sentence` : "none of this sentence");
   }
 }
 

@@ -29,7 +29,7 @@ export const highlights = {
 };
 
 const THEMES = {
-  auto: { next: "dark", sign: "◐", label: "Colours: as the system has them" },
+  auto: { next: "dark", sign: "◐", label: "Colours: same as the system" },
   dark: { next: "light", sign: "☾", label: "Colours: dark" },
   light: { next: "auto", sign: "☀", label: "Colours: light" },
 };

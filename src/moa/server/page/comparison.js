@@ -33,7 +33,7 @@ export class Side {
     this.timeline = new Timeline(new Colours());
     this.element = el("article", { class: "side" },
       el("header", {}, this.title, this.state), this.figures, this.body, this.problem, this.bars, this.timeline.element,
-      el("p", {}, el("a", { href: runAddress(id) }, "Open with its layers")));
+      el("p", {}, el("a", { href: runAddress(id) }, "Open with layers")));
   }
 
   draw() {
@@ -54,7 +54,7 @@ export class Side {
     const { calls, tokens, dollars, atLeast } = run.figures;
     const rows = {
       "First token": run.firstToken === null ? "–" : seconds(run.firstToken),
-      "In all": seconds(run.now),
+      "Total time": seconds(run.now),
       Calls: String(calls),
       Tokens: count(tokens),
       Cost: money(dollars, atLeast),

@@ -76,7 +76,7 @@ export const conversation = {
   async ask(question, left) {
     this.sending = new AbortController();
     this.update();
-    announce("Asked.");
+    announce("Question sent.");
     try {
       await editor.load();
       const messages = [...this.earlier, ...this.turns.flatMap((turn) => turn.transcript), { role: "user", content: question }];

@@ -119,7 +119,7 @@ class Editor {
     await write();
     openSheet("Save as TOML",
       [el("label", { htmlFor: "toml-name" }, "Name"), name, problem, text,
-        el("p", { class: "note" }, "Put it into moa.toml, beside what is there, and start the server again.")],
+        el("p", { class: "note" }, "Add this to moa.toml, and restart the server.")],
       actions);
   }
 }

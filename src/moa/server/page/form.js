@@ -4,8 +4,8 @@ import { button } from "./actions.js";
 import { catalogue } from "./catalogue.js";
 import { el } from "./elements.js";
 
-const AGGREGATES = { synthesize: "written from the proposals", select: "the proposal it picks", central: "the most central proposal" };
-const SCHEDULES = { barrier: "barrier: a layer waits for the one before", quorum: "quorum: not for stragglers", staircase: "staircase: chunk by chunk" };
+const AGGREGATES = { synthesize: "written from the proposals", select: "the proposal that it picks", central: "the proposal most like the others" };
+const SCHEDULES = { barrier: "barrier: each layer waits for the one before it", quorum: "quorum: does not wait for stragglers", staircase: "staircase: reads proposals chunk by chunk" };
 
 export class MixtureForm {
   /**
@@ -50,7 +50,7 @@ export class MixtureForm {
     return el("div", { class: "row" },
       button("Add layer", () => this.edit(() => layers.push([draft.agentLike(layers.at(-1)?.[0], catalogue.models)])), { class: "quiet", "data-field": "add layer" }),
       el("span", { class: "gap" }),
-      button("Run again beside the last answer", () => actions.runAgain(), { "data-field": "again" }),
+      button("Run again and compare", () => actions.runAgain(), { "data-field": "again" }),
       button("Save as TOML", () => actions.saveAsToml(), { class: "quiet", "data-field": "save" }),
       button("Undo changes", () => actions.undo(), { class: "quiet", disabled: !draft.isChanged, "data-field": "undo", "data-else": "add layer" }));
   }
@@ -75,13 +75,13 @@ export class MixtureForm {
           if (text) agent[name] = read(text);
           else delete agent[name];
         }) }));
-    const switchOff = () => el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Ask ${place}`, "data-field": `ask ${place}`,
+    const switchOff = () => el("input", { type: "checkbox", checked: !agent.off, "aria-label": `Call ${place}`, "data-field": `call ${place}`,
       onchange: ({ target }) => this.edit(() => (agent.off = target.checked ? undefined : true)) });
     return el("div", { class: `edit-agent${agent.off ? " off" : ""}` },
       remove && el("label", { class: "on" }, switchOff()),
       field("Model", "model", { type: "text", autocomplete: "off", spellcheck: false, list: "models", placeholder: "provider/model" }, String),
       field("Temperature", "temperature", { type: "number", min: 0, max: 2, step: "any", placeholder: "default" }, Number),
-      field("Tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, Number),
+      field("Max tokens", "max_tokens", { type: "number", min: 1, step: 1, placeholder: "no limit" }, Number),
       remove && button("✕", () => this.edit(remove),
         { class: "quiet tiny", "aria-label": `Remove ${place}`, "data-field": `remove ${place}`, "data-else": focusAfter }));
   }

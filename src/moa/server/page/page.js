@@ -45,7 +45,7 @@ function route() {
 }
 
 async function show({ kind, ids, invalid }, signal) {
-  if (invalid !== undefined) throw new RequestFailed(404, `no run is called '${invalid}'`);
+  if (invalid !== undefined) throw new RequestFailed(404, `'${invalid}' is not a run ID.`);
   if (kind === "run") await conversation.showRun(ids[0], signal);
   else if (kind === "comparison") await conversation.showComparison(ids, signal);
   else conversation.showHome();
@@ -56,7 +56,7 @@ async function submit(event) {
   const question = byId("question").value.trim();
   if (!question || conversation.sending) return;
   if (byId("send").hidden) {
-    showProblem("A run goes on here. Stop it, or ask when it is over.");
+    showProblem("A run is in progress. Stop it, or ask after it has ended.");
     return;
   }
   if (!(await attempt(() => conversation.ask(question, visit.signal)))) return; // the question stays, to be sent again

@@ -6,7 +6,7 @@ import { percent } from "./figures.js";
 import { unitsOf } from "./markdown/source.js";
 import { keyOf } from "./run.js";
 
-const HINT = "Point at a sentence of the answer, or click into it and walk with the arrow keys.";
+const HINT = "Point at a sentence of the answer, or click it and move with the arrow keys.";
 const LONGEST_QUOTE = 240; // characters
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
@@ -25,7 +25,7 @@ export function barsOf(attribution, colours) {
       el("span", {}, percent(share)), ignored.includes(name) ? el("em", {}, " ignored") : null));
     const words = parts.map(({ name, share }) => `${name} ${percent(share)}`).join(", ");
     return el("div", { class: "layer-bar" },
-      layers.length > 1 ? el("p", { class: "note" }, `Against layer ${layer}`) : null,
+      layers.length > 1 ? el("p", { class: "note" }, `Compared with layer ${layer}`) : null,
       el("div", { class: "bar", role: "img", "aria-label": words }, segments),
       el("ul", { class: "legend" }, legend));
   });
@@ -71,7 +71,7 @@ export class Resemblance {
   listen() {
     this.body.tabIndex = 0;
     this.body.setAttribute("role", "group");
-    this.body.setAttribute("aria-label", "Answer. Arrow keys walk through its sentences.");
+    this.body.setAttribute("aria-label", "Answer. Arrow keys move through its sentences.");
     this.body.addEventListener("pointerover", (event) => {
       const over = event.target.closest?.(".sentence");
       if (!this.isPinned) this.point(over ? Number(over.dataset.sentence) : null);
@@ -84,7 +84,7 @@ export class Resemblance {
       this.isPinned = !(this.isPinned && this.current === sentence);
       this.point(this.isPinned ? sentence : null);
     });
-    this.body.addEventListener("keydown", (event) => this.walk(event));
+    this.body.addEventListener("keydown", (event) => this.move(event));
     // A sentence that was clicked stays current while the reader reads its passages in their cards.
     const stage = this.body.closest(".stage");
     stage.addEventListener("click", (event) => event.target.closest(".answer-text, .card, .pointed") || this.unpin());
@@ -96,7 +96,7 @@ export class Resemblance {
     this.point(null);
   }
 
-  walk(event) {
+  move(event) {
     const step = STEPS[event.key];
     if (!step || event.target !== this.body) return;
     event.preventDefault();
@@ -135,8 +135,8 @@ export class Resemblance {
     }
     const passages = [...sentence.passages].sort((one, other) => other.layer - one.layer || other.share - one.share);
     const place = `Sentence ${this.current + 1} of ${this.sentences.length}`;
-    const fresh = sentence.new > 0.005 ? `${percent(sentence.new)} of it in no proposal` : "all of it in proposals";
-    const words = passages.length ? `${place} resembles (${fresh}):` : `${place} resembles no passage of a proposal: it is new.`;
+    const fresh = sentence.new > 0.005 ? ` (${percent(sentence.new)} new)` : "";
+    const words = passages.length ? `${place}${fresh} resembles:` : `${place} resembles no passage of a proposal: it is new.`;
     this.pointed.replaceChildren(el("p", {}, words), el("ul", {}, passages.map((passage) => this.passageRow(passage))));
   }
 

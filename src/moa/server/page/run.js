@@ -10,13 +10,13 @@ export const HAS_NONE = new Set(["failed", "dropped", "stopped", "unasked"]);
 /** States of an agent and of a run, in words. */
 export const LABELS = {
   waiting: "waiting",
-  unasked: "not asked",
+  unasked: "not called",
   asked: "reading",
   thinking: "thinking",
   writing: "writing",
   done: "done",
   cut: "cut short",
-  recalled: "kept from before",
+  recalled: "reused",
   failed: "failed",
   dropped: "dropped",
   stopped: "stopped",
@@ -87,7 +87,7 @@ export class Run {
     const state = this.hasEnded ? this.state : this.selected ? "done" : ((this.speaker ?? this.ranker)?.state ?? "waiting");
     const open = this.proposers.filter((part) => !part.hasEnded).length;
     if (state === "failed" && this.hasEnded) return [state, this.answer ? "broken off" : "no answer"];
-    if (state === "waiting" && open && this.start !== null) return [state, `waits for ${plural(open, "proposal")}`];
+    if (state === "waiting" && open && this.start !== null) return [state, `waiting for ${plural(open, "proposal")}`];
     return [state, LABELS[state]];
   }
 
@@ -163,7 +163,7 @@ export class Run {
     Object.assign(part, { state: "asked", began: at, model, role, references });
     if (role !== "aggregator") return;
     // A fallback's answer replaces what the aggregator before it had written.
-    if (this.speaker) this.notices.push({ text: `${this.speaker.agent} failed, and ${part.agent} answers: ${this.speaker.why}`, degrades: true });
+    if (this.speaker) this.notices.push({ text: `${this.speaker.agent} failed, so ${part.agent} answers instead: ${this.speaker.why}`, degrades: true });
     this.speaker = part;
     this.firstToken = null;
     this.toolCalls = [];

@@ -39,7 +39,7 @@ export const runList = {
     else list.replaceChildren(...items);
     if (focused && !focused.isConnected) list.querySelector(`[data-run="${focused.closest("li").dataset.run}"] ${focused.localName}`)?.focus();
     byId("more").hidden = !next;
-    const note = kept ? "" : "This server does not keep runs; these are of this session.";
+    const note = kept ? "" : "This server does not save runs: it forgets these when it stops.";
     put(byId("runs-note"), runs.length || more ? note : byId("search").value ? "Nothing found." : `No runs yet. ${note}`);
     this.drawCompare();
   },
@@ -62,7 +62,7 @@ export const runList = {
   drawCompare() {
     const canCompare = this.ticked.size === 2;
     byId("compare").disabled = !canCompare;
-    byId("compare").title = canCompare ? "" : "Tick two runs";
+    byId("compare").title = canCompare ? "" : "Select two runs to compare";
   },
 
   compare() {

@@ -60,7 +60,7 @@ export const server = {
         return response;
       } catch (error) {
         if (!error.isTemporary) throw error;
-        reported = `${error.message} Trying again.`;
+        reported = `${error.message} Retrying.`;
         this.onRetry(reported);
       }
       await delay(pause);

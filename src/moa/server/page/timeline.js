@@ -13,7 +13,7 @@ export class Timeline {
     this.rows = new Map();
     this.list = el("ol", { class: "rows" });
     this.axis = el("div", { class: "axis", "aria-hidden": "true" });
-    const key = [["wait", "waits"], ["write", "writes"], ["again", "reads on"]];
+    const key = [["wait", "waiting"], ["write", "writing"], ["again", "reads more"]];
     this.element = el("figure", { class: "timeline" },
       el("figcaption", {}, "Timeline", el("span", { class: "key" }, key.flatMap(([name, label]) => [el("i", { class: name }), label]))),
       this.list, this.axis);
@@ -65,7 +65,7 @@ export class Timeline {
 }
 
 function inWords(part) {
-  if (part.state === "recalled") return "kept from an earlier run";
+  if (part.state === "recalled") return "reused from an earlier run";
   const first = part.first === null ? "no token" : `first token at ${seconds(part.first)}`;
-  return `asked at ${seconds(part.began)}, ${first}, ${LABELS[part.state]} at ${seconds(part.ended)}`;
+  return `called at ${seconds(part.began)}, ${first}, ${LABELS[part.state]} at ${seconds(part.ended)}`;
 }

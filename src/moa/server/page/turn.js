@@ -43,7 +43,7 @@ export class Turn {
   async follow() {
     let announced = "";
     const onEvent = (event) => {
-      if (event?.event === "answer_began") announce("The answer begins.");
+      if (event?.event === "answer_began") announce("The answer has begun.");
       const now = progressOf(this.run);
       if (now && now !== announced) announce(now);
       announced = now;
@@ -72,7 +72,7 @@ export class Turn {
     const { calls, tokens, dollars, atLeast } = run.figures;
     const figures = [plural(calls, "call"), plural(tokens, "token"), money(dollars, atLeast)];
     if (run.firstToken !== null) figures.push(`first token ${seconds(run.firstToken)}`);
-    figures.push(`${seconds(run.ended)} in all`, run.schedule.replace("Barrier()", "barrier"));
+    figures.push(`${seconds(run.ended)} total`, run.schedule.replace("Barrier()", "barrier"));
     put(this.totals, figures.join(" · "));
     this.offerActions();
     const ends = { failed: "The run failed.", stopped: "The run was stopped.", "broken off": "The run was broken off." };
@@ -113,8 +113,8 @@ export class Turn {
   deleteButton() {
     const deleter = button("Delete", async () => {
       if (deleter.textContent !== "Delete") return this.deleteRun();
-      put(deleter, "Delete for good");
-      announce("Press again to delete the run for good.");
+      put(deleter, "Delete permanently");
+      announce("Press again to delete the run permanently.");
       delay(CONFIRMATION).then(() => put(deleter, "Delete"));
     }, { class: "quiet" });
     return deleter;
