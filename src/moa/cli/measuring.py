@@ -1,192 +1,175 @@
-"""Commands that measure: ``moa bench``, ``moa analyse``, ``moa report``. Declared here, loaded when they are used."""
+"""Commands that measure: ``moa bench``, ``moa analyse``, ``moa report``. Declared here, loaded when they run."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from moa.cli.options import ConfigFile, MixtureName
 
-bench = typer.Typer(
-    help="Measure a mixture as the paper did, or score judgments that are there already.", rich_markup_mode=None
-)
+if TYPE_CHECKING:
+    from moa.evals.benchmark import Benchmark
 
-_Judge = Annotated[
-    str | None, typer.Option("--judge", metavar="MODEL", help="Who judges; the official judge otherwise.")
-]
-_Judgments = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Score these judgments, one result a system; nobody is asked.")
-]
-_Data = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Your copy of the benchmark. Otherwise $MOA_DATA, or downloaded on first use."),
-]
-_Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="The run's folder; continued where it is there. Otherwise moa-bench/…"),
-]
-_Limit = Annotated[int | None, typer.Option(help="Only the first so many.", min=1)]
-_MaxCost = Annotated[float | None, typer.Option(help="US dollars to stop at.", min=0)]
-_Concurrency = Annotated[int, typer.Option(help="Items at a time.", min=1)]
 _Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
+_Judgments = Annotated[Path | None, typer.Option(metavar="FILE", help="Score these judgments; call no model.")]
+_Parameters = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters. Repeatable.")
+]
 
 
-@bench.command("alpaca-eval")
-def _bench_alpaca_eval(
-    mixture: MixtureName = None,
-    judge: _Judge = None,
-    judgments: _Judgments = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """AlpacaEval 2.0: 805 instructions against gpt4_1106_preview, win rate with and without control for length."""
-    from moa.cli.bench import Wanted, bench
+# -- options that several commands share ------------------------------------------------------------------------------
 
-    return bench(
-        Wanted(
-            "alpaca-eval",
-            mixture,
-            judge,
-            judgments,
-            data,
-            out,
-            limit,
-            max_cost,
-            concurrency,
-            as_json=json,
-            config=config,
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """The options of every command that measures. A field declares an option: its type, help and default."""
+
+    mixture: MixtureName = None
+    judge: Annotated[str | None, typer.Option(metavar="MODEL", help="The judge. Default: the official one.")] = None
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Its files. Default: $MOA_DATA or download.")] = None
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New or resumed folder; default moa-bench/…")] = None
+    limit: Annotated[int | None, typer.Option(metavar="ITEMS", help="Only the first items.", min=1)] = None
+    max_cost: Annotated[float | None, typer.Option(metavar="DOLLARS", help="Stop before a run costs more.", min=0)] = (
+        None
     )
+    concurrency: Annotated[int, typer.Option(metavar="ITEMS", help="Concurrent items.", min=1)] = 8
+    as_json: _Json = False
+    config: ConfigFile = None
 
 
-@bench.command("mt-bench")
-def _bench_mt_bench(
-    mixture: MixtureName = None,
-    judge: _Judge = None,
-    judgments: _Judgments = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """MT-Bench: 80 questions of two turns, each answer graded from 1 to 10."""
-    from moa.cli.bench import Wanted, bench
+def _measures(
+    command: Callable[..., int], own: Sequence[Parameter] | None = None, *, judged: bool = True
+) -> Callable[..., int]:
+    """A command with the shared options, which it receives as its first argument.
 
-    return bench(Wanted("mt-bench", mixture, judge, judgments, data, out, limit, max_cost, concurrency, json, config))
+    Args:
+        command: takes a :class:`Shared`, and its own options by name.
+        own: its own options; None for those in its signature.
+        judged: whether it has ``--judge``.
+    """
+    if own is None:
+        own = [*inspect.signature(command, eval_str=True).parameters.values()][1:]
+    hints = get_type_hints(Shared, include_extras=True)
+    shared = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(Shared)
+        if judged or field.name != "judge"
+    ]
 
+    def complete(**given: Any) -> int:
+        options = Shared(**{option.name: given.pop(option.name) for option in shared})
+        return command(options, **given)
 
-@bench.command("flask")
-def _bench_flask(
-    mixture: MixtureName = None,
-    judge: _Judge = None,
-    judgments: _Judgments = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    hard: Annotated[bool, typer.Option("--hard", help="The 89 hard items.")] = False,
-    json: _Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """FLASK: 1,740 items, each graded from 1 to 5 in the skills that it asks for."""
-    from moa.cli.bench import Wanted, bench
-
-    return bench(
-        Wanted(
-            "flask",
-            mixture,
-            judge,
-            judgments,
-            data,
-            out,
-            limit,
-            max_cost,
-            concurrency,
-            as_json=json,
-            config=config,
-            hard=hard,
-        )
+    complete.__doc__ = command.__doc__
+    complete.__annotations__ = {}
+    complete.__dict__["__signature__"] = Signature(
+        [*(option.replace(kind=Parameter.KEYWORD_ONLY) for option in own), *shared]
     )
+    return complete
+
+
+# -- moa bench --------------------------------------------------------------------------------------------------------
+
+
+class _Benchmarks(TyperGroup):
+    """Adds a command for each benchmark when ``moa bench`` is used: importing them takes 0.1 s of every other command."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        self._complete()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._complete()
+        return super().list_commands(ctx)
+
+    def _complete(self) -> None:
+        from moa.evals.benchmarks import ALL
+
+        if ALL[0].name not in self.commands:
+            benchmarks = typer.Typer(rich_markup_mode=None)
+            for benchmark in ALL:
+                benchmarks.command(benchmark.name, help=benchmark.about)(_bench(benchmark))
+            self.commands = {**typer.main.get_group(benchmarks).commands, **self.commands}
+
+
+bench = typer.Typer(cls=_Benchmarks, help="Measure a mixture, or score judgments.", rich_markup_mode=None)
+
+
+def _bench(benchmark: Benchmark) -> Callable[..., int]:
+    """The command of a benchmark."""
+
+    def command(shared: Shared, judgments: Path | None, **flags: bool) -> int:
+        from moa.cli.bench import bench
+
+        return bench(benchmark, shared, judgments, frozenset(name for name, is_set in flags.items() if is_set))
+
+    own = [Parameter("judgments", Parameter.KEYWORD_ONLY, default=None, annotation=_Judgments)]
+    for flag in benchmark.flags:
+        option = Annotated[bool, typer.Option(f"--{flag.name}", help=flag.help)]
+        own.append(Parameter(flag.name, Parameter.KEYWORD_ONLY, default=False, annotation=option))
+    return _measures(command, own, judged=benchmark.judge is not None)
 
 
 @bench.command("compare")
 def _compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same benchmark.")],
-    confidence: Annotated[float, typer.Option(help="How much the interval holds.", min=0.5, max=0.999)] = 0.95,
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another run of the same benchmark.")],
+    confidence: Annotated[float, typer.Option(metavar="LEVEL", help="Confidence level.", min=0.5, max=0.999)] = 0.95,
     json: _Json = False,
 ) -> int:
-    """A minus B on the items that both have, with a bootstrap interval."""
+    """Compare two runs, item by item.
+
+    Prints A minus B on the items that both have, with a bootstrap confidence interval.
+    """
     from moa.cli.report import compare
 
     return compare(first, second, confidence=confidence, as_json=json)
 
 
-# -- analyses ---------------------------------------------------------------------------------------------------------
+# -- moa analyse ------------------------------------------------------------------------------------------------------
 
-analyse = typer.Typer(help="The paper's analyses, on any mixture.", rich_markup_mode=None)
+analyse = typer.Typer(help="Run the paper's analyses on a mixture.", rich_markup_mode=None)
 
-
-class Benchmark(StrEnum):
-    """What a sweep is measured by."""
-
-    ALPACA_EVAL = "alpaca-eval"
-    MT_BENCH = "mt-bench"
-    FLASK = "flask"
-
-
-_On = Annotated[Benchmark, typer.Option("--on", help="The benchmark.")]
-_Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Runs' folders, or folders of them.")]
-_Parameters = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters; also [parameters] in moa.toml."),
-]
+_On = Annotated[str, typer.Option("--on", metavar="BENCHMARK", help="A benchmark of moa bench.")]
+_ON = "alpaca-eval"
 
 
 @analyse.command("merge")
 def _merge(
-    answers: Annotated[
-        Path, typer.Argument(metavar="ANSWERS", help="A mixture's run, or its outputs in AlpacaEval's format.")
-    ],
+    answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="A mixture's run, or a file of outputs.")],
     quality: Annotated[
-        list[str],
-        typer.Option(
-            metavar="WHAT",
-            help="How good the proposers are: NAME=FIGURE, a leaderboard's CSV, or runs of them. Repeatable.",
-        ),
+        list[str], typer.Option(metavar="NAME=FIGURE|CSV|RUN", help="Quality of proposers. Repeatable.")
     ],
     proposals: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A proposer's outputs. Not needed for a run, which holds them. Repeatable."),
+        list[Path] | None, typer.Option(metavar="FILE", help="A proposer's outputs. Repeatable.")
     ] = None,
     control: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Answers of a model that saw no proposals: a run or outputs. Repeatable."),
+        list[Path] | None, typer.Option(metavar="RUN|FILE", help="Answers without proposals. Repeatable.")
     ] = None,
     without: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A proposer to leave out, as the aggregator's own model. Repeatable."),
+        list[str] | None, typer.Option(metavar="NAME", help="A proposer to leave out. Repeatable.")
     ] = None,
-    column: Annotated[str, typer.Option(help="The leaderboard's column.")] = "win_rate",
-    layer: Annotated[int | None, typer.Option(help="Whose proposals; those of the last otherwise.", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the result, for moa report.")] = None,
+    column: Annotated[str, typer.Option(metavar="NAME", help="The CSV's column with the quality.")] = "win_rate",
+    layer: Annotated[
+        int | None, typer.Option(metavar="LAYER", help="Use this layer's proposals; default: last.", min=1)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the result for moa report.")] = None,
     json: _Json = False,
 ) -> int:
     """Does the aggregator pick or merge?
 
-    Correlates how good proposals are with how like them the answer is, and takes off what models show that saw none.
+    Correlates the quality of the proposals with the answer's similarity to each of them, and subtracts the same correlation
+    for models that never saw the proposals (--control).
+
+    A run of a mixture holds its proposals; for a file of outputs in AlpacaEval's format, give them with --proposals. Quality
+    comes from runs of the proposers (by prompt), from a leaderboard's CSV, or as NAME=FIGURE.
     """
     from moa.cli.analyse import merge
 
@@ -204,25 +187,20 @@ def _merge(
 
 
 @analyse.command("proposers")
+@_measures
 def _proposers(
-    on: _On = Benchmark.ALPACA_EVAL,
-    mixture: MixtureName = None,
-    counts: Annotated[str, typer.Option(help="How many proposers to try.")] = "1,2,3,6",
+    shared: Shared,
+    on: _On = _ON,
+    counts: Annotated[str, typer.Option(metavar="N,N,…", help="Numbers of proposers.")] = "1,2,3,6",
     single: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Whose samples; otherwise the aggregator's model.")
+        str | None, typer.Option(metavar="MODEL", help="Sample this model, not the aggregator's.")
     ] = None,
-    judge: _Judge = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
 ) -> int:
-    """How many proposers, samples of one model or each another model."""
+    """Vary the number of proposers.
+
+    Measures n different models, and n samples of one model.
+    """
     from moa.cli.analyse import swept
-    from moa.cli.bench import Wanted
     from moa.errors import ConfigError
     from moa.evals.paper import sweep
     from moa.mixture.agent import Agent
@@ -233,105 +211,98 @@ def _proposers(
         numbers = [0]
     if min(numbers) < 1:
         raise ConfigError(f"--counts takes numbers from 1, such as 1,2,3,6, not {counts!r}")
-    wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
     return swept(
         "proposers",
-        wanted,
-        lambda of, config: sweep.proposers(of, numbers, Agent(config.model(single)) if single else None),
+        on,
+        shared,
+        lambda mixture, config: sweep.proposers(mixture, numbers, Agent(config.model(single)) if single else None),
     )
 
 
 @analyse.command("layers")
+@_measures
 def _layers(
-    on: _On = Benchmark.ALPACA_EVAL,
-    mixture: MixtureName = None,
-    deepest: Annotated[int, typer.Option(help="The most layers, the aggregator's among them.", min=1)] = 4,
-    judge: _Judge = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
+    shared: Shared,
+    on: _On = _ON,
+    deepest: Annotated[int, typer.Option(metavar="LAYERS", help="Most layers, with the aggregator's.", min=1)] = 4,
 ) -> int:
-    """How many layers: from the aggregator alone up."""
+    """Vary the number of layers.
+
+    Starts with the aggregator alone.
+    """
     from moa.cli.analyse import swept
-    from moa.cli.bench import Wanted
     from moa.evals.paper import sweep
 
-    wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
-    return swept("layers", wanted, lambda of, _: sweep.layers(of, deepest))
+    return swept("layers", on, shared, lambda mixture, _: sweep.layers(mixture, deepest))
 
 
 @analyse.command("ranker")
-def _ranker(
-    on: _On = Benchmark.ALPACA_EVAL,
-    mixture: MixtureName = None,
-    judge: _Judge = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """Writing against picking: the aggregator writes, ranks, is left out, or answers alone."""
+@_measures
+def _ranker(shared: Shared, on: _On = _ON) -> int:
+    """Compare synthesizing with selecting.
+
+    The aggregator writes the answer, picks a proposal, is left out, or answers without proposals.
+    """
     from moa.cli.analyse import swept
-    from moa.cli.bench import Wanted
     from moa.evals.paper import sweep
 
-    wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
-    return swept("ranker", wanted, lambda of, _: sweep.rankers(of))
+    return swept("ranker", on, shared, lambda mixture, _: sweep.rankers(mixture))
 
 
 @analyse.command("roles")
+@_measures
 def _roles(
-    on: _On = Benchmark.ALPACA_EVAL,
-    mixture: MixtureName = None,
+    shared: Shared,
+    on: _On = _ON,
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="MODEL", help="A model to try; otherwise the mixture's own. Repeatable."),
+        typer.Option("--model", metavar="MODEL", help="A model to try; default: all. Repeatable."),
     ] = None,
-    judge: _Judge = None,
-    data: _Data = None,
-    out: _Out = None,
-    limit: _Limit = None,
-    max_cost: _MaxCost = None,
-    concurrency: _Concurrency = 8,
-    json: _Json = False,
-    config: ConfigFile = None,
 ) -> int:
-    """Who proposes well, who aggregates well: every model in both roles."""
+    """Try each model as proposer and aggregator."""
     from moa.cli.analyse import swept
-    from moa.cli.bench import Wanted
     from moa.evals.paper import sweep
 
-    wanted = Wanted(on, mixture, judge, None, data, out, limit, max_cost, concurrency, json, config)
     return swept(
-        "roles", wanted, lambda of, config: sweep.roles(of, [config.model(name) for name in models] if models else None)
+        "roles",
+        on,
+        shared,
+        lambda mixture, config: sweep.roles(mixture, [config.model(name) for name in models] if models else None),
     )
 
 
 @analyse.command("cost")
-def _cost(runs: _Runs, parameters: _Parameters = None, json: _Json = False, config: ConfigFile = None) -> int:
-    """Dollars and TFLOPs a query against quality; says which runs no other beats."""
+def _cost(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Runs' folders, or folders of runs.")],
+    parameters: _Parameters = None,
+    json: _Json = False,
+    config: ConfigFile = None,
+) -> int:
+    """Show cost and work per query by quality.
+
+    Dollars and TFLOPs per query, with the runs on the Pareto front marked. TFLOPs need the sizes of the models, from
+    --parameters or [parameters] in moa.toml.
+    """
     from moa.cli.analyse import cost
 
     return cost(runs, parameters or [], as_json=json, config=config)
 
 
+# -- moa report -------------------------------------------------------------------------------------------------------
+
+
 def report(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN…", help="Runs' folders, folders of them, files of moa analyse merge --out."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the page and its drawings go.")] = Path("moa-report"),
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Runs, folders of runs, saved analyses.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and its drawings.")] = Path(
+        "moa-report"
+    ),
     parameters: _Parameters = None,
     config: ConfigFile = None,
 ) -> int:
-    """Show runs side by side: tables and plots as one HTML page, and SVGs."""
+    """Show runs side by side on an HTML page.
+
+    The page needs no other file; its drawings are also saved as SVG. A saved analysis is a file of moa analyse merge --out.
+    """
     from moa.cli.report import report
 
     return report(paths, out, parameters or [], config=config)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from moa.cli.analyse import sizes
 from moa.cli.terminal import one_line, say, tell
 from moa.config.config import Config
 from moa.errors import ConfigError
+from moa.evals.reading.cost import sizes
 from moa.evals.reading.measured import measured, runs_in
 
 
 def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, config: str | None = None) -> int:
-    """Write the page and its drawings; say where they are."""
+    """Write the page and its drawings, and print their paths."""
     from moa.evals.reading import report as page
 
     analyses = [_analysis(path) for path in paths if path.is_file()]
@@ -32,35 +32,36 @@ def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, confi
 
 def _analysis(path: Path) -> dict[str, object]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        analysis = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: neither a run's folder nor an analysis: {error}") from None
-    if not isinstance(told, dict) or told.get("analysis") != "merging":
-        raise ConfigError(f"{path}: neither a run's folder nor what moa analyse merge --out wrote")
-    return told
+    if not isinstance(analysis, dict) or analysis.get("analysis") != "merging":
+        raise ConfigError(f"{path}: neither a run's folder nor a file of moa analyse merge --out")
+    return analysis
 
 
 def compare(first: Path, second: Path, *, confidence: float = 0.95, as_json: bool = False) -> int:
-    """The difference between two runs on the items that both have."""
+    """Print the difference between two runs on the items that both have."""
     from moa.evals.reading.compare import compared
 
     a, b = measured(first), measured(second)
     difference = compared(a, b, confidence=confidence)
     if as_json:
-        named = {"benchmark": a.benchmark, "a": str(first), "b": str(second)}
-        say(json.dumps({**named, "systems": [a.name, b.name], "difference": asdict(difference)}, indent=1))
+        runs = {"benchmark": a.benchmark.name, "a": str(first), "b": str(second)}
+        say(json.dumps({**runs, "systems": [a.name, b.name], "difference": asdict(difference)}, indent=1))
         return 0
-    say(one_line(f"{a.benchmark}: {a.name} against {b.name}, {difference.items} items that both have"))
+    say(one_line(f"{a.benchmark.name}: {a.name} against {b.name}, {difference.items} items that both have"))
     say(one_line(f"  {a.name}: {difference.a:.2f}    {b.name}: {difference.b:.2f}"))
     ends = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
-    say(f"  difference {difference.difference:+.2f}, {confidence:.0%} interval {ends}")
-    say(f"  better on {difference.better}, worse on {difference.worse}, even on {difference.even}")
-    say("  the interval leaves 0 out" if difference.decided else "  no difference is shown: the interval holds 0")
-    if a.result.get("length_controlled_winrate") is not None and b.result.get("length_controlled_winrate") is not None:
-        figures = [float(run.result["length_controlled_winrate"]) for run in (a, b)]
+    say(f"  difference {difference.difference:+.2f}, {confidence:.0%} confidence interval {ends}")
+    say(f"  better on {difference.better}, worse on {difference.worse}, equal on {difference.even}")
+    say("  the interval excludes 0" if difference.decided else "  no difference is shown: the interval contains 0")
+    if (controlled := a.benchmark.controlled) and all(run.metric is controlled for run in (a, b)):
         say(
-            f"  length-controlled: {figures[0]:.2f} and {figures[1]:.2f}; the difference above is not length-controlled"
+            f"  {controlled.name}: {a.score:.2f} and {b.score:.2f}; "
+            f"the difference above is of the {a.benchmark.metric.name}, which is not controlled"
         )
-    if a.settings.get("judge") != b.settings.get("judge"):
-        tell(f"judged by different judges: {a.settings.get('judge')} and {b.settings.get('judge')}")
+    judges = [run.settings.get("judge") for run in (a, b)]
+    if judges[0] != judges[1]:
+        tell(f"the runs have different judges: {judges[0]} and {judges[1]}")
     return 0

@@ -12,8 +12,9 @@ import pytest
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Shelf, read_rows
-from moa.evals.benchmarks import flask, mt_bench
-from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.benchmark import Options
+from moa.evals.benchmarks import ALL
+from moa.evals.benchmarks.alpaca_eval.judging import GAMED
 from tests.fakes.fake_hub import FakeHub
 
 ROWS = [{"a": 1, "text": "one\u2028two"}, {"a": 2, "text": "three"}]
@@ -49,7 +50,7 @@ def test_a_file_is_downloaded_once_and_its_licence_told_before(hub: FakeHub, tmp
 def test_a_file_that_changed_at_its_source_is_refused(hub: FakeHub) -> None:
     """What does not have the checksum is not used and not kept."""
     shelf = Shelf()
-    with pytest.raises(ConfigError, match=r"is not the file it was .*--data DIR"):
+    with pytest.raises(ConfigError, match=r"has changed .*--data DIR"):
         shelf.path(wanted(hub, b"something else"))
     assert not [*shelf.cache.rglob("*.*")]
 
@@ -58,12 +59,12 @@ def test_a_source_that_does_not_answer_is_named_with_the_way_out(hub: FakeHub) -
     """Status or reason, the address, and where to put a copy."""
     hub.status = 503
     with pytest.raises(
-        ConfigError, match=r"rows.jsonl.*does not give it: 503 Service Unavailable.*DIR/small/rows.jsonl"
+        ConfigError, match=r"rows.jsonl.*does not return: 503 Service Unavailable.*DIR/small/rows.jsonl"
     ):
         Shelf().path(wanted(hub))
-    with pytest.raises(ConfigError, match="does not give it"):
+    with pytest.raises(ConfigError, match="does not return"):
         Shelf().path(File("small", ("x.json",), "http://127.0.0.1:9/x.json", "0"))
-    with pytest.raises(ConfigError, match="it is not here"):
+    with pytest.raises(ConfigError, match="not on this machine"):
         Shelf().path(File("small", ("x.json",)))
 
 
@@ -139,6 +140,8 @@ def test_what_holds_no_rows_is_refused_with_its_place(text: str, tmp_path: Path)
 
 def test_every_file_has_an_official_place_and_a_checksum() -> None:
     """What a run needs can be downloaded, at an address that names a revision where its host has such."""
-    for file in (*alpaca_eval.NEEDS, alpaca_eval.GAMED, *mt_bench.NEEDS, *flask.NEEDS, flask.HARD_ITEMS):
+    every = [Options(), *(Options(flags=frozenset({flag.name})) for benchmark in ALL for flag in benchmark.flags)]
+    needed = [file for benchmark in ALL for options in every for file in benchmark.needs(options)]
+    for file in (*needed, GAMED):
         assert file.url.startswith(("https://huggingface.co/datasets/", "https://raw.githubusercontent.com/"))
         assert len(file.sha256) == 64

@@ -10,7 +10,7 @@ import pytest
 
 from moa.errors import ConfigError, KeyRejected, RateLimited
 from moa.evals.asking.data import read_rows
-from moa.evals.asking.harness import Progress, Run
+from moa.evals.asking.harness import Measurement, Progress
 from moa.evals.asking.journal import Lines
 from moa.messages import Delta, Request, Usage, text_of
 from moa.mixture.mixture import Mixture
@@ -29,23 +29,23 @@ def echo(request: Request) -> str:
     return f"heard {text_of(request.messages[-1])}"
 
 
-async def ask_all(run: Run, model: Scripted, count: int = 4) -> int:
+async def call_all(measurement: Measurement, model: Scripted, count: int = 4) -> int:
     async def one(number: int) -> None:
-        said = await run.ask(f"answer/{number}", model, f"question {number}")
-        run.write("answers", str(number), {"output": said.text})
+        said = await measurement.call(f"answer/{number}", model, f"question {number}")
+        measurement.write("answers", str(number), {"output": said.text})
 
-    return await run.each(range(count), one)
+    return await measurement.each(range(count), one)
 
 
 async def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     """A second run over the same folder makes no call and has the same rows."""
     model = Scripted(echo)
-    with Run(tmp_path, SETTINGS) as run:
-        assert await ask_all(run, model) == 0
-        rows = run.rows("answers")
-    with Run(tmp_path, SETTINGS) as run:
-        await ask_all(run, model)
-        assert run.rows("answers") == rows
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        assert await call_all(measurement, model) == 0
+        rows = measurement.rows("answers")
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        await call_all(measurement, model)
+        assert measurement.rows("answers") == rows
     assert len(model.requests) == 4
     assert [row["output"] for row in rows] == [f"heard question {number}" for number in range(4)]
 
@@ -53,26 +53,26 @@ async def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
 async def test_an_answer_to_another_prompt_is_not_taken(tmp_path: Path) -> None:
     """The journal is searched by key, model and request together."""
     first, other = Scripted(echo), Scripted(echo, name="scripted/other")
-    with Run(tmp_path, SETTINGS) as run:
-        await run.ask("answer/1", first, "old")
-        assert (await run.ask("answer/1", first, "new")).text == "heard new"
-        await run.ask("answer/1", other, "old")
-        assert (await run.ask("answer/1", first, "old")).text == "heard old"
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        await measurement.call("answer/1", first, "old")
+        assert (await measurement.call("answer/1", first, "new")).text == "heard new"
+        await measurement.call("answer/1", other, "old")
+        assert (await measurement.call("answer/1", first, "old")).text == "heard old"
     assert (len(first.requests), len(other.requests)) == (2, 1)
 
 
 async def test_rows_lost_to_a_kill_are_made_again_from_the_journal(tmp_path: Path) -> None:
     """A kill after the journal's line and before the answer's costs nothing; a half-written line is removed."""
     model = Scripted(echo)
-    with Run(tmp_path, SETTINGS) as run:
-        await ask_all(run, model)
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        await call_all(measurement, model)
     answers, journal = tmp_path / "answers.jsonl", tmp_path / "journal.jsonl"
     whole = answers.read_bytes()
     answers.write_bytes(whole[: len(whole) - 25])
     lines = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join(lines[:3]) + b"\n" + lines[3][:40])
-    with Run(tmp_path, SETTINGS) as run:
-        await ask_all(run, model)
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        await call_all(measurement, model)
     assert len(model.requests) == 5, "only the call whose line was cut is made again"
     assert answers.read_bytes() == whole
     assert len(journal.read_bytes().split(b"\n")) == 5
@@ -110,8 +110,8 @@ async def test_no_more_than_so_many_at_a_time(tmp_path: Path) -> None:
         nonlocal peak
         peak = max(peak, model.running)
 
-    with Run(tmp_path, SETTINGS, concurrency=3, on_progress=watch) as run:
-        await ask_all(run, model, 12)
+    with Measurement(tmp_path, SETTINGS, concurrency=3, on_progress=watch) as measurement:
+        await call_all(measurement, model, 12)
     assert peak in (2, 3)
     assert len(model.requests) == 12
 
@@ -119,29 +119,29 @@ async def test_no_more_than_so_many_at_a_time(tmp_path: Path) -> None:
 async def test_a_failed_call_is_counted_and_tried_again_next_time(tmp_path: Path) -> None:
     """The others go on; the failure is noted; the next run asks only for what is missing."""
     failing = Scripted([RateLimited("scripted/model", "slow down"), "one", "two", "three"])
-    with Run(tmp_path, SETTINGS, concurrency=1) as run:
-        assert await ask_all(run, failing) == 1
-        (failure,) = run.failures.rows
+    with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement:
+        assert await call_all(measurement, failing) == 1
+        (failure,) = measurement.failures.rows
     assert "slow down" in failure["error"]
     model = Scripted(echo)
-    with Run(tmp_path, SETTINGS) as run:
-        assert await ask_all(run, model) == 0
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        assert await call_all(measurement, model) == 0
     assert len(model.requests) == 1
 
 
 async def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
     """What fails for every item alike is not tried for every item."""
     model = Scripted(lambda request: KeyRejected("scripted/model", "wrong key"))
-    with Run(tmp_path, SETTINGS, concurrency=1) as run, pytest.raises(KeyRejected):
-        await ask_all(run, model, 50)
+    with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement, pytest.raises(KeyRejected):
+        await call_all(measurement, model, 50)
     assert len(model.requests) == 1
 
 
 async def test_twenty_failures_without_a_success_end_the_run(tmp_path: Path) -> None:
     """A server that is down is not asked 805 times."""
     model = Scripted(lambda request: RateLimited("scripted/model", "no"))
-    with Run(tmp_path, SETTINGS, concurrency=1) as run, pytest.raises(RateLimited):
-        await ask_all(run, model, 50)
+    with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement, pytest.raises(RateLimited):
+        await call_all(measurement, model, 50)
     assert len(model.requests) == 20
 
 
@@ -149,27 +149,27 @@ async def test_a_limit_on_cost_holds_over_several_runs(tmp_path: Path) -> None:
     """No item is begun that would go beyond the limit, and what earlier runs cost counts."""
     model = Scripted(echo, usage=Usage(5, 5))
     for _ in range(2):
-        with Run(tmp_path, SETTINGS, DEAR, max_cost=35, concurrency=8) as run:
-            await ask_all(run, model, 9)
-            assert run.cost.dollars == 30
-            assert run.stopped == "--max-cost 35: 6 of 9 items were left unasked"
+        with Measurement(tmp_path, SETTINGS, DEAR, max_cost=35, concurrency=8) as measurement:
+            await call_all(measurement, model, 9)
+            assert measurement.cost.dollars == 30
+            assert measurement.stopped == "--max-cost 35: 6 of 9 items were left out"
     assert len(model.requests) == 3
 
 
 async def test_a_limit_on_cost_needs_a_price(tmp_path: Path) -> None:
     """A limit that cannot be held is refused after the first answer, which is kept."""
-    with Run(tmp_path, SETTINGS, Prices(free=frozenset()), max_cost=1) as run:
-        with pytest.raises(ConfigError, match="price of scripted/model is not known"):
-            await ask_all(run, Scripted(echo))
-        assert len(run.journal.rows) == 1
+    with Measurement(tmp_path, SETTINGS, Prices(free=frozenset()), max_cost=1) as measurement:
+        with pytest.raises(ConfigError, match="price of scripted/model is unknown"):
+            await call_all(measurement, Scripted(echo))
+        assert len(measurement.journal.rows) == 1
 
 
 async def test_progress_tells_cost_and_time_left(tmp_path: Path) -> None:
     """After each item: done, failed, what was spent, and how long the rest may take."""
     told: list[Progress] = []
     model = Scripted([RateLimited("scripted/model", "no"), "a", "b"], usage=Usage(1, 1))
-    with Run(tmp_path, SETTINGS, DEAR, concurrency=1, on_progress=told.append) as run:
-        await ask_all(run, model, 3)
+    with Measurement(tmp_path, SETTINGS, DEAR, concurrency=1, on_progress=told.append) as measurement:
+        await call_all(measurement, model, 3)
     assert [(one.done, one.failed, one.total, one.cost.dollars) for one in told] == [
         (0, 1, 3, 0),
         (1, 1, 3, 2),
@@ -180,13 +180,13 @@ async def test_progress_tells_cost_and_time_left(tmp_path: Path) -> None:
 
 async def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     """Other settings, a second process at the same time, and a damaged description are refused."""
-    with Run(tmp_path, SETTINGS), pytest.raises(ConfigError, match="another process"):
-        Run(tmp_path, SETTINGS)
+    with Measurement(tmp_path, SETTINGS), pytest.raises(ConfigError, match="another process"):
+        Measurement(tmp_path, SETTINGS)
     with pytest.raises(ConfigError, match="its system differs"):
-        Run(tmp_path, {**SETTINGS, "system": "scripted/other"})
+        Measurement(tmp_path, {**SETTINGS, "system": "scripted/other"})
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
-        Run(tmp_path, SETTINGS)
+        Measurement(tmp_path, SETTINGS)
 
 
 async def test_a_mixture_is_asked_like_any_model(tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ async def test_a_mixture_is_asked_like_any_model(tmp_path: Path) -> None:
     ann = Scripted("proposal", name="priced/ann", usage=Usage(1, 1))
     boss = Scripted("answer", name="priced/boss", usage=Usage(2, 2))
     mixture = Mixture([[ann]], boss, name="duo", prices=DEAR)
-    with Run(tmp_path, SETTINGS) as run:
-        said = await run.ask("answer/1", mixture, "question")
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        said = await measurement.call("answer/1", mixture, "question")
         row = json.loads((tmp_path / "journal.jsonl").read_text())
     assert (said.text, said.cost.dollars) == ("answer", 6)
     assert [(call["agent"], call["text"]) for call in row["calls"]] == [("ann", "proposal"), ("boss", "answer")]
@@ -205,8 +205,8 @@ async def test_log_probabilities_of_the_first_token_are_kept(tmp_path: Path) -> 
     """They are there when the answer is read from the journal, too."""
     judge = TokenJudge(0.25)
     for _ in range(2):
-        with Run(tmp_path, SETTINGS) as run:
-            said = await run.ask("judgment/1", judge, "which?")
+        with Measurement(tmp_path, SETTINGS) as measurement:
+            said = await measurement.call("judgment/1", judge, "which?")
             assert said.logprobs == pytest.approx({"M": -0.28768, "m": -1.38629}, abs=1e-5)
     assert len(judge.requests) == 1
 
@@ -214,22 +214,22 @@ async def test_log_probabilities_of_the_first_token_are_kept(tmp_path: Path) -> 
 async def test_an_interruption_stops_every_call(tmp_path: Path) -> None:
     """Cancelling a run cancels what is under way, and leaves the folder to others."""
     model = Scripted(echo, first_token=60)
-    with Run(tmp_path, SETTINGS, concurrency=2) as run:
-        task = asyncio.create_task(ask_all(run, model))
+    with Measurement(tmp_path, SETTINGS, concurrency=2) as measurement:
+        task = asyncio.create_task(call_all(measurement, model))
         await asyncio.sleep(0.05)
         assert model.running == 2
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert (model.running, model.cancelled) == (0, 2)
-    Run(tmp_path, SETTINGS).close()
+    Measurement(tmp_path, SETTINGS).close()
 
 
 async def test_an_answer_without_an_end_is_no_answer(tmp_path: Path) -> None:
     """A stream that stops without a finish reason is a failure, and what it said is not kept as an answer."""
-    with Run(tmp_path, SETTINGS) as run:
-        assert await ask_all(run, Scripted("half", finish_reason=None), 1) == 1
-        assert run.journal.rows == []
+    with Measurement(tmp_path, SETTINGS) as measurement:
+        assert await call_all(measurement, Scripted("half", finish_reason=None), 1) == 1
+        assert measurement.journal.rows == []
 
 
 def test_deltas_without_logprobs_are_fine() -> None:

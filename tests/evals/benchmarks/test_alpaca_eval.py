@@ -12,7 +12,8 @@ import pytest
 
 from moa.errors import CallRejected, ConfigError
 from moa.evals.asking.data import Shelf
-from moa.evals.asking.harness import Run
+from moa.evals.asking.harness import Measurement
+from moa.evals.benchmark import Options
 from moa.evals.benchmarks.alpaca_eval import judging as ae
 from moa.evals.benchmarks.alpaca_eval.win_rates import score
 from moa.messages import Delta, Request, text_of
@@ -33,8 +34,8 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 async def judged(shelf: Shelf, folder: Path, judge: Model, limit: int | None = None) -> list[dict[str, Any]]:
-    with Run(folder / "run", {}) as run:
-        rows, _ = await ae.measure(run, shelf, SYSTEM, judge, limit)
+    with Measurement(folder / "run", {}) as measurement:
+        rows, _ = await ae.measure(measurement, shelf, SYSTEM, judge, Options(limit))
         return rows
 
 
@@ -122,9 +123,9 @@ async def test_the_official_files_are_written_in_order(shelf: Shelf, tmp_path: P
             "slow", first_token=0.05 if "1 things that are red" in text_of(request.messages[-1]) else 0
         )
     )
-    with Run(tmp_path / "run", {}) as run:
-        await ae.measure(run, shelf, slow, TokenJudge(0.5))
-        assert run.rows("answers")[0]["instruction"] != INSTRUCTIONS[0]
+    with Measurement(tmp_path / "run", {}) as measurement:
+        await ae.measure(measurement, shelf, slow, TokenJudge(0.5), Options())
+        assert measurement.rows("answers")[0]["instruction"] != INSTRUCTIONS[0]
     outputs = json.loads((tmp_path / "run" / "model_outputs.json").read_text())
     annotations = json.loads((tmp_path / "run" / "annotations.json").read_text())
     assert [row["instruction"] for row in outputs] == [row["instruction"] for row in annotations] == INSTRUCTIONS
@@ -167,8 +168,8 @@ async def test_a_server_that_refuses_log_probabilities_is_not_asked_for_them_twi
             yield Delta(text="m")
             yield Delta(finish_reason="stop")
 
-    with Run(tmp_path / "run", {}, concurrency=1) as run:
-        rows, failed = await ae.measure(run, shelf, SYSTEM, Refusing(), 3)
+    with Measurement(tmp_path / "run", {}, concurrency=1) as measurement:
+        rows, failed = await ae.measure(measurement, shelf, SYSTEM, Refusing(), Options(3))
     assert (len(rows), failed) == (3, 0)
     assert Refusing.asked == [True, False, False, False]
 

@@ -9,7 +9,8 @@ import pytest
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Shelf, read_rows
-from moa.evals.asking.harness import Run
+from moa.evals.asking.harness import Measurement
+from moa.evals.benchmark import Options
 from moa.evals.benchmarks import flask
 from moa.messages import text_of
 from moa.models.scripted import Scripted
@@ -62,9 +63,9 @@ async def test_an_item_is_graded_in_its_own_skills_with_one_call(shelf: Shelf, t
     """The prompt holds the rubrics of these skills alone, and the reference answer; braces in a text are only text."""
     system = Scripted(lambda request: f"on {text_of(request.messages[-1])}", name="scripted/system")
     judge = Scripted("{'Readability': 4, 'Logical Correctness': 'N/A'}", name="scripted/judge")
-    with Run(tmp_path / "run", {}) as run:
-        rows, failed = await flask.measure(run, shelf, system, judge)
-        answers = run.rows("answers")
+    with Measurement(tmp_path / "run", {}) as measurement:
+        rows, failed = await flask.measure(measurement, shelf, system, judge, Options())
+        answers = measurement.rows("answers")
     assert (len(system.requests), len(judge.requests), failed) == (4, 4, 0)
     shown = text_of(judge.requests[0].messages[-1])
     assert shown.startswith("Grade.\nReadability: Is it Readability?\nScore 1: 1!")
@@ -83,8 +84,9 @@ async def test_an_item_is_graded_in_its_own_skills_with_one_call(shelf: Shelf, t
 
 async def test_the_hard_items_are_a_set_of_their_own(shelf: Shelf, tmp_path: Path) -> None:
     """They come from their own file."""
-    with Run(tmp_path / "run", {}) as run:
-        rows, _ = await flask.measure(run, shelf, Scripted("x"), Scripted("{'Readability': 4}"), hard=True)
+    with Measurement(tmp_path / "run", {}) as measurement:
+        judge = Scripted("{'Readability': 4}")
+        rows, _ = await flask.measure(measurement, shelf, Scripted("x"), judge, Options(flags=frozenset({"hard"})))
     assert len(rows) == 1
 
 

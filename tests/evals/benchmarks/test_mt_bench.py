@@ -9,7 +9,8 @@ import pytest
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Shelf, read_rows
-from moa.evals.asking.harness import Run
+from moa.evals.asking.harness import Measurement
+from moa.evals.benchmark import Options
 from moa.evals.benchmarks import mt_bench
 from moa.messages import Request, text_of
 from moa.models.scripted import Scripted
@@ -52,9 +53,9 @@ async def test_both_turns_are_asked_and_graded(shelf: Shelf, tmp_path: Path) -> 
     judge = Scripted(
         lambda request: "Rating: [[9]]" if "8" in text_of(request.messages[-1]) else "[[5]]", name="scripted/judge"
     )
-    with Run(tmp_path / "run", {}) as run:
-        rows, failed = await mt_bench.measure(run, shelf, system, judge)
-        answers = run.rows("answers")
+    with Measurement(tmp_path / "run", {}) as measurement:
+        rows, failed = await mt_bench.measure(measurement, shelf, system, judge, Options())
+        answers = measurement.rows("answers")
     assert (len(system.requests), len(judge.requests), failed) == (6, 6, 0)
     first, second = (request for request in system.requests if "2 + 2" in text_of(request.messages[0]))
     assert (first.body["temperature"], first.body["max_tokens"], len(first.messages)) == (0.0, 1024, 1)
@@ -77,10 +78,10 @@ async def test_a_second_run_asks_for_what_is_missing_only(shelf: Shelf, tmp_path
         return RuntimeError("killed") if len(request.messages) == 3 else "fine"
 
     broken, whole = Scripted(flaky, name="scripted/system"), Scripted("fine", name="scripted/system")
-    with Run(tmp_path / "run", {}, concurrency=1) as run, pytest.raises(RuntimeError, match="killed"):
-        await mt_bench.measure(run, shelf, broken, Scripted("[[5]]"), 1)
-    with Run(tmp_path / "run", {}) as run:
-        await mt_bench.measure(run, shelf, whole, Scripted("[[5]]"), 1)
+    with Measurement(tmp_path / "run", {}, concurrency=1) as measurement, pytest.raises(RuntimeError, match="killed"):
+        await mt_bench.measure(measurement, shelf, broken, Scripted("[[5]]"), Options(1))
+    with Measurement(tmp_path / "run", {}) as measurement:
+        await mt_bench.measure(measurement, shelf, whole, Scripted("[[5]]"), Options(1))
     assert (len(broken.requests), len(whole.requests)) == (2, 1)
 
 

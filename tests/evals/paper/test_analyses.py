@@ -74,7 +74,7 @@ def test_prompts_without_a_correlation_are_counted_and_not_taken_as_none() -> No
     same = Case(("one two", "one two"), (1.0, 2.0), "one two three", ("four",))
     found = merging([same, *made(5, copies=True)], ["blind"])
     assert {(each.prompts, each.undefined) for each in found.correlations if each.measure != "TF-IDF"} == {(5, 1)}
-    with pytest.raises(ConfigError, match="no prompt with at least two proposals"):
+    with pytest.raises(ConfigError, match="no prompt has an answer and at least two proposals"):
         merging([Case(("one",), (1.0,), "one")])
 
 
@@ -91,7 +91,7 @@ def test_only_prompts_that_all_answered_count() -> None:
     proposals = {"x": {"p": "1", "q": "2", "r": "3"}, "y": {"p": "4", "q": "5"}}
     cases = cases_of(answers, proposals, {"x": 1.0, "y": {"p": 3.0}}, {"blind": {"p": "", "q": ""}})
     assert cases == [Case(("1", "4"), (1.0, 3.0), "a", ("",)), Case(("2",), (1.0,), "b", ("",))]
-    with pytest.raises(ConfigError, match="the quality of 'y' is not known; there is that of x"):
+    with pytest.raises(ConfigError, match="the quality of 'y' is unknown; known: x"):
         cases_of(answers, proposals, {"x": 1.0})
 
 
@@ -108,16 +108,16 @@ async def test_a_mixtures_run_holds_its_proposals(tmp_path: Path, capsys: pytest
         "scripted/bob": 12,
     }
     assert [*proposals_of(runs["moa/duo"], layer=1)] == ["ann", "ann-2"]
-    with pytest.raises(ConfigError, match="there are no proposals in this run"):
+    with pytest.raises(ConfigError, match="this run has no proposals"):
         proposals_of(runs["scripted/ann"])
     quality = [str(runs["scripted/ann"]), str(runs["scripted/bob"])]
     kept = tmp_path / "merging.json"
     assert analyse.merge(runs["moa/duo"], [], quality, [runs["scripted/boss"]], out=kept) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(
-        "moa-duo: 12 prompts, 2.0 proposals each\nlikeness\trho\tscripted-boss\texcess over scripted-boss\n"
+        "moa-duo: 12 prompts, 2.0 proposals each\nsimilarity\trho\tscripted-boss\texcess over scripted-boss\n"
     )
-    assert "most like the best proposal:" in shown
+    assert "most similar to the best proposal:" in shown
     result = json.loads(kept.read_text())
     assert [each["measure"] for each in result["correlations"]][-1] == "Levenshtein"
     assert result["proposers"] == ["scripted/ann", "scripted/bob"]
@@ -138,12 +138,12 @@ def test_outputs_and_leaderboards_are_read_in_their_own_formats(tmp_path: Path) 
 
 def test_quality_is_named_as_figures_or_by_the_models_last_part() -> None:
     """``NAME=FIGURE``; ``together/Qwen/x`` is ``x`` where no other name fits; nothing known is said."""
-    assert analyse._qualities(["x=1.5", "b=-2"], ["together/Qwen/x", "b"], "win_rate") == {
+    assert analyse.quality_of(["x=1.5", "b=-2"], ["together/Qwen/x", "b"], "win_rate") == {
         "together/Qwen/x": 1.5,
         "b": -2,
     }
-    with pytest.raises(ConfigError, match="--quality is needed"):
-        analyse._qualities([], ["x"], "win_rate")
+    with pytest.raises(ConfigError, match="the quality of the proposers is missing"):
+        analyse.quality_of([], ["x"], "win_rate")
 
 
 @needs_recordings

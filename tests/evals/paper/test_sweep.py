@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from moa.cli import analyse
 from moa.errors import ConfigError
 from moa.evals.benchmarks import mt_bench
-from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
 from moa.evals.paper import sweep
-from moa.evals.reading.cost import pareto, unsized, work
+from moa.evals.reading.cost import pareto, sizes, unsized, work
 from moa.evals.reading.measured import measured
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
@@ -32,8 +30,7 @@ def mixture(count: int = 3, layers: int = 1, **settings: Any) -> Mixture:
 
 
 def shape(variant: sweep.Variant) -> tuple[str, list[list[str]], str]:
-    made = variant.model
-    assert isinstance(made, Mixture)
+    made = variant.mixture
     layers = [[agent.model.name.removeprefix("scripted/") for agent in layer.values()] for layer in made.layers]
     return variant.label, layers, made.aggregator.model.name.removeprefix("scripted/")
 
@@ -48,8 +45,7 @@ def test_proposers_are_counted_as_one_model_or_many() -> None:
         ("single-3", [["boss"] * 3], "boss"),
         ("single-6", [["boss"] * 6], "boss"),
     ]
-    six = variants[-1].model
-    assert isinstance(six, Mixture)
+    six = variants[-1].mixture
     assert [agent.sample for agent in six.layers[0].values()] == [1, 2, 3, 4, 5, 6]
     assert variants[2].setting == {"models": "multiple", "proposers": 3}
 
@@ -65,7 +61,7 @@ def test_layers_begin_with_the_aggregator_alone_and_repeat_the_last() -> None:
 
 def test_writing_is_set_against_picking() -> None:
     """The same proposers each time; only what is made of them differs."""
-    made = [(variant.label, variant.model) for variant in sweep.rankers(mixture())]
+    made = [(variant.label, variant.mixture) for variant in sweep.rankers(mixture())]
     ways = {label: (model.aggregate, len(model.layers)) for label, model in made if isinstance(model, Mixture)}
     assert ways == {
         "writes": ("synthesize", 1),
@@ -89,8 +85,7 @@ def test_all_else_stays() -> None:
     """References, prompt and sampling are the mixture's; what needs more proposals than there are needs fewer."""
     of = mixture(references="system", prompt="Merge these.", min_proposals=2, anonymous=False)
     (variant, *_) = sweep.proposers(of, [1])
-    made = variant.model
-    assert isinstance(made, Mixture)
+    made = variant.mixture
     assert (made.references, made.prompt, made.anonymous, made.min_proposals) == ("system", "Merge these.", False, 1)
     assert next(iter(made.layers[0].values())).sampling == {"temperature": 0.7}
     assert made.name == "moa/base-multiple-1"
@@ -130,7 +125,7 @@ async def test_work_is_counted_by_size_and_tokens_and_never_guessed(tmp_path: Pa
 async def test_a_querys_cost_is_that_of_all_its_calls_or_unknown(tmp_path: Path) -> None:
     """Two turns of a question are one query; a model without a price makes the sum a lower bound, or unknown."""
     paid = Scripted("word", name="paid/one")
-    found = measured(await measure(tmp_path, paid, mt_bench))
+    found = measured(await measure(tmp_path, paid, mt_bench.BENCHMARK))
     tokens = sum(row["usage"]["input_tokens"] + row["usage"]["output_tokens"] for row in found.answers)
     assert (found.queries, len(found.answers)) == (3, 6)
     assert found.cost.dollars == pytest.approx(tokens * 1000 / 1e6 / 3)
@@ -138,7 +133,7 @@ async def test_a_querys_cost_is_that_of_all_its_calls_or_unknown(tmp_path: Path)
     assert unknown.cost.dollars is None
     prices = Prices({"paid/*": Price(1000, 1000)})
     both = Mixture([[Scripted("x", name="nobody/knows")]], Scripted("y", name="paid/boss"), name="both", prices=prices)
-    partly = measured(await measure(tmp_path, both, alpaca_eval, limit=2))
+    partly = measured(await measure(tmp_path, both, limit=2))
     assert partly.cost.at_least
     assert partly.cost.dollars
 
@@ -180,7 +175,7 @@ async def test_one_command_sweeps_a_mixture_and_tabulates(tmp_path: Path, upstre
 
 def test_sizes_are_numbers() -> None:
     """What is none is refused."""
-    assert analyse.sizes(["a/b=0.135", "a/c=110"]) == {"a/b": 0.135, "a/c": 110}
+    assert sizes(["a/b=0.135", "a/c=110"]) == {"a/b": 0.135, "a/c": 110}
     for wrong in ("a/b", "a/b=big", "=3", "a/b=-1"):
         with pytest.raises(ConfigError, match="takes NAME=BILLIONS"):
-            analyse.sizes([wrong])
+            sizes([wrong])

@@ -11,7 +11,7 @@ import pytest
 
 from moa.cli.report import compare
 from moa.errors import ConfigError
-from moa.evals.benchmarks import flask, mt_bench
+from moa.evals.benchmarks import alpaca_eval, flask, mt_bench
 from moa.evals.reading.compare import compared, interval, paired
 from moa.evals.reading.measured import measured, runs_in, scores_of
 from moa.models.scripted import Scripted
@@ -46,7 +46,7 @@ def test_the_same_data_gives_the_same_interval() -> None:
 
 def test_one_item_has_no_interval() -> None:
     """It is said, not guessed."""
-    with pytest.raises(ConfigError, match="at least two items, and there is one"):
+    with pytest.raises(ConfigError, match="at least two items, not 1"):
         interval([1.0])
 
 
@@ -57,16 +57,16 @@ def test_scores_are_read_by_item_from_each_format() -> None:
         {"index": 1, "preference": 0},
         {"index": 2, "preference": None},
     ]
-    assert scores_of(preferences, "alpaca-eval") == {"0": 25, "1": 50}
+    assert scores_of(preferences, alpaca_eval.BENCHMARK) == {"0": 25, "1": 50}
     turns: list[dict[str, Any]] = [
         {"question_id": 81, "turn": 1, "score": 8},
         {"question_id": 81, "turn": 2, "score": 5.0},
     ]
-    assert scores_of([*turns, {"question_id": 82, "turn": 1, "score": -1}], "mt-bench") == {"81": 6.5}
+    assert scores_of([*turns, {"question_id": 82, "turn": 1, "score": -1}], mt_bench.BENCHMARK) == {"81": 6.5}
     reviews: list[dict[str, Any]] = [
         {"idx": 3, "review": "Good. {'Readability': 5, 'Factuality': 'N/A', 'Conciseness': 2}"}
     ]
-    assert scores_of([*reviews, {"idx": 4, "review": "none"}], "flask") == {"3": 3.5}
+    assert scores_of([*reviews, {"idx": 4, "review": "none"}], flask.BENCHMARK) == {"3": 3.5}
 
 
 @pytest.mark.anyio
@@ -83,7 +83,7 @@ async def test_runs_are_compared_on_the_items_that_both_have(
     assert compare(first, second) == 0
     shown = capsys.readouterr().out
     assert "scripted/one against scripted/two, 7 items that both have" in shown
-    assert "95% interval" in shown
+    assert "95% confidence interval" in shown
     assert compare(first, second, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["difference"]["items"] == 7
 
@@ -92,10 +92,10 @@ async def test_runs_are_compared_on_the_items_that_both_have(
 async def test_other_benchmarks_are_compared_too_and_never_with_each_other(tmp_path: Path) -> None:
     """MT-Bench by question, FLASK by item."""
     one, two = Scripted("one", name="scripted/one"), Scripted("two", name="scripted/two")
-    grades = [measured(await measure(tmp_path / "mt", each, mt_bench)) for each in (one, two)]
-    skills = [measured(await measure(tmp_path / "fl", each, flask, judge=grader(3))) for each in (one, two)]
+    grades = [measured(await measure(tmp_path / "mt", each, mt_bench.BENCHMARK)) for each in (one, two)]
+    skills = [measured(await measure(tmp_path / "fl", each, flask.BENCHMARK, judge=grader(3))) for each in (one, two)]
     assert (compared(*grades).items, compared(*skills).items) == (3, 4)
-    with pytest.raises(ConfigError, match=r"is of mt-bench and .* of flask"):
+    with pytest.raises(ConfigError, match="they are of different benchmarks"):
         compared(grades[0], skills[0])
     assert len(runs_in([tmp_path / "mt"])) == 2
 
@@ -103,9 +103,9 @@ async def test_other_benchmarks_are_compared_too_and_never_with_each_other(tmp_p
 @pytest.mark.anyio
 async def test_what_is_no_finished_run_is_named(tmp_path: Path) -> None:
     """A folder without a run, and a run without a result."""
-    with pytest.raises(ConfigError, match="no run of a benchmark"):
+    with pytest.raises(ConfigError, match="not the folder of a run"):
         measured(tmp_path)
     folder = await measure(tmp_path, Scripted("x", name="scripted/x"), limit=2)
     (folder / "result.json").unlink()
-    with pytest.raises(ConfigError, match="the run is not over"):
+    with pytest.raises(ConfigError, match="the run has not finished"):
         measured(folder)

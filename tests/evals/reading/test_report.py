@@ -13,8 +13,7 @@ import pytest
 
 from moa.cli import report as command
 from moa.errors import ConfigError
-from moa.evals.benchmarks import flask, mt_bench
-from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.benchmarks import ALL, flask, mt_bench
 from moa.evals.drawing import plots
 from moa.evals.reading.measured import measured, runs_in
 from moa.evals.reading.report import write
@@ -80,10 +79,10 @@ async def runs(tmp_path: Path) -> Path:
     two = Mixture(
         [[one, Scripted("Two.", name="paid/two")]], Scripted("Both.", name="paid/boss"), name="duo", prices=PRICES
     )
-    for benchmark in (alpaca_eval, mt_bench, flask):
+    for benchmark in ALL:
         for system in (one, two):
-            run = await measure(tmp_path / benchmark.NAME, system, benchmark)
-            run.rename(tmp_path / f"{benchmark.NAME}-{run.name}")
+            run = await measure(tmp_path / benchmark.name, system, benchmark)
+            run.rename(tmp_path / f"{benchmark.name}-{run.name}")
     return tmp_path
 
 
@@ -138,7 +137,7 @@ async def test_names_and_notes_are_text_and_no_markup(tmp_path: Path) -> None:
 async def test_what_is_unknown_says_so_and_what_is_doubtful_is_marked(tmp_path: Path) -> None:
     """No price, no size, few items, failed judgments, a system that judged itself."""
     itself = Scripted("no grade", name="nobody/knows")
-    run = measured(await measure(tmp_path, itself, mt_bench, judge=itself))
+    run = measured(await measure(tmp_path, itself, mt_bench.BENCHMARK, judge=itself))
     html = write([run], tmp_path / "page")[0].read_text(encoding="utf-8")
     page = Read(html)
     assert ["nobody/knows", "-", "unknown"] in [row[:3] for row in page.rows]
@@ -154,7 +153,7 @@ async def test_what_is_unknown_says_so_and_what_is_doubtful_is_marked(tmp_path: 
 
 async def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     """So that a report can be kept under version control."""
-    run = measured(await measure(tmp_path, Scripted("x", name="scripted/x"), flask, judge=grader()))
+    run = measured(await measure(tmp_path, Scripted("x", name="scripted/x"), flask.BENCHMARK, judge=grader()))
     first = [path.read_bytes() for path in write([run], tmp_path / "first", now=NOW)]
     assert first == [path.read_bytes() for path in write([run], tmp_path / "second", now=NOW)]
 
@@ -176,7 +175,7 @@ async def test_the_command_says_what_it_wrote_and_what_it_cannot_read(
     assert command.report([runs / "flask-paid-one"], out, ["paid/one=7"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == str(out / "report.html")
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ConfigError, match="nor what moa analyse merge --out wrote"):
+    with pytest.raises(ConfigError, match="nor a file of moa analyse merge --out"):
         command.report([tmp_path / "other.json"], out, [])
     with pytest.raises(ConfigError, match="nothing to report"):
         write([], out)

@@ -1,11 +1,11 @@
-"""Where a benchmark's files come from: the user's own copy, or its official place, on first use.
+"""Where a benchmark's files come from: the user's own copy, or a download from their official place on first use.
 
 Notable decisions:
-- Nothing of a benchmark ships with this project. Licences differ, and one benchmark has none.
-- The user's own folder comes first and is taken as it is. What is downloaded must have the checksum written here, so a
-  file that changed at its source stops a run instead of changing its result.
-- A file may stand under its official path, under its bare name, or in a folder named for its benchmark; plain or gzipped.
-- Judgments are read in any of the shapes in which they are found: a JSON list, JSON Lines, CSV, gzipped or not.
+- No file of a benchmark ships with this project. Licences differ, and one benchmark has none.
+- The user's own folder comes first, and its files are not checked. A download must have the checksum written in the code,
+  so a file that changes at its source stops a run instead of changing its result.
+- A file is found at its official path, by its bare name, or in a folder named for its benchmark; plain or gzipped.
+- Judgments are read in any format they are published in: a JSON list, JSON Lines, CSV, gzipped or not.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from moa.errors import ConfigError
 
 Row = dict[str, Any]
 Fetching = Callable[[str, int, int], None]
-"""Told a file's name, the bytes fetched, and the bytes in all (0 where unknown)."""
+"""Called with a file's name, the bytes downloaded, and the bytes in total (0 if unknown)."""
 
 FOLDER_VARIABLE = "MOA_DATA"
 """The environment variable with the user's own folder."""
 
-PATIENCE = 30.0
-"""Seconds without a byte after which a download is given up."""
+DOWNLOAD_TIMEOUT = 30.0
+"""Seconds without a byte after which a download fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class File:
     """One file of a benchmark.
 
     Attributes:
-        benchmark: the folder it may stand in.
-        names: the paths it may have in a user's folder, the official one first.
-        url: its official place; empty where there is none.
-        sha256: of what is there; empty where there is nothing to download.
-        packaged: its path in an installed Python package, where it is part of one.
+        benchmark: the folder it may be in.
+        names: its possible paths in a user's folder, the official one first.
+        url: where to download it; empty if it cannot be downloaded.
+        sha256: the checksum of the download; empty without a URL.
+        packaged: its path in an installed Python package; empty if no package has it.
     """
 
     benchmark: str
@@ -57,14 +57,14 @@ class File:
 
 
 class Shelf:
-    """The files at hand.
+    """The files of benchmarks on this machine, and those that can be downloaded.
 
     Args:
-        folder: the user's own; None for ``MOA_DATA``, where that is set.
-        beside: another folder to look in, after the user's own.
-        licences: by benchmark, told before the first download of it.
-        on_notice: told licences.
-        on_fetching: told how a download goes.
+        folder: the user's own folder; None for ``MOA_DATA``, if that is set.
+        beside: a second folder to search, after the user's own.
+        licences: by benchmark, reported before its first download.
+        on_notice: called with a licence.
+        on_fetching: called with the progress of a download.
         environ: where ``MOA_DATA``, ``XDG_CACHE_HOME`` and ``HF_ENDPOINT`` are looked up.
 
     Raises:
@@ -91,29 +91,28 @@ class Shelf:
         self._licences = dict(licences or {})
         self._on_notice = on_notice or (lambda line: None)
         self._on_fetching = on_fetching or (lambda name, done, total: None)
-        self.used: dict[str, str] = {}
 
     def here(self, file: File) -> Path | None:
-        """Where the file is on this machine, or None."""
+        """The path of the file on this machine, or None."""
         for root in self._folders:
             for name in file.names:
                 for stem in (root / file.benchmark / name, root / name, root / file.benchmark / Path(name).name):
                     for path in (stem, stem.with_name(stem.name + ".gz")):
                         if path.is_file():
-                            return self._noted(path)
+                            return path
         package, _, inside = file.packaged.partition("/")
         spec = find_spec(package) if package else None
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             if (path := Path(folder) / inside).is_file():
-                return self._noted(path)
+                return path
         fetched = self.cache / file.benchmark / Path(file.names[0]).name
-        return self._noted(fetched) if fetched.is_file() else None
+        return fetched if fetched.is_file() else None
 
     def path(self, file: File) -> Path:
-        """Where the file is, downloaded first where it is not here. May block for as long as that takes.
+        """The path of the file; downloads it first if it is not on this machine, which blocks for as long as that takes.
 
         Raises:
-            ConfigError: it is not here and cannot be downloaded, or what came is not what it should be.
+            ConfigError: the download is impossible, fails, or has another checksum.
         """
         return self.here(file) or self._fetched(file)
 
@@ -122,22 +121,22 @@ class Shelf:
         return read_rows(self.path(file))
 
     def text(self, file: File) -> str:
-        """The text of a file; raises as :meth:`path` does, and where it is no text."""
+        """The text of a file.
+
+        Raises:
+            ConfigError: as :meth:`path`, or the file is not UTF-8.
+        """
         path = self.path(file)
         try:
             return _bytes(path).decode("utf-8")
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from None
 
-    def _noted(self, path: Path) -> Path:
-        self.used[path.name] = str(path)
-        return path
-
     def _fetched(self, file: File) -> Path:
         name = Path(file.names[0]).name
         place = f"put a copy at DIR/{file.benchmark}/{file.names[0]} and give --data DIR (or set {FOLDER_VARIABLE})"
         if not file.url:
-            raise ConfigError(f"{file.benchmark} needs {name}, and it is not here; {place}")
+            raise ConfigError(f"{file.benchmark} needs {name}, which is not on this machine; {place}")
         url = file.url.replace("https://huggingface.co", self._hub) if self._hub else file.url
         if licence := self._licences.pop(file.benchmark, ""):
             self._on_notice(licence)
@@ -146,36 +145,36 @@ class Shelf:
         digest = hashlib.sha256()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(url, timeout=PATIENCE) as answer, part.open("wb") as out:
-                total, done = int(answer.headers.get("Content-Length") or 0), 0
-                while block := answer.read(2**16):
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response, part.open("wb") as out:
+                total, done = int(response.headers.get("Content-Length") or 0), 0
+                while block := response.read(2**16):
                     digest.update(block)
                     out.write(block)
                     done += len(block)
                     self._on_fetching(name, done, total)
             if total and done < total:
-                raise ConfigError(f"{url} broke off after {done} of {total} bytes; try again, or {place}")
+                raise ConfigError(f"{url} closed the connection after {done} of {total} bytes; retry, or {place}")
             if digest.hexdigest() != file.sha256:
-                raise ConfigError(f"{url} is not the file it was (SHA-256 {digest.hexdigest()[:12]}…); {place}")
+                raise ConfigError(f"{url} has changed (SHA-256 {digest.hexdigest()[:12]}…); {place}")
             part.replace(target)
         except (OSError, ValueError) as error:
             why = getattr(error, "reason", error)
             if isinstance(error, urllib.error.HTTPError):
                 why = f"{error.code} {error.reason}"
                 error.close()
-            raise ConfigError(f"{file.benchmark} needs {name}, and {url} does not give it: {why}; {place}") from None
+            raise ConfigError(f"{file.benchmark} needs {name}, which {url} does not return: {why}; {place}") from None
         finally:
             part.unlink(missing_ok=True)
-        return self._noted(target)
+        return target
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The objects of a JSON list, of JSON Lines, or of a CSV file with a heading; gzipped or not.
+    """The objects of a JSON list, of JSON Lines, or of a CSV file with a header; gzipped or not.
 
-    A last line that was not written to its end is left out.
+    An incomplete last line is left out.
 
     Raises:
-        ConfigError: the file is not there, is damaged, or holds something else.
+        ConfigError: the file does not exist, is damaged, or holds something else.
     """
     try:
         text = _bytes(path).decode("utf-8-sig")
@@ -193,7 +192,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _lines(text: str, path: Path) -> Iterator[Row]:
-    # Split at line feeds alone: U+2028 and its like stand unescaped inside JSON strings and end no line.
+    # Not splitlines(): JSON strings may hold U+2028 and other separators unescaped.
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():

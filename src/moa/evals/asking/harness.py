@@ -1,48 +1,44 @@
-"""Asks models for a benchmark: many at a time, within a limit, and never the same thing twice.
+"""Calls models for a benchmark: concurrently, within a cost limit, and never twice for the same request.
 
-A run is a folder::
+A measurement is a folder::
 
-    run.json          what is measured, and with what; a run that differs in this is another run
-    journal.jsonl     every answered call as it came: what was said, its tokens, cost and time
-    failures.jsonl    every call that failed, and what it cost
-    answers.jsonl     the answers, a row each in the benchmark's own format
+    run.json          what is measured and with what; other settings are another measurement
+    journal.jsonl     every answered call: its text, tokens, cost and time
+    failures.jsonl    every failed call and its cost
+    answers.jsonl     the answers, one row each, in the benchmark's own format
     judgments.jsonl   the judgments, likewise
-    result.json       the scores, when the run is over
+    result.json       the scores, written at the end
 
 Notable decisions:
-- The journal is the only truth about what was asked. A call's line is on disk before anything is made of it, so a run
-  killed at any point goes on where it was: what is in the journal is not asked again, and rows that are missing are made
-  anew from it. Only calls that were under way at the kill, and so have no answer anywhere, are made a second time.
-- A line is looked up by its key and by a digest of model and request, so an answer to another prompt is never taken.
-- A last line that was cut off by the kill is removed before the file is continued.
-- A failed call is not an answer: it is counted, and tried again when the run is started again. An answer that cannot be
-  understood *is* one; it is kept, counted as failed by the benchmark, and not asked for again.
+- The journal is the only record of the calls. A call's line is on disk before anything is derived from it, so a
+  killed run resumes where it stopped: calls in the journal are not repeated, and missing rows are derived from it again.
+  Only the calls that were in flight at the kill, which have no reply anywhere, are repeated.
+- The journal is searched by the call's key and by a digest of model and request, so a reply to another prompt is never used.
+- A failed call is no answer: it is counted, and the next start retries it. A reply that the benchmark cannot parse *is* an
+  answer: it is kept, the benchmark counts it as failed, and the call is not repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import stdev
 from typing import Any, TypeVar
 
 from moa.errors import ConfigError, KeyRejected, MoaError, RunError, StreamBroken
 from moa.evals.asking.data import Row
 from moa.evals.asking.journal import (
     Lines,
-    Said,
-    called,
+    Reply,
+    call_row,
     first_token,
     locked,
     now,
-    said_before,
     settle,
     summed,
     write_whole,
@@ -54,12 +50,12 @@ from moa.prices import Prices
 Item = TypeVar("Item")
 
 HOPELESS = 20
-"""Failures from the start, without a single success, after which a run is given up."""
+"""Failed items, from the start and without a success between them, after which a measurement gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. ``seconds_left`` is None until there is something to judge it by."""
+    """How far a measurement is: items by outcome, US dollars, seconds left (None before it can be estimated)."""
 
     done: int
     failed: int
@@ -68,20 +64,24 @@ class Progress:
     seconds_left: float | None
 
 
-class Run:
-    """One run of one benchmark in its folder. Close it, or use it with ``with``.
+class Measurement:
+    """One system on one benchmark, in a folder. Close it, or use it with ``with``.
 
     Args:
-        folder: made where it is not there; continued where it holds the same run.
-        settings: what is measured and with what; must be the same to continue.
+        folder: created if it does not exist; resumed if it holds the same measurement.
+        settings: what is measured and with what; must be equal to resume.
         prices: what tokens cost.
-        concurrency: items at a time.
-        max_cost: US dollars; no item is begun that, at the price of the dearest so far, would go beyond it. Until the
-            first is paid for, they go one by one. None: no limit.
-        on_progress: told after each item.
+        concurrency: concurrent items.
+        max_cost: US dollars, or None for no limit. An item starts only if the limit still holds when it and every item in
+            flight cost as much as the most expensive item so far. The first item runs alone, since its cost is unknown.
+        on_progress: called after each item.
+
+    Attributes:
+        cost: the cost of all calls so far, in this process and before.
+        stopped: why :meth:`each` left items out, or "".
 
     Raises:
-        ConfigError: the folder holds another run, another process is at work in it, or it cannot be written.
+        ConfigError: the folder holds another measurement, another process is writing it, or it is not writable.
     """
 
     def __init__(
@@ -107,15 +107,15 @@ class Run:
                 self.failures = opening.enter_context(closing(Lines(folder / "failures.jsonl")))
                 self._open = opening.pop_all()
         except OSError as error:
-            raise ConfigError(f"{folder}: the run cannot be kept there: {error.strerror or error}") from None
+            raise ConfigError(f"{folder}: the run cannot be written there: {error.strerror or error}") from None
         self._known = {(row["key"], row["digest"]): row for row in self.journal.rows}
         self._files: dict[str, tuple[Lines, set[str]]] = {}
         self._dearest = _dearest(self.journal.rows)
-        self._paying = 0
+        self._in_flight = 0
         self._settled = asyncio.Condition()
         self.cost = summed([*self.journal.rows, *self.failures.rows])
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Measurement:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,56 +124,56 @@ class Run:
     def close(self) -> None:
         self._open.close()
 
-    async def ask(self, key: str, model: Model, request: Request | str | Sequence[Message]) -> Said:
-        """What the model says; what it said before, where the journal has it.
+    async def call(self, key: str, model: Model, request: Request | str | Sequence[Message]) -> Reply:
+        """The model's reply, from the journal if it holds one.
 
         Args:
-            key: names the call within the run: what for, a slash, which item, as in ``answer/12`` or ``judgment/12/2``.
-            model: whom to ask.
-            request: what to ask.
+            key: names the call within the measurement, its purpose before its item: ``answer/12``, ``judgment/12/2``.
+            model: the model to call.
+            request: what to send.
 
         Raises:
-            MoaError: the call failed; it is noted in ``failures.jsonl``.
+            MoaError: the call failed; ``failures.jsonl`` has its error.
         """
         request = Request.of(request)
         digest = hashlib.sha256(f"{model.name}\n{request.json()}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         if known := self._known.get((key, digest)):
-            return said_before(known)
+            return Reply.of(known)
         await self._admit()
         started = time.monotonic()
-        heard: list[Delta] = []
+        received: list[Delta] = []
         try:
             async with aclosing(model.stream(request)) as deltas:
                 async for delta in deltas:
-                    heard.append(delta)  # noqa: PERF401 - what was heard before a failure counts
-            answer = collected(heard)
+                    received.append(delta)  # noqa: PERF401 - deltas received before a failure have a cost
+            answer = collected(received)
             if answer.finish_reason is None:
-                raise StreamBroken(model.name, "the answer ended without saying why")
+                raise StreamBroken(model.name, "the answer ended without a finish reason")
         except MoaError as error:
-            self._failed(key, model, error, heard)
+            self._failed(key, model, error, received)
             raise
-        own = next((delta.cost for delta in reversed(heard) if delta.cost is not None), None)
-        said = Said(
+        own = next((delta.cost for delta in reversed(received) if delta.cost is not None), None)
+        reply = Reply(
             answer.text,
             answer.finish_reason,
             answer.usage,
             own if own is not None else self.prices.price(model.name, answer.usage),
             round(time.monotonic() - started, 3),
             now(),
-            first_token(heard),
-            tuple(called(call) for call in answer.calls),
+            first_token(received),
+            tuple(call_row(call) for call in answer.calls),
         )
-        row = {"key": key, "digest": digest, "model": model.name, **asdict(said)}
+        row = {"key": key, "digest": digest, "model": model.name, **asdict(reply)}
         self.journal.add(row)
         self._known[key, digest] = row
-        self._spent(said.cost, model)
-        return said
+        self._spent(reply.cost, model)
+        return reply
 
     def write(self, name: str, identity: str, row: Row) -> None:
-        """Add a row to ``name``.jsonl, unless the file has one of this identity, which is noted in it."""
-        lines, there = self._opened(name)
-        if identity not in there:
-            there.add(identity)
+        """Append a row to ``name``.jsonl with its identity under ``moa.id``, unless the file has a row of that identity."""
+        lines, identities = self._opened(name)
+        if identity not in identities:
+            identities.add(identity)
             lines.add({**row, "moa": {"id": identity, **row.get("moa", {})}})
 
     def rows(self, name: str) -> list[Row]:
@@ -187,30 +187,33 @@ class Run:
         return self._files[name]
 
     def save(self, name: str, value: object) -> None:
-        """Write a JSON file of the run, whole or not at all."""
+        """Write a JSON file into the folder, atomically."""
         write_whole(self.folder / name, value)
 
     async def each(self, items: Sequence[Item], work: Callable[[Item], Awaitable[None]]) -> int:
-        """Do the work for every item, in order, ``concurrency`` at a time; how many failed.
+        """Run ``work`` for every item, in order, ``concurrency`` items at a time.
 
-        An item whose call fails is counted and the others go on. :attr:`stopped` says why a run ended early.
+        An item fails if one of its calls fails; the others continue. :attr:`stopped` has the reason if items were left out.
+
+        Returns:
+            How many items failed.
 
         Raises:
-            KeyRejected: no call can succeed.
-            ConfigError: nothing can be asked as configured, or a limit on cost cannot be held.
-            MoaError: the first twenty items failed, all of them.
+            KeyRejected: an API key was rejected, so no later call can succeed.
+            ConfigError: the configuration is wrong, or the cost limit cannot be enforced.
+            MoaError: the first twenty items all failed.
         """
         running: set[asyncio.Task[None]] = set()
         tally = _Tally(len(items), time.monotonic())
         self.stopped = ""
 
         async def one(item: Item) -> None:
-            paying = _Paying()
-            _paying.set(paying)
+            spending = _Spending()
+            _spending.set(spending)
             try:
                 await work(item)
-            except _TooDear:
-                tally.left += 1
+            except _OverLimit:
+                tally.left_out += 1
                 return
             except ConfigError:
                 raise
@@ -221,89 +224,92 @@ class Run:
             else:
                 tally.done += 1
             finally:
-                await self._dismiss(paying)
-            tally.fresh += paying.admitted
+                await self._dismiss(spending)
+            tally.called += spending.admitted
             self._on_progress(tally.progress(self.cost))
 
         try:
             for item in items:
                 if len(running) >= self.concurrency:
-                    await _some(running)
+                    await _first_ended(running)
                 running.add(asyncio.create_task(one(item)))
             while running:
-                await _some(running)
+                await _first_ended(running)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        if tally.left:
-            self.stopped = f"--max-cost {self.max_cost:g}: {tally.left} of {len(items)} items were left unasked"
+        if tally.left_out:
+            self.stopped = f"--max-cost {self.max_cost:g}: {tally.left_out} of {len(items)} items were left out"
         return tally.failed
 
+    # -- the limit on cost ---------------------------------------------------------------------------------------------
+
     async def _admit(self) -> None:
-        """Let an item make its first call, once that is within the limit; wait for those under way to be paid for."""
-        paying = _paying.get(None)
-        if paying is None or paying.admitted:
+        """Admit the current item's first call once the cost limit allows it; wait while items in flight decide that."""
+        spending = _spending.get(None)
+        if spending is None or spending.admitted:
             return
         async with self._settled:
-            while not self._affords(self._paying + 1):
-                if not self._paying:
-                    raise _TooDear
+            while not self._affords(self._in_flight + 1):
+                if not self._in_flight:
+                    raise _OverLimit
                 await self._settled.wait()
-            paying.admitted = True
-            self._paying += 1
+            spending.admitted = True
+            self._in_flight += 1
 
-    async def _dismiss(self, paying: _Paying) -> None:
-        if paying.admitted:
+    async def _dismiss(self, spending: _Spending) -> None:
+        if spending.admitted:
             async with self._settled:
-                self._paying -= 1
-                self._dearest = max(self._dearest or 0.0, paying.dollars)
+                self._in_flight -= 1
+                self._dearest = max(self._dearest or 0.0, spending.dollars)
                 self._settled.notify_all()
 
-    def _affords(self, under_way: int) -> bool:
-        """Whether so many items under way, each as dear as the dearest so far, stay within the limit."""
+    def _affords(self, items: int) -> bool:
+        """Whether this many items in flight, each as expensive as the most expensive so far, stay within the limit."""
         if self.max_cost is None:
             return True
         spent = self.cost.dollars or 0.0
         if self._dearest is None:
-            return under_way == 1 and spent < self.max_cost
-        return spent + under_way * self._dearest <= self.max_cost
+            return items == 1 and spent < self.max_cost
+        return spent + items * self._dearest <= self.max_cost
 
-    def _failed(self, key: str, model: Model, error: MoaError, heard: Iterable[Delta]) -> None:
+    def _failed(self, key: str, model: Model, error: MoaError, received: Iterable[Delta]) -> None:
         answer = error.answer if isinstance(error, RunError) else None
-        usage = next((delta.usage for delta in heard if delta.usage is not None), None)
+        usage = next((delta.usage for delta in received if delta.usage is not None), None)
         cost = answer.cost if answer else self.prices.price(model.name, usage) if usage else Cost()
         self.failures.add({"key": key, "model": model.name, "error": str(error), "cost": asdict(cost), "date": now()})
         self._spent(cost, model)
 
     def _spent(self, cost: Cost, model: Model) -> None:
         self.cost += cost
-        if paying := _paying.get(None):
-            paying.dollars += cost.dollars or 0.0
+        if spending := _spending.get(None):
+            spending.dollars += cost.dollars or 0.0
         if self.max_cost is not None and (cost.dollars is None or cost.at_least):
             raise ConfigError(
-                f"--max-cost cannot be held: the price of {model.name} is not known; give it in moa.toml under [prices]"
+                f"--max-cost cannot be enforced: the price of {model.name} is unknown; "
+                "set it in moa.toml under [prices]"
             )
 
 
-class _TooDear(Exception):
-    """An item would go beyond the limit on cost."""
+class _OverLimit(Exception):
+    """An item would exceed the limit on cost."""
 
 
 @dataclass(slots=True)
-class _Paying:
-    """An item: whether it has begun to ask, and what it has paid."""
+class _Spending:
+    """One item: whether it has made a call, and the US dollars it has cost."""
 
     admitted: bool = False
     dollars: float = 0.0
 
 
-_paying: ContextVar[_Paying] = ContextVar("_paying")
-"""The item for which a task asks."""
+_spending: ContextVar[_Spending] = ContextVar("_spending")
+"""The item for which the current task makes calls."""
 
 
-async def _some(running: set[asyncio.Task[None]]) -> None:
-    """Wait until some have ended, and raise what one of them raised."""
+async def _first_ended(running: set[asyncio.Task[None]]) -> None:
+    """Wait until a task has ended; remove those that have, and raise what one of them raised."""
     ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     running.difference_update(ended)
     for task in ended:
@@ -312,27 +318,24 @@ async def _some(running: set[asyncio.Task[None]]) -> None:
 
 @dataclass(slots=True)
 class _Tally:
+    """Items by outcome. ``called`` counts those that needed a call; the journal had the others."""
+
     total: int
     began: float
     done: int = 0
     failed: int = 0
-    fresh: int = 0
-    left: int = 0
+    called: int = 0
+    left_out: int = 0
 
     def progress(self, cost: Cost) -> Progress:
-        """Time left goes by the items that had to be asked for; those from the journal take none."""
-        pace = (time.monotonic() - self.began) / self.fresh if self.fresh else None
+        """The time left is estimated from the items that needed a call; those in the journal take no time."""
+        pace = (time.monotonic() - self.began) / self.called if self.called else None
         left = None if pace is None else pace * (self.total - self.done - self.failed)
         return Progress(self.done, self.failed, self.total, cost, left)
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean of independent values, in their unit; what hangs together, an item's turns, must be one value."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-
-
 def _dearest(rows: Iterable[Row]) -> float | None:
-    """What the dearest item of a journal cost, in dollars; None for an empty one."""
+    """US dollars of the most expensive item of a journal; None for an empty one."""
     items: dict[str, float] = {}
     for row in rows:
         item = row["key"].split("/")[1]

@@ -1,6 +1,7 @@
-"""What a run keeps on disk: every answered call as it came, in files that are only ever added to.
+"""What a measurement keeps on disk: every answered call, in files that only grow.
 
-A line is whole when it ends in a line feed. What a kill left after the last one is removed before a file is continued.
+A line is complete when it ends in a line feed. A process that is killed may leave an incomplete last line; the next process
+removes it before it appends.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from moa.messages import Call, Cost, Delta, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a model said to one request.
+class Reply:
+    """A model's reply to one request.
 
     Attributes:
         text, finish_reason, usage, cost: as in :class:`~moa.messages.Answer`.
-        seconds: how long it took.
-        date: when it was said, UTC, ISO 8601.
-        logprobs: of its first token: the likeliest tokens and their log-probabilities; None where not told.
-        calls: the calls it was made of, where a mixture answered.
+        seconds: how long the call took.
+        date: when the reply was complete, UTC, ISO 8601.
+        logprobs: the likeliest first tokens and their log-probabilities; None if the model did not return them.
+        calls: the calls behind the reply, if a mixture answered.
     """
 
     text: str
@@ -40,23 +41,37 @@ class Said:
     logprobs: Mapping[str, float] | None = None
     calls: tuple[Mapping[str, Any], ...] = ()
 
+    @classmethod
+    def of(cls, row: Row) -> Reply:
+        """The reply in a row of the journal."""
+        return cls(
+            row["text"],
+            row["finish_reason"],
+            Usage(**row["usage"]),
+            Cost(**row["cost"]),
+            row["seconds"],
+            row["date"],
+            row["logprobs"],
+            tuple(row["calls"]),
+        )
+
 
 class Lines:
-    """A JSON Lines file that is only ever added to. Each line is on disk when :meth:`add` returns."""
+    """An append-only JSON Lines file. A line is on disk when :meth:`add` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
-        whole = b""
+        complete = b""
         if path.exists():
-            whole, end, _ = path.read_bytes().rpartition(b"\n")
-            for line in whole.split(b"\n"):
-                # A damaged line was paid for like the others, but what it said is lost; the rest is not.
+            complete, end, _ = path.read_bytes().rpartition(b"\n")
+            for line in complete.split(b"\n"):
+                # A damaged line cannot be recovered; the other lines can.
                 with suppress(ValueError):
                     self.rows.append(json.loads(line))
-            whole += end
+            complete += end
         self._file = path.open("ab")
-        self._file.truncate(len(whole))
+        self._file.truncate(len(complete))
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
@@ -69,7 +84,7 @@ class Lines:
 
 
 def _encoded(value: object, indent: int | None = None) -> bytes:
-    """As JSON; readable, or escaped where half a surrogate pair stands in it, which no reader of UTF-8 takes."""
+    """The value as JSON in UTF-8; escaped if it holds half a surrogate pair, which UTF-8 cannot encode."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent).encode()
     except UnicodeEncodeError:
@@ -77,40 +92,26 @@ def _encoded(value: object, indent: int | None = None) -> bytes:
 
 
 def summed(rows: Iterable[Row]) -> Cost:
-    """What rows of a journal cost together."""
+    """The total cost of rows of a journal."""
     return sum((Cost(**row["cost"]) for row in rows), Cost())
 
 
-def said_before(row: Row) -> Said:
-    """What a row of the journal tells of."""
-    return Said(
-        row["text"],
-        row["finish_reason"],
-        Usage(**row["usage"]),
-        Cost(**row["cost"]),
-        row["seconds"],
-        row["date"],
-        row["logprobs"],
-        tuple(row["calls"]),
-    )
-
-
-def called(call: Call) -> Row:
-    """A call as it is kept: what it said and cost, without the times and fields that are empty."""
+def call_row(call: Call) -> Row:
+    """A call as the journal keeps it: without its times and without empty fields."""
     kept = {key: value for key, value in asdict(call).items() if value not in (None, "", (), False)}
-    return {**kept, "calls": [called(inner) for inner in call.calls]} if call.calls else kept
+    return {**kept, "calls": [call_row(inner) for inner in call.calls]} if call.calls else kept
 
 
 def first_token(deltas: Iterable[Delta]) -> dict[str, float] | None:
-    """The log-probabilities of what could have stood first, by token.
+    """The log-probabilities of the candidates for the first token, by token.
 
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-choices-logprobs
     """
     for delta in deltas:
         content = ((delta.extra or {}).get("logprobs") or {}).get("content") or ()
         for token in content:
-            told = token.get("top_logprobs") or [token]
-            return {str(one["token"]): float(one["logprob"]) for one in told}
+            candidates = token.get("top_logprobs") or [token]
+            return {str(one["token"]): float(one["logprob"]) for one in candidates}
     return None
 
 
@@ -120,7 +121,7 @@ def now() -> str:
 
 
 def write_whole(path: Path, value: object) -> None:
-    """Write a JSON file so that it is there whole or not at all."""
+    """Write a JSON file atomically: a reader sees the old file or the new one."""
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as out:
         out.write(_encoded(value, indent=1) + b"\n")
@@ -130,30 +131,38 @@ def write_whole(path: Path, value: object) -> None:
 
 
 def settle(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a new run; see that those of one that is there are the same."""
+    """Write the settings of a new run, or check that an existing run has the same settings.
+
+    Raises:
+        ConfigError: the existing run has other settings, or its file is damaged.
+    """
     wanted: Row = json.loads(json.dumps(settings))
     if not path.exists():
         write_whole(path, {**wanted, "started": now()})
         return
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        existing = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ConfigError(f"{path} is damaged; give another --out") from None
     for name, value in wanted.items():
-        if there.get(name) != value:
+        if existing.get(name) != value:
             raise ConfigError(f"{path.parent} holds another run: its {name} differs; give another --out, or remove it")
 
 
 def locked(folder: Path) -> TextIO:
-    """The folder's lock, held until it is closed or the process ends, however that happens."""
+    """The folder's lock, held until the file is closed or the process ends.
+
+    Raises:
+        ConfigError: another process holds the lock.
+    """
     lock = (folder / "lock").open("w")
     try:
         import fcntl
-    except ImportError:  # Windows: two processes at one run would ask things twice, and do no other harm
+    except ImportError:  # Windows: two processes in one folder make some calls twice and do no other harm
         return lock
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise ConfigError(f"{folder}: another process is at work on this run") from None
+        raise ConfigError(f"{folder}: another process is writing this run") from None
     return lock

@@ -1,15 +1,15 @@
-"""FLASK: 1,740 instructions, each graded from 1 to 5 in the three of twelve skills that it asks for.
+"""FLASK: 1,740 instructions; a judge grades each answer from 1 to 5 in the three of twelve skills that the item tests.
 
 Sources, all at https://github.com/kaistAI/FLASK/tree/3b4e22bc34aa9dc15ea0c51be3cbf5f3c8b1b5e5 (Ye et al. 2023, arXiv
-2307.10928): gpt_review/gpt4_eval.py asks and reads the grades, gpt_review/aggregate_skill.py averages them,
-evaluation_set/ holds the items, the 89 hard ones once more in a file of their own.
+2307.10928): gpt_review/gpt4_eval.py calls the judge and parses its grades, gpt_review/aggregate_skill.py averages them,
+evaluation_set/ holds the items, with the 89 hard ones in a second file of their own.
 
 Quirks of the original:
-- One call grades an item in all its skills; the prompt holds the rubrics of those alone, and the item's reference answer
-  (the second prompt of prompt.jsonl).
-- The grades are the last ``{…}`` of the review, lower-cased, line breaks taken out, underscores made spaces, read as a
-  Python dictionary; "na", "n/a" and "not applicable" are left out of the averages. What cannot be read is no grade.
-- A skill is known by one word of its name: the second where "logical" stands in it, else the first.
+- One call grades an item in all its skills; the prompt holds the rubrics of these skills only, and the item's reference
+  answer (the second prompt of prompt.jsonl).
+- The grades are the last ``{…}`` of the review, in lower case, without line breaks and with spaces for underscores, parsed
+  as a Python dictionary. The averages leave out "na", "n/a" and "not applicable". A value that is no number is no grade.
+- One word of its name identifies a skill: the second if the name contains "logical", else the first.
 - Domain and difficulty of a few items are -1: unknown.
 """
 
@@ -18,19 +18,23 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
-from moa.evals.asking.harness import Run, standard_error
+from moa.evals.asking.harness import Measurement
+from moa.evals.benchmark import Benchmark, Flag, Options
+from moa.evals.drawing import sections
+from moa.evals.drawing.page import Page, number
+from moa.evals.metric import Figure, Metric, standard_error
 from moa.messages import Request
 from moa.models import Model
 
 NAME = "flask"
-JUDGE = "openai/gpt-4-0613"
-LICENCE = "FLASK's data carries no licence: for your own evaluation only, do not pass it on (github.com/kaistAI/FLASK)"
+METRIC = Metric("score", "score", "standard_error", 1, 5)
+HARD = Flag("hard", "Only the 89 hard items.")
 REVIEW_TOKENS = 1024
 
 SKILLS = {
@@ -68,41 +72,43 @@ RUBRICS = _file(
     "78f03c29f5a6510b76b8a765cb539c302d69898b7e4d7c68372c9cc2427e595e",
 )
 
-NEEDS = (ITEMS, PROMPTS, RUBRICS)
-"""What a run reads."""
+
+def needs(options: Options) -> Sequence[File]:
+    """The files of a run; the hard items are a file of their own."""
+    return (HARD_ITEMS if HARD.name in options.flags else ITEMS, PROMPTS, RUBRICS)
 
 
 def grades(review: str) -> dict[str, float | None]:
-    """The grades in a review, by short skill name, None where not applicable; empty where there are none to be read."""
+    """The grades in a review's text, by short skill name, None for "not applicable"; empty if it has no dictionary."""
     found: list[str] = re.findall(r"{[^}]+}", review)
     try:
-        told = ast.literal_eval(found[-1].replace("\n", "").replace("_", " ").lower()) if found else {}
+        value = ast.literal_eval(found[-1].replace("\n", "").replace("_", " ").lower()) if found else {}
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return {}
-    return _by_skill(told) if isinstance(told, dict) else {}
+    return _by_skill(value) if isinstance(value, dict) else {}
 
 
-def _by_skill(told: Mapping[Any, Any]) -> dict[str, float | None]:
-    read: dict[str, float | None] = {}
-    for name, value in told.items():
+def _by_skill(grades: Mapping[Any, Any]) -> dict[str, float | None]:
+    parsed: dict[str, float | None] = {}
+    for name, value in grades.items():
         words = str(name).lower().replace("_", " ").split()
         skill = next((word for word in (words[1:] if "logical" in words else words) if word in SKILLS), None)
         if skill is None:
             continue
         if str(value).strip().lower() in ("na", "n/a", "not applicable"):
-            read[skill] = None
+            parsed[skill] = None
             continue
         try:
             grade = float(value)
         except (TypeError, ValueError):
             continue
         if math.isfinite(grade):
-            read[skill] = grade
-    return read
+            parsed[skill] = grade
+    return parsed
 
 
 def rubrics(skills: Iterable[str], described: Sequence[Row]) -> str:
-    """The rubrics of these skills, as the judge reads them."""
+    """The rubrics of these skills, in the format of the judge's prompt."""
     text = ""
     for skill in skills:
         row = next(row for row in described if skill in row["Skill"])
@@ -112,22 +118,20 @@ def rubrics(skills: Iterable[str], described: Sequence[Row]) -> str:
 
 
 async def measure(
-    run: Run, shelf: Shelf, system: Model, judge: Model, limit: int | None = None, *, hard: bool = False
+    measurement: Measurement, shelf: Shelf, system: Model, judge: Model | None, options: Options
 ) -> tuple[list[Row], int]:
-    """Have the system answer and the judge grade; the reviews, and how many items failed. ``hard``: the 89 hard items."""
-    items = shelf.rows(HARD_ITEMS if hard else ITEMS)[:limit]
+    """Have the system answer and the judge grade; the reviews, and how many items failed."""
+    assert judge is not None
+    items = shelf.rows(needs(options)[0])[: options.limit]
     prompt = next(row for row in shelf.rows(PROMPTS) if row["prompt_id"] == 2)
     described = shelf.rows(RUBRICS)
 
     async def one(item: Row) -> None:
         number, skills = _number(item), item.get("skill") or item.get("metrics") or []
         question = item.get("instruction") or item.get("text")
-        answer = await run.ask(f"answer/{number}", system, str(question))
-        run.write(
-            "answers",
-            str(number),
-            {"question_id": number, "text": answer.text, "model_id": system.name, "metadata": {}},
-        )
+        answer = await measurement.call(f"answer/{number}", system, str(question))
+        row = {"question_id": number, "text": answer.text, "model_id": system.name, "metadata": {}}
+        measurement.write("answers", str(number), row)
         fields = {
             "question": question,
             "response": answer.text,
@@ -139,29 +143,32 @@ async def measure(
             {"role": "system", "content": prompt["system_prompt"]},
             {"role": "user", "content": prompt["prompt_template"].format(**fields, **prompt["defaults"])},
         ]
-        asked = Request({"messages": messages, "temperature": 0, "max_tokens": REVIEW_TOKENS})
-        said = await run.ask(f"judgment/{number}", judge, asked)
-        told = {SKILLS[skill].lower(): "N/A" if grade is None else grade for skill, grade in grades(said.text).items()}
-        reviewed = {**item, "target_txt": answer.text, "review": said.text, "score": told}
-        about = {"system": system.name, "judge": judge.name, "date": said.date, "length": len(answer.text)}
-        run.write("judgments", str(number), {**reviewed, "total_tokens_step4": said.usage.total_tokens, "moa": about})
+        request = Request({"messages": messages, "temperature": 0, "max_tokens": REVIEW_TOKENS})
+        review = await measurement.call(f"judgment/{number}", judge, request)
+        by_skill = {
+            SKILLS[skill].lower(): "N/A" if grade is None else grade for skill, grade in grades(review.text).items()
+        }
+        row = {**item, "target_txt": answer.text, "review": review.text, "score": by_skill}
+        about = {"system": system.name, "judge": judge.name, "date": review.date, "length": len(answer.text)}
+        tokens = review.usage.total_tokens
+        measurement.write("judgments", str(number), {**row, "total_tokens_step4": tokens, "moa": about})
 
-    failed = await run.each(items, one)
-    asked = {str(_number(item)) for item in items}
-    return [row for row in run.rows("judgments") if row["moa"]["id"] in asked], failed
+    failed = await measurement.each(items, one)
+    numbers = {str(_number(item)) for item in items}
+    return [row for row in measurement.rows("judgments") if row["moa"]["id"] in numbers], failed
 
 
 def _number(item: Row) -> Any:
     return item["question_id"] if "question_id" in item else item.get("idx")
 
 
-def score(rows: Sequence[Row], shelf: Shelf, name: str = "") -> list[Row]:
-    """A result for every system that the reviews are of.
+def score(rows: Sequence[Row], shelf: Shelf, system: str = "") -> list[Row]:
+    """A result for every pair of system and judge.
 
     Args:
         rows: as in the original's ``outputs/…_review.jsonl``: ``review`` and ``score``, or one of them.
-        shelf: not needed; domain and difficulty stand in the reviews.
-        name: whose reviews they are, where they do not say so themselves.
+        shelf: not used; the reviews have their domain and difficulty.
+        system: the system of reviews that do not name it.
 
     Raises:
         ConfigError: the rows are no reviews of FLASK.
@@ -171,17 +178,16 @@ def score(rows: Sequence[Row], shelf: Shelf, name: str = "") -> list[Row]:
         if "review" not in row and "score" not in row:
             raise ConfigError(f"expected FLASK's reviews (review, score), not {sorted(row)}")
         own = row.get("moa", {})
-        system = own.get("system") or row.get("model_id") or row.get("model") or row.get("generator") or name
-        systems.setdefault((str(system), own.get("judge")), []).append(row)
+        name = own.get("system") or row.get("model_id") or row.get("model") or row.get("generator") or system
+        systems.setdefault((str(name), own.get("judge")), []).append(row)
     if not systems:
-        raise ConfigError("expected FLASK's reviews, and there are none")
-    return [_scored(system, judge, of_system) for (system, judge), of_system in systems.items()]
+        raise ConfigError("expected FLASK's reviews, and the file is empty")
+    return [_scored(name, judge, of_system) for (name, judge), of_system in systems.items()]
 
 
 def _scored(system: str, judge: str | None, rows: Sequence[Row]) -> Row:
-    read = [(row, _graded(row)) for row in rows]
-    parsed = [(row, told) for row, told in read if told]
-    items = [[grade for grade in told.values() if grade is not None] for _, told in parsed]
+    parsed = [(row, by_skill) for row in rows if (by_skill := _graded(row))]
+    items = [[grade for grade in by_skill.values() if grade is not None] for _, by_skill in parsed]
     values = [grade for item in items for grade in item]
     lengths = [row["moa"]["length"] for row in rows if "length" in row.get("moa", {})]
     return {
@@ -190,10 +196,10 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row]) -> Row:
         "judge": judge,
         "date": max((row["moa"]["date"] for row in rows if row.get("moa", {}).get("date")), default=None),
         "judged": len(parsed),
-        "failed": len(read) - len(parsed),
+        "failed": len(rows) - len(parsed),
         "score": mean(values) if values else None,
         "standard_error": standard_error([mean(item) for item in items if item]),
-        "not_applicable": sum(grade is None for _, told in parsed for grade in told.values()),
+        "not_applicable": sum(grade is None for _, by_skill in parsed for grade in by_skill.values()),
         "skills": _by(parsed, lambda row, skill: [skill], [*SKILLS]),
         "domains": _by(parsed, lambda row, skill: _listed(row, "domain")),
         "difficulties": _by(parsed, lambda row, skill: _listed(row, "difficulty")),
@@ -203,10 +209,15 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row]) -> Row:
 
 
 def _graded(row: Row) -> dict[str, float | None]:
-    """The grades of a review: as recorded, else as they can be read from its text."""
+    """The grades of a review: those that were recorded, else those in its text."""
     recorded = row.get("score")
-    told = _by_skill(recorded) if isinstance(recorded, dict) else {}
-    return told or grades(str(row.get("review") or ""))
+    parsed = _by_skill(recorded) if isinstance(recorded, dict) else {}
+    return parsed or grades(str(row.get("review") or ""))
+
+
+def grade(row: Row) -> tuple[str, list[float]]:
+    """An item and its grades, one for each applicable skill."""
+    return str(_number(row)), [grade for grade in _graded(row).values() if grade is not None]
 
 
 def _by(
@@ -214,10 +225,10 @@ def _by(
     groups: Callable[[Row, str], Iterable[str]],
     order: Sequence[str] = (),
 ) -> dict[str, Row]:
-    """Mean and number of grades by group; a group without any is left out."""
+    """Mean and number of grades by group; a group without grades is left out."""
     found: dict[str, list[float]] = {name: [] for name in order}
-    for row, told in parsed:
-        for skill, grade in told.items():
+    for row, by_skill in parsed:
+        for skill, grade in by_skill.items():
             for group in groups(row, skill) if grade is not None else ():
                 found.setdefault(group, []).append(float(grade or 0))
     return {name: {"score": mean(values), "grades": len(values)} for name, values in found.items() if values}
@@ -227,3 +238,54 @@ def _listed(row: Row, name: str) -> list[str]:
     value = row.get(name, row.get(f"{name}_labeled"))
     values = value if isinstance(value, list) else [value]
     return [str(one) for one in values if one is not None and str(one) != "-1"]
+
+
+# -- in words and on a page -------------------------------------------------------------------------------------------
+
+
+def figures(result: Row) -> Iterator[Figure]:
+    """The score, and the scores by skill, domain and difficulty."""
+    if result.get("score") is not None:
+        yield METRIC.figure(result)
+    for group in ("skills", "domains", "difficulties"):
+        for name, row in result.get(group, {}).items():
+            yield Figure(name, f"{row['score']:.2f} ({row['grades']} grades)", part=True)
+
+
+def section(page: Page, names: Sequence[str], results: Sequence[Row]) -> None:
+    """A table of scores, a radar plot of the skills, and tables by domain and by difficulty."""
+    columns = {
+        "score": sections.score(METRIC),
+        "judged": sections.count("judged"),
+        "failed": sections.failed,
+        "not applicable": sections.count("not_applicable"),
+    }
+    sections.scores(page, names, results, columns)
+    sections.by_part(page, NAME, names, results, "skills", [*SKILLS], METRIC, title="skill")
+    for group, title in (("domains", "domain"), ("difficulties", "difficulty")):
+        if parts := sorted({part for result in results for part in result.get(group, {})}):
+            page.heading(f"By {title}", 3)
+            page.table(
+                [group, *names],
+                (
+                    [part, *(number(result.get(group, {}).get(part, {}).get("score")) for result in results)]
+                    for part in parts
+                ),
+            )
+
+
+BENCHMARK = Benchmark(
+    name=NAME,
+    title="FLASK",
+    about="FLASK: 1,740 items, graded 1 to 5 by skill.",
+    licence="FLASK's data has no licence: use it for your own evaluation only, do not pass it on (github.com/kaistAI/FLASK)",
+    judge="openai/gpt-4-0613",
+    metric=METRIC,
+    needs=needs,
+    measure=measure,
+    score=score,
+    grade=grade,
+    figures=figures,
+    section=section,
+    flags=(HARD,),
+)

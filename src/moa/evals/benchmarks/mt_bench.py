@@ -1,4 +1,4 @@
-"""MT-Bench: 80 questions of two turns in eight categories; each turn's answer is graded from 1 to 10 on its own.
+"""MT-Bench: 80 questions of two turns in eight categories; a judge grades each turn's answer from 1 to 10.
 
 Sources, all at https://github.com/lm-sys/FastChat/tree/main/fastchat/llm_judge (Zheng et al. 2023, arXiv 2306.05685):
 - questions, references, prompts: data/mt_bench/question.jsonl, reference_answer/gpt-4.jsonl, data/judge_prompts.jsonl
@@ -6,11 +6,11 @@ Sources, all at https://github.com/lm-sys/FastChat/tree/main/fastchat/llm_judge 
 - scores: show_result.py (display_result_single)
 
 Quirks of the original:
-- Maths, reasoning and coding are graded beside a reference answer, with prompts of their own.
+- The judge sees a reference answer for maths, reasoning and coding, and a prompt of its own for them.
 - The second turn's prompt shows both turns and asks for a grade of the second answer only.
-- The grade is the first ``[[n]]``, else the first ``[n]``, wherever it stands. A judgment without one has the score -1, and
-  so has one that failed (its text is then ``$ERROR$``); they are left out of the averages, and counted here.
-- The average is that of all judgments, so a turn with fewer of them weighs less.
+- The grade is the first ``[[n]]``, else the first ``[n]``, anywhere in the text. A judgment without one has the score -1,
+  and so has a failed one (its text is then ``$ERROR$``). The averages leave both out; here they are also counted.
+- The average is that of all judgments, so a turn with fewer judgments has less weight.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
-from moa.evals.asking.harness import Run, standard_error
+from moa.evals.asking.harness import Measurement
+from moa.evals.benchmark import Benchmark, Options
+from moa.evals.drawing import sections
+from moa.evals.drawing.page import Page
+from moa.evals.metric import Figure, Metric, standard_error
 from moa.messages import Message, Request
 from moa.models import Model
 
 NAME = "mt-bench"
-JUDGE = "openai/gpt-4"
-LICENCE = "MT-Bench's data is licensed Apache-2.0 (github.com/lm-sys/FastChat)"
+METRIC = Metric("score", "score", "standard_error", 1, 10)
 
 TEMPERATURES = {
     "writing": 0.7,
@@ -64,9 +67,6 @@ PROMPTS = File(
     "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6",
 )
 
-NEEDS = (QUESTIONS, REFERENCES, PROMPTS)
-"""What a run reads."""
-
 
 def rating(judgment: str) -> float:
     """The grade in a judgment, or -1."""
@@ -75,10 +75,11 @@ def rating(judgment: str) -> float:
 
 
 async def measure(
-    run: Run, shelf: Shelf, system: Model, judge: Model, limit: int | None = None
+    measurement: Measurement, shelf: Shelf, system: Model, judge: Model | None, options: Options
 ) -> tuple[list[Row], int]:
     """Have the system answer both turns and the judge grade each; the judgments, and how many items failed."""
-    questions = shelf.rows(QUESTIONS)[:limit]
+    assert judge is not None
+    questions = shelf.rows(QUESTIONS)[: options.limit]
     prompts = {row["name"]: row for row in shelf.rows(PROMPTS)}
     references = {row["question_id"]: row["choices"][0]["turns"] for row in shelf.rows(REFERENCES)}
 
@@ -89,13 +90,12 @@ async def measure(
         temperature = question.get("required_temperature", TEMPERATURES.get(category, 0.7))
         for turn, text in enumerate(turns, start=1):
             conversation.append({"role": "user", "content": text})
-            asked = Request({"messages": [*conversation], "temperature": temperature, "max_tokens": ANSWER_TOKENS})
-            answers.append((await run.ask(f"answer/{number}/{turn}", system, asked)).text)
+            request = Request({"messages": [*conversation], "temperature": temperature, "max_tokens": ANSWER_TOKENS})
+            answers.append((await measurement.call(f"answer/{number}/{turn}", system, request)).text)
             conversation.append({"role": "assistant", "content": answers[-1]})
-        answered = {"question_id": number, "answer_id": f"{system.name}/{number}", "model_id": system.name}
-        run.write(
-            "answers", str(number), {**answered, "choices": [{"index": 0, "turns": answers}], "tstamp": time.time()}
-        )
+        row = {"question_id": number, "answer_id": f"{system.name}/{number}", "model_id": system.name}
+        choices = [{"index": 0, "turns": answers}]
+        measurement.write("answers", str(number), {**row, "choices": choices, "tstamp": time.time()})
         for turn in range(1, len(turns) + 1):
             name = f"single{'-math' if category in WITH_REFERENCE else ''}-v1{'-multi-turn' if turn > 1 else ''}"
             fields = {
@@ -111,8 +111,8 @@ async def measure(
                 {"role": "user", "content": content},
             ]
             request = Request({"messages": messages, "temperature": 0, "max_tokens": JUDGMENT_TOKENS})
-            said = await run.ask(f"judgment/{number}/{turn}", judge, request)
-            run.write(
+            reply = await measurement.call(f"judgment/{number}/{turn}", judge, request)
+            measurement.write(
                 "judgments",
                 f"{number}/{turn}",
                 {
@@ -120,28 +120,29 @@ async def measure(
                     "model": system.name,
                     "judge": [judge.name, name],
                     "user_prompt": content,
-                    "judgment": said.text,
-                    "score": rating(said.text),
+                    "judgment": reply.text,
+                    "score": rating(reply.text),
                     "turn": turn,
                     "tstamp": time.time(),
-                    "moa": {"category": category, "date": said.date, "length": len(answers[turn - 1])},
+                    "moa": {"category": category, "date": reply.date, "length": len(answers[turn - 1])},
                 },
             )
 
-    failed = await run.each(questions, one)
-    asked = {question["question_id"] for question in questions}
-    return [row for row in run.rows("judgments") if row["question_id"] in asked], failed
+    failed = await measurement.each(questions, one)
+    numbers = {question["question_id"] for question in questions}
+    return [row for row in measurement.rows("judgments") if row["question_id"] in numbers], failed
 
 
-def score(rows: Sequence[Row], shelf: Shelf) -> list[Row]:
-    """A result for every system, and judge, that the judgments are of.
+def score(rows: Sequence[Row], shelf: Shelf, system: str = "") -> list[Row]:
+    """A result for every pair of system and judge.
 
     Args:
         rows: as in the original's ``model_judgment/gpt-4_single.jsonl``.
-        shelf: where the questions' categories are; without them there are no scores by category.
+        shelf: has the questions' categories; without that file there are no scores by category.
+        system: not used; the rows name it.
 
     Raises:
-        ConfigError: the rows are no grades of MT-Bench.
+        ConfigError: the rows are no single-answer grades of MT-Bench.
     """
     systems: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
@@ -150,10 +151,10 @@ def score(rows: Sequence[Row], shelf: Shelf) -> list[Row]:
         judge = row.get("judge")
         systems.setdefault((row["model"], judge[0] if isinstance(judge, list) else judge), []).append(row)
     if not systems:
-        raise ConfigError("expected MT-Bench's single-answer grades, and there are none")
+        raise ConfigError("expected MT-Bench's single-answer grades, and the file is empty")
     known = shelf.rows(QUESTIONS) if shelf.here(QUESTIONS) else []
     categories = {row["question_id"]: row["category"] for row in known}
-    return [_scored(system, judge, of_system, categories) for (system, judge), of_system in systems.items()]
+    return [_scored(name, judge, of_system, categories) for (name, judge), of_system in systems.items()]
 
 
 def _scored(system: str, judge: str | None, rows: Sequence[Row], categories: Mapping[int, str]) -> Row:
@@ -179,29 +180,82 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row], categories: Map
         "failed": len(rows) - len(grades),
         **_averages(grades),
         "standard_error": standard_error([mean(both) for both in by_question.values()]),
-        "categories": {name: _averages(there) for name, there in by_category.items()},
+        "categories": {name: _averages(graded) for name, graded in by_category.items()},
         "avg_length": mean(lengths) if lengths else None,
-        "notes": [] if by_category else ["no scores by category: question.jsonl is not at hand"],
+        "notes": [] if by_category else ["no scores by category: question.jsonl is not available"],
     }
 
 
 def _averages(grades: Sequence[tuple[Row, float]]) -> Row:
-    """Of both turns and of each, None where there is nothing to average."""
+    """The means of both turns and of each turn; None for a turn without grades."""
     turns = [[grade for row, grade in grades if int(row["turn"]) in wanted] for wanted in ((1, 2), (1,), (2,))]
     both, first, second = (mean(turn) if turn else None for turn in turns)
     return {"score": both, "first_turn": first, "second_turn": second}
 
 
 def _grade(row: Row) -> float | None:
-    """The grade, 0 to 10, or None where the judgment failed."""
+    """The grade, 0 to 10, or None if the judgment failed."""
     try:
         grade = float(row["score"])
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
-    return None if math.isnan(grade) or grade == -1 else grade
+    return None if math.isnan(grade) or grade < 0 else grade
+
+
+def grade(row: Row) -> tuple[str, list[float]]:
+    """The question and the grade of one of its turns."""
+    value = _grade(row)
+    return str(row["question_id"]), [] if value is None else [value]
 
 
 def _date(rows: Sequence[Row]) -> str | None:
-    """The day of the latest judgment, where the rows have times."""
+    """The day of the latest judgment, if the rows have times."""
     times = [float(row["tstamp"]) for row in rows if row.get("tstamp")]
     return time.strftime("%Y-%m-%d", time.gmtime(max(times))) if times else None
+
+
+# -- in words and on a page -------------------------------------------------------------------------------------------
+
+
+def figures(result: Row) -> Iterator[Figure]:
+    """The score, the score of each turn and of each category."""
+    if result.get("score") is not None:
+        yield METRIC.figure(result)
+    for turn in ("first_turn", "second_turn"):
+        if result.get(turn) is not None:
+            yield Figure(turn.replace("_", " "), f"{result[turn]:.2f}", part=True)
+    for name, row in result.get("categories", {}).items():
+        yield Figure(name, "-" if row["score"] is None else f"{row['score']:.2f}", part=True)
+
+
+def section(page: Page, names: Sequence[str], results: Sequence[Row]) -> None:
+    """A table of scores by turn, a plot of their intervals, and the scores by category."""
+    columns = {
+        "score": sections.score(METRIC),
+        "first turn": sections.figure("first_turn"),
+        "second turn": sections.figure("second_turn"),
+        "judged": sections.count("judged"),
+        "failed": sections.failed,
+    }
+    sections.scores(page, names, results, columns)
+    caption = "Scores over both turns, with 95 % intervals."
+    sections.intervals(page, NAME, names, results, {"": METRIC}, METRIC.label, caption)
+    sections.by_part(
+        page, f"{NAME}-categories", names, results, "categories", [*TEMPERATURES], METRIC, title="category"
+    )
+
+
+BENCHMARK = Benchmark(
+    name=NAME,
+    title="MT-Bench",
+    about="MT-Bench: 80 two-turn questions, graded 1-10.",
+    licence="MT-Bench's data is licensed Apache-2.0 (github.com/lm-sys/FastChat)",
+    judge="openai/gpt-4",
+    metric=METRIC,
+    needs=lambda options: (QUESTIONS, REFERENCES, PROMPTS),
+    measure=measure,
+    score=score,
+    grade=grade,
+    figures=figures,
+    section=section,
+)

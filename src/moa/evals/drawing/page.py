@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing else: headings, tables, notes, and drawings kept inside it."""
+"""A self-contained page of HTML: headings, tables, notes, and drawings embedded in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ figcaption { color: var(--dim); font-size: .85rem; max-width: 46rem; }
 
 @dataclass(slots=True)
 class Page:
-    """What the page is made of so far: pieces of HTML, and the drawings by file name."""
+    """The page so far: pieces of HTML, and the drawings by file name. Every text is escaped."""
 
     pieces: list[str] = field(default_factory=list)
     drawings: dict[str, str] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class Page:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure, or a dash where there is none."""
+    """A number, or a dash for None and NaN."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def with_error(value: float | None, error: float | None, digits: int = 2) -> str:
-    """A figure and its standard error."""
+    """A number and its standard error."""
     return number(value, digits) + (f" ± {error:.{digits}f}" if value is not None and error is not None else "")

@@ -1,9 +1,9 @@
 """The report's drawings, as SVG text. Needs matplotlib: the extra ``plots``.
 
 Notable decisions:
-- No pyplot: figures are made and thrown away, nothing is global, and no window system is looked for.
+- No pyplot: it keeps figures in global state and looks for a window system.
 - The same data gives the same bytes, so a report can be kept under version control.
-- Colours are Okabe and Ito's, told apart by nearly everyone; what is drawn is written beside it all the same.
+- The colours are Okabe and Ito's, which most colour-blind readers can distinguish; every value is also written as text.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 WIDTH = 7.2
-"""Inches; the page shows 72 pixels for each."""
+"""Inches; the page shows 72 pixels per inch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A figure with its interval; the ends are None where they are not known."""
+    """A value with its interval; the ends are None if they are unknown."""
 
     label: str
     value: float
@@ -44,7 +44,7 @@ class Point:
 
 
 def intervals(groups: Mapping[str, Sequence[Bar]], axis: str, *, zero: float | None = None) -> str:
-    """Dots with intervals, a line for each label, a colour for each group; ``zero`` draws a line there."""
+    """Dots with intervals: a row per label, a colour per group. ``zero`` draws a vertical line at this value."""
     labels = list(dict.fromkeys(bar.label for bars in groups.values() for bar in bars))
     step = 0.26 * max(1, len(groups))
     figure = _figure(0.9 + max(0.32, step) * len(labels) + 0.2 * math.ceil(len(groups) / 2))
@@ -76,13 +76,15 @@ def intervals(groups: Mapping[str, Sequence[Bar]], axis: str, *, zero: float | N
 
 
 def radar(series: Mapping[str, Mapping[str, float]], axes_names: Sequence[str], low: float, high: float) -> str:
-    """A web: an axis for each name, a line for each system. An axis that a system has no figure for breaks its line."""
+    """A radar plot: an axis per name, a line per system. A missing value breaks the system's line."""
     figure = _figure(5.2 + 0.2 * math.ceil(len(series) / 2))
     axes = figure.add_subplot(projection="polar")
     angles = [2 * math.pi * place / len(axes_names) for place in range(len(axes_names))]
     for number, (name, values) in enumerate(series.items()):
-        told = [values.get(axis, math.nan) for axis in axes_names]
-        axes.plot([*angles, 0.0], [*told, told[0]], color=_colour(number), linewidth=1.6, marker="o", ms=3, label=name)
+        around = [values.get(axis, math.nan) for axis in axes_names]
+        axes.plot(
+            [*angles, 0.0], [*around, around[0]], color=_colour(number), linewidth=1.6, marker="o", ms=3, label=name
+        )
     axes.set_theta_offset(math.pi / 2)  # type: ignore[attr-defined]
     axes.set_theta_direction(-1)  # type: ignore[attr-defined]
     axes.set_xticks(angles, axes_names, fontsize=8)
@@ -97,7 +99,13 @@ def radar(series: Mapping[str, Mapping[str, float]], axes_names: Sequence[str], 
 
 
 def front(points: Sequence[Point], best: Sequence[int], cost: str, quality: str) -> str:
-    """Quality against cost, on a logarithmic scale where costs differ much; those on the Pareto front are joined."""
+    """Quality against cost. The cost axis is logarithmic if costs differ by more than a factor of 10.
+
+    Args:
+        points: the systems.
+        best: the indices of those on the Pareto front, by cost; a line joins them.
+        cost, quality: the labels of the axes.
+    """
     figure = _figure(4.2)
     axes = figure.add_subplot()
     for index, point in enumerate(points):
@@ -133,7 +141,7 @@ def _figure(height: float) -> Figure:
 
 
 def _legend(figure: Figure) -> None:
-    """Names and colours above the drawing, two in a row: names of models are long."""
+    """Names and colours above the drawing, in two columns, since names of models are long."""
     figure.legend(frameon=False, fontsize=8, loc="outside upper left", ncols=2)
 
 

@@ -1,15 +1,15 @@
 """Does the aggregator pick or merge? (arXiv 2406.04692, section 3.3 and its figure of correlations)
 
-For each prompt: Spearman's rank correlation between how good the proposals are and how like the final answer they are;
-then the mean over prompts. The paper reads a positive mean as the aggregator taking from the better proposals.
+For each prompt: Spearman's rank correlation between the quality of the proposals and the final answer's similarity to them;
+then the mean over prompts. The paper concludes from a positive mean that the aggregator uses the better proposals more.
 
 Notable decisions:
-- The bare mean proves little. Good answers are alike, whoever wrote them: models that saw no proposal at all score 0.17
-  to 0.24 on BLEU-4 against the paper's own proposals, half of what its mixture scores. So each mean comes with the excess
-  over controls that saw none, paired prompt by prompt, and a bootstrap interval of that excess.
-- A prompt whose proposals are all equally good, or all equally like the answer, has no correlation. It is left out and
-  counted, not taken as 0.
-- Few proposals make each correlation coarse (with five, steps of 0.1); only the mean over many prompts says anything.
+- The mean alone proves little. Good answers are similar, whoever wrote them: models that saw no proposal score 0.17 to 0.24
+  on BLEU-4 against the paper's own proposals, half the score of its mixture. So each mean comes with the excess over
+  controls that saw none, paired by prompt, and a bootstrap interval of that excess.
+- A prompt whose proposals all have the same quality, or the same similarity to the answer, has no correlation. It is left
+  out and counted, not taken as 0.
+- With few proposals each correlation is coarse (with five, steps of 0.1); only the mean over many prompts is informative.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from moa.evals.paper.similarity import Matrix, TfIdf, similarities
 from moa.evals.reading.compare import Difference, paired
 
 Texts = Mapping[str, str]
-"""What one system said, by prompt."""
+"""The answers of one system, by prompt."""
 
 Quality = Mapping[str, float | Mapping[str, float]]
-"""How good each proposer is: one figure each (its win rate), or one for each prompt (the judge's preference)."""
+"""The quality of each proposer: one figure (its win rate), or one for each prompt (the judge's preference)."""
 
 COPIED = 0.9
-"""The Levenshtein similarity from which an answer counts as a copy of a proposal."""
+"""The smallest Levenshtein similarity at which an answer counts as a copy of a proposal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One prompt: its proposals, how good each is, and what the system and each control answered."""
+    """One prompt: its proposals, the quality of each, the system's answer, and the answer of each control."""
 
     proposals: tuple[str, ...]
     quality: tuple[float, ...]
@@ -49,16 +49,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """One measure's result.
+    """The correlation with one measure of similarity.
 
     Attributes:
         measure: ``BLEU-4``, …
-        rho: the mean over prompts, -1 to 1; NaN where no prompt has one.
+        rho: the mean over prompts, -1 to 1; NaN if no prompt has a correlation.
         standard_error: of that mean.
-        prompts: how many have a correlation.
-        undefined: how many have none.
+        prompts: the number of prompts with a correlation.
+        undefined: the number of prompts without one.
         controls: the same mean for each control.
-        excess: by control, the paired difference with its interval; None where too few prompts are paired.
+        excess: by control, the paired difference with its interval; None if fewer than two prompts have both correlations.
     """
 
     measure: str
@@ -72,14 +72,14 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class Merging:
-    """What became of the proposals.
+    """How the answers use the proposals.
 
     Attributes:
-        correlations: one for each measure.
-        copied: the share of answers that are a proposal nearly word for word (see :data:`COPIED`).
-        closest_is_best: how often the proposal most like the answer (BLEU-4) is the best one; by chance it is
+        correlations: one for each measure of similarity.
+        copied: the share of answers that are nearly a copy of a proposal (see :data:`COPIED`).
+        closest_is_best: the share of prompts whose most similar proposal (BLEU-4) is the best one; by chance
             ``1 / proposals``.
-        proposals: how many a prompt has, on average.
+        proposals: the mean number of proposals per prompt.
     """
 
     correlations: tuple[Correlation, ...]
@@ -89,7 +89,7 @@ class Merging:
 
 
 def spearman(quality: Sequence[float], scores: Matrix) -> NDArray[np.float64]:
-    """Rank correlations of each row of ``scores``, (rows, proposals), with ``quality``; NaN where either is constant."""
+    """Rank correlations of each row of ``scores``, (rows, proposals), with ``quality``; NaN if either is constant."""
     good, like = _ranks(np.asarray(quality, dtype=float)), _ranks(scores)
     good, like = good - good.mean(), like - like.mean(axis=1, keepdims=True)
     scale = np.sqrt((good**2).sum() * (like**2).sum(axis=1))
@@ -100,7 +100,7 @@ def spearman(quality: Sequence[float], scores: Matrix) -> NDArray[np.float64]:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks along the last axis, from 1; equals share the mean of theirs."""
+    """Ranks along the last axis, from 1; equal values share the mean of their ranks."""
     one, other = values[..., :, None], values[..., None, :]
     below: NDArray[np.float64] = (other < one).sum(axis=-1) + ((other == one).sum(axis=-1) + 1) / 2
     return below
@@ -110,16 +110,16 @@ def merging(cases: Sequence[Case], controls: Sequence[str] = (), *, seed: int = 
     """Correlate quality with similarity.
 
     Args:
-        cases: the prompts; each has as many controls as ``controls`` has names.
-        controls: their names.
+        cases: the prompts; each has one answer for each name in ``controls``.
+        controls: the names of the controls.
         seed: of the bootstrap.
 
     Raises:
-        ConfigError: there is no prompt with two proposals.
+        ConfigError: no prompt has two proposals.
     """
     cases = [case for case in cases if len(case.proposals) > 1]
     if not cases:
-        raise ConfigError("there is no prompt with at least two proposals of known quality and an answer")
+        raise ConfigError("no prompt has an answer and at least two proposals of known quality")
     tf_idf = TfIdf(text for case in cases for text in (*case.proposals, case.answer, *case.controls))
     rhos: dict[str, list[NDArray[np.float64]]] = {}
     copied = best = 0
@@ -163,20 +163,20 @@ def cases_of(
     quality: Quality,
     controls: Mapping[str, Texts] | None = None,
 ) -> list[Case]:
-    """The prompts that the system and every control answered, each with the proposals whose quality is known.
+    """The prompts that the system and every control answered, each with the proposals of known quality.
 
     Args:
-        answers: the system's.
+        answers: of the system.
         proposals: by proposer.
         quality: by proposer.
-        controls: by name.
+        controls: answers by the control's name.
 
     Raises:
-        ConfigError: a proposer has no quality.
+        ConfigError: the quality of a proposer is unknown.
     """
     controls = controls or {}
     if unknown := [name for name in proposals if name not in quality]:
-        raise ConfigError(f"the quality of {unknown[0]!r} is not known; there is that of {', '.join(sorted(quality))}")
+        raise ConfigError(f"the quality of {unknown[0]!r} is unknown; known: {', '.join(sorted(quality))}")
     cases = []
     for prompt, answer in answers.items():
         if not all(prompt in texts for texts in controls.values()):
@@ -196,21 +196,24 @@ def _quality(known: float | Mapping[str, float], prompt: str) -> float | None:
 
 
 def outputs(path: Path) -> dict[str, str]:
-    """What a system said, by prompt: from a run's folder, or a file in AlpacaEval's format (``instruction`` or ``index``,
-    ``output``), plain or gzipped.
+    """A system's answers by prompt, from a run's folder or a file in AlpacaEval's format.
+
+    Such a file has rows of ``instruction`` or ``index``, and ``output``; it may be gzipped.
 
     Raises:
-        ConfigError: the file is not there, or is no such file.
+        ConfigError: the file does not exist or has another format.
     """
     rows = read_rows(path / "answers.jsonl" if path.is_dir() else path)
     return {prompt_of(row, path): _text(row, path) for row in rows}
 
 
 def prompt_of(row: Mapping[str, Any], path: Path) -> str:
-    """What a row's prompt is known by: its text, or its index where the text is not told."""
+    """The identity of a row's prompt: its text, else its index, else the identity that a run gave the row."""
     for name in ("instruction", "index", "question_id", "idx"):
         if row.get(name) is not None:
             return str(row[name])
+    if identity := row.get("moa", {}).get("id"):
+        return str(identity)
     raise ConfigError(f"{path}: a row has neither 'instruction' nor 'index'")
 
 
@@ -222,11 +225,11 @@ def _text(row: Mapping[str, Any], path: Path) -> str:
 
 
 def proposals_of(run: Path, layer: int | None = None) -> dict[str, dict[str, str]]:
-    """What a mixture's proposers said in a run, by model and prompt; where one model has several seats, by seat.
+    """The proposals in a mixture's run, by model and prompt; by agent if several agents have the same model.
 
     Args:
         run: the run's folder.
-        layer: which layer's, from 1; the last of them where None, which is what the aggregator read.
+        layer: the layer, from 1; None for the last, which the aggregator reads.
 
     Raises:
         ConfigError: the run has no proposals.
@@ -235,16 +238,16 @@ def proposals_of(run: Path, layer: int | None = None) -> dict[str, dict[str, str
     found: dict[str, dict[str, str]] = {}
     for row in read_rows(run / "journal.jsonl"):
         prompt = answers.get(row["key"].removeprefix("answer/"))
-        said = [call for call in row["calls"] if call["role"] == "proposer" and "dropped" not in call]
-        if prompt is None or not said:
+        proposing = [call for call in row["calls"] if call["role"] == "proposer" and "dropped" not in call]
+        if prompt is None or not proposing:
             continue
-        wanted = layer or max(call["layer"] for call in said)
-        calls = [call for call in said if call["layer"] == wanted and call.get("text")]
+        wanted = layer or max(call["layer"] for call in proposing)
+        calls = [call for call in proposing if call["layer"] == wanted and call.get("text")]
         for call in calls:
-            alone = sum(other["model"] == call["model"] for other in calls) == 1
-            found.setdefault(call["model"] if alone else call["agent"], {})[prompt] = call["text"]
+            unique = sum(other["model"] == call["model"] for other in calls) == 1
+            found.setdefault(call["model"] if unique else call["agent"], {})[prompt] = call["text"]
     if not found:
-        raise ConfigError(f"{run}: there are no proposals in this run; was it a mixture's?")
+        raise ConfigError(f"{run}: this run has no proposals; give the run of a mixture")
     return found
 
 
@@ -252,12 +255,12 @@ def leaderboard(path: Path, column: str = "win_rate") -> dict[str, float | Mappi
     """A figure for each system, from a CSV whose first column names it, such as AlpacaEval's leaderboard.
 
     Raises:
-        ConfigError: there is no such file or column.
+        ConfigError: the file or the column does not exist.
     """
     figures: dict[str, float | Mapping[str, float]] = {}
     for row in read_rows(path):
         if column not in row:
-            raise ConfigError(f"{path}: no column {column!r}; there are {', '.join(filter(None, row))}")
+            raise ConfigError(f"{path}: no column {column!r}; columns: {', '.join(filter(None, row))}")
         name = next(iter(row.values()))
         try:
             figures[str(name)] = float(row[column])
@@ -267,10 +270,10 @@ def leaderboard(path: Path, column: str = "win_rate") -> dict[str, float | Mappi
 
 
 def name_of(path: Path) -> str:
-    """A system's name, from its file's or its run's."""
+    """A system's name, from the name of its file or of its run's folder."""
     return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
 
 
 def chosen_quality(quality: Quality, names: Iterable[str]) -> dict[str, float | Mapping[str, float]]:
-    """The figures of these proposers; a model is found by its last part, too: ``together/Qwen/x`` as ``x``."""
+    """The quality of these proposers, under their name or its last part: ``together/Qwen/x`` or ``x``."""
     return {name: quality[key] for name in names for key in (name, name.rsplit("/", 1)[-1]) if key in quality}

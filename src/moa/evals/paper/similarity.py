@@ -1,13 +1,13 @@
-"""How like a proposal an answer is: BLEU, TF-IDF cosine, Levenshtein (arXiv 2406.04692, section 3.3 and its appendix).
+"""How similar an answer is to a proposal: BLEU, TF-IDF cosine, Levenshtein (arXiv 2406.04692, section 3.3 and appendix).
 
-The paper names the measures and not their details. These are the usual ones, each checked against its library:
+The paper names the measures without their details. These are the usual ones, each checked against its library:
 
-- BLEU: sentence-level, the answer against one proposal, mteval-13a tokens, exponential smoothing, effective order; what
-  ``sacrebleu.BLEU(max_ngram_order=n, effective_order=True)`` computes, from 0 to 1. Counted here because all orders and all
-  pairs of a prompt share the counting.
+- BLEU: sentence-level, the answer against one proposal, mteval-13a tokens, exponential smoothing, effective order; the value
+  of ``sacrebleu.BLEU(max_ngram_order=n, effective_order=True)``, from 0 to 1. This code counts n-grams once for all orders
+  and all pairs of a prompt.
   https://github.com/mjpost/sacrebleu, smoothing "exp": Chen & Cherry 2014, https://aclanthology.org/W14-3346
-- TF-IDF: words of two letters or more in lower case, smooth inverse document frequencies over all texts given, cosine; what
-  scikit-learn's ``TfidfVectorizer()`` does unless told otherwise.
+- TF-IDF: words of two letters or more in lower case, smooth inverse document frequencies over all given texts, cosine; as
+  scikit-learn's ``TfidfVectorizer()`` with its defaults.
 - Levenshtein: 1 - edits / the longer text's length, in characters (rapidfuzz).
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 Measure = Callable[[Sequence[str], Sequence[str]], Matrix]
-"""(answers, proposals), all to one prompt -> similarities in [0, 1], of shape (answers, proposals)."""
+"""Answers and proposals to one prompt -> similarities in [0, 1], of shape (answers, proposals)."""
 
 ORDERS = (3, 4, 5)
 
@@ -35,7 +35,7 @@ _DASH = re.compile(r"([0-9])(-)")
 
 
 def tokens(text: str) -> list[str]:
-    """Words and marks as mteval-v13a.pl has them: marks stand alone, except those inside numbers and words.
+    """Words and punctuation as in mteval-v13a.pl: each mark is a token, except inside numbers and words.
 
     https://github.com/mjpost/sacrebleu/blob/master/sacrebleu/tokenizers/tokenizer_re.py
     """
@@ -56,9 +56,9 @@ def bleu(answers: Sequence[str], proposals: Sequence[str], orders: Iterable[int]
     highest = max(orders)
     texts = [tokens(text) for text in [*answers, *proposals]]
     matches, totals = _matches(texts, len(answers), highest)
-    said = np.array([len(text) for text in texts[: len(answers)]], dtype=float)[:, None]
-    wanted = np.array([len(text) for text in texts[len(answers) :]], dtype=float)[None, :]
-    brevity = np.exp(np.minimum(0.0, 1 - wanted / np.maximum(said, 1)))
+    lengths = np.array([len(text) for text in texts[: len(answers)]], dtype=float)[:, None]
+    reference_lengths = np.array([len(text) for text in texts[len(answers) :]], dtype=float)[None, :]
+    brevity = np.exp(np.minimum(0.0, 1 - reference_lengths / np.maximum(lengths, 1)))
     logs = np.zeros((highest, *matches.shape[1:]))
     halvings = np.zeros(matches.shape[1:])
     for order in range(highest):
@@ -68,8 +68,8 @@ def bleu(answers: Sequence[str], proposals: Sequence[str], orders: Iterable[int]
         logs[order] = np.log(found / np.maximum(totals[order][:, None], 1))
     results = {}
     for order in orders:
-        # A text of fewer words than the order is judged by the orders that it has.
-        reached = np.maximum(1, np.minimum(order, said))
+        # A text of fewer words than the order counts with the orders that it has.
+        reached = np.maximum(1, np.minimum(order, lengths))
         counted = np.arange(1, highest + 1)[:, None, None] <= reached
         scores = brevity * np.exp((logs * counted).sum(axis=0) / reached)
         results[order] = np.where(matches.any(axis=0), scores, 0.0)
@@ -77,18 +77,18 @@ def bleu(answers: Sequence[str], proposals: Sequence[str], orders: Iterable[int]
 
 
 def _matches(texts: Sequence[Sequence[str]], answers: int, highest: int) -> tuple[Matrix, Matrix]:
-    """Clipped n-gram matches, (orders, answers, proposals), and how many n-grams each answer has, (orders, answers)."""
+    """Clipped n-gram matches, (orders, answers, proposals), and the number of n-grams of each answer, (orders, answers)."""
     numbers: dict[str, int] = {}
     words = np.array([numbers.setdefault(word, len(numbers)) for text in texts for word in text], dtype=np.int64)
     lengths = [len(text) for text in texts]
     owner, ends = np.repeat(np.arange(len(texts)), lengths), np.cumsum(lengths)
     matches = np.zeros((highest, answers, len(texts) - answers))
     totals = np.zeros((highest, answers))
-    # Where an n-gram starts, and its number among those of its order; what is as long as its text ends there.
+    # The start of each n-gram, and its number among the different n-grams of its order.
     starts, grams = np.arange(len(words)), words
     for order in range(highest):
         if order:
-            # One more word for each (n-1)-gram, but for those that would reach into the next text.
+            # Extend each (n-1)-gram by a word, except those that would reach into the next text.
             longer = np.flatnonzero(starts + order < ends[owner[starts]])
             starts, grams = starts[longer], grams[longer] * len(numbers) + words[starts[longer] + order]
         if not len(grams):
@@ -103,7 +103,7 @@ def _matches(texts: Sequence[Sequence[str]], answers: int, highest: int) -> tupl
 
 
 class TfIdf:
-    """Cosines of TF-IDF vectors, with the document frequencies of the texts it was made from."""
+    """Cosines of TF-IDF vectors, with the document frequencies of the given texts."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         seen: Counter[str] = Counter()
@@ -114,7 +114,7 @@ class TfIdf:
         self._weights = {word: math.log((1 + count) / (1 + often)) + 1 for word, often in seen.items()}
 
     def __call__(self, answers: Sequence[str], proposals: Sequence[str]) -> Matrix:
-        """A :data:`Measure`; words that no text had when this was made do not count."""
+        """A :data:`Measure`; words outside the given texts do not count."""
         ours, theirs = [self._vector(text) for text in answers], [self._vector(text) for text in proposals]
         return np.array(
             [[sum(w * other[word] for word, w in one.items() if word in other) for other in theirs] for one in ours]

@@ -1,8 +1,7 @@
-"""Mixtures that differ in one thing, to be measured side by side: how many proposers, how many layers, who in which role.
+"""Mixtures that differ in one setting: the number of proposers, the number of layers, the roles of the models.
 
-Each function gives the variants of one of the paper's experiments (arXiv 2406.04692, section 3.3). A variant is a model like
-any other, so whatever measures a model measures it; what it has in common with the mixture that it was made from (prompt,
-sampling, where references stand) stays as it is.
+Each function yields the variants of one experiment of the paper (arXiv 2406.04692, section 3.3). A variant is a model and is
+measured like any other. It keeps every other setting of its mixture: prompt, sampling, place of the references, schedule.
 """
 
 from __future__ import annotations
@@ -11,22 +10,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from moa.errors import ConfigError
+from moa.evals.asking.data import Row
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation import Aggregate
 from moa.mixture.mixture import Mixture
 from moa.models import Model
 
 COUNTS = (1, 2, 3, 6)
-"""How many proposers the paper tries."""
+"""The paper's numbers of proposers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A mixture to measure. ``label`` is fit for a folder's name; ``setting`` says what is different, a column each."""
+    """A mixture to measure.
+
+    Attributes:
+        label: names it, and its folder.
+        setting: what differs between the variants, by column of the sweep's table.
+        mixture: the mixture.
+    """
 
     label: str
     setting: Mapping[str, str | int]
-    model: Model
+    mixture: Mixture
+
+    @property
+    def definition(self) -> Row:
+        """What it consists of, as ``run.json`` records it."""
+        return {
+            "variant": dict(self.setting),
+            "of": self.mixture.proposal_identity,
+            "way": self.mixture.aggregate,
+            "aggregators": [agent.model.name for agent in self.mixture.aggregators.values()],
+        }
 
 
 def remade(
@@ -37,7 +53,7 @@ def remade(
     aggregator: Agent | None = None,
     aggregate: Aggregate | None = None,
 ) -> Mixture:
-    """The mixture with other agents, called ``moa/NAME-label``; all else stays."""
+    """The mixture with other agents, named ``moa/NAME-label``; every other setting stays."""
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
     return Mixture(
         [[replace(agent, sample=None) for agent in layer] for layer in layers],
@@ -53,20 +69,25 @@ def remade(
         deadline=mixture.deadline,
         max_cost=mixture.max_cost,
         fanout=mixture.fanout,
+        exact=mixture.exact,
+        progress=mixture.progress,
         prices=mixture.prices,
     )
 
 
 def proposers(mixture: Mixture, counts: Iterable[int] = COUNTS, single: Agent | None = None) -> Iterator[Variant]:
-    """How many proposers, one model or many (the paper's table of single and multiple proposers).
+    """One layer of n proposers: different models, or samples of one (the paper's table of single and multiple proposers).
 
-    ``multiple``: the first n of the first layer, each another model. ``single``: n samples of one model. Then the
-    aggregator. A count beyond the number of different models has no ``multiple``.
+    ``multiple``: the first n models of the first layer. ``single``: n samples of one model. A count above the number of
+    different models has no ``multiple``.
 
     Args:
-        mixture: it needs proposers.
-        counts: how many.
-        single: whose samples; the aggregator's model by default, as in the paper.
+        mixture: its first layer gives the proposers; its aggregator stays.
+        counts: the numbers of proposers.
+        single: the agent to sample; the aggregator by default, as in the paper.
+
+    Raises:
+        ConfigError: the mixture has no proposers.
     """
     different = _different(mixture)
     for count in counts:
@@ -85,38 +106,50 @@ def _proposers(mixture: Mixture, kind: str, agents: Sequence[Agent]) -> Variant:
 
 
 def layers(mixture: Mixture, deepest: int = 4) -> Iterator[Variant]:
-    """How many layers, the aggregator's among them: 1 is the aggregator alone. Where the mixture has fewer, its last layer
-    of proposers is repeated."""
-    there = [[*layer.values()] for layer in mixture.layers]
-    if not there:
-        raise ConfigError(f"{mixture.name} has no proposers")
+    """1 to ``deepest`` layers; as in the paper, the aggregator is one of them, so 1 is the aggregator alone.
+
+    If the mixture has fewer layers, its last layer of proposers is repeated.
+
+    Raises:
+        ConfigError: the mixture has no proposers.
+    """
+    _first(mixture)
+    own = [[*layer.values()] for layer in mixture.layers]
     for depth in range(1, deepest + 1):
-        wanted = [there[min(number, len(there) - 1)] for number in range(depth - 1)]
+        chosen = [own[min(number, len(own) - 1)] for number in range(depth - 1)]
         label = f"layers-{depth}"
-        yield Variant(label, {"layers": depth}, remade(mixture, label, wanted, aggregate="synthesize"))
+        yield Variant(label, {"layers": depth}, remade(mixture, label, chosen, aggregate="synthesize"))
 
 
 def rankers(mixture: Mixture) -> Iterator[Variant]:
-    """Writing against picking: the aggregator writes; its model picks a proposal (the paper's LLM ranker); the most central
-    proposal is taken; the aggregator answers alone."""
-    there = [[*layer.values()] for layer in mixture.layers]
-    if not there:
-        raise ConfigError(f"{mixture.name} has no proposers")
+    """Synthesizing against selecting.
+
+    ``writes``: the aggregator synthesizes. ``picks``: its model selects a proposal (the paper's LLM ranker). ``central``:
+    the most central proposal is selected without a model. ``alone``: the aggregator answers without proposals.
+
+    Raises:
+        ConfigError: the mixture has no proposers.
+    """
+    _first(mixture)
+    own = [[*layer.values()] for layer in mixture.layers]
     ways: tuple[tuple[str, Aggregate], ...] = (("writes", "synthesize"), ("picks", "select"), ("central", "central"))
     for label, aggregate in ways:
-        yield Variant(label, {"aggregator": label}, remade(mixture, label, there, aggregate=aggregate))
+        yield Variant(label, {"aggregator": label}, remade(mixture, label, own, aggregate=aggregate))
     yield Variant("alone", {"aggregator": "alone"}, remade(mixture, "alone", [], aggregate="synthesize"))
 
 
 def roles(mixture: Mixture, models: Sequence[Model] | None = None) -> Iterator[Variant]:
-    """Who proposes well, who aggregates well (the paper's table of models in both roles).
+    """Each model as the only proposer and as the aggregator (the paper's table of models in both roles).
 
-    As ``aggregator``, a model reads the first layer's proposals. As ``proposer``, it gives all of them, as many samples as
-    the layer has seats, and the mixture's own aggregator reads them.
+    As ``aggregator``, a model reads the proposals of the first layer. As ``proposer``, it writes all of them, one sample for
+    each agent of the layer, and the mixture's own aggregator reads them.
 
     Args:
-        mixture: it needs proposers.
-        models: by default those of the first layer and of the aggregator.
+        mixture: its first layer gives the proposals.
+        models: the models to try; by default those of the first layer and of the aggregator.
+
+    Raises:
+        ConfigError: the mixture has no proposers.
     """
     layer = _first(mixture)
     agents = [Agent(model) for model in models] if models is not None else _different(mixture)
@@ -126,16 +159,17 @@ def roles(mixture: Mixture, models: Sequence[Model] | None = None) -> Iterator[V
         name = agent.model.name.replace("/", "_")
         for role, others, aggregator in (("proposer", [agent] * len(layer), None), ("aggregator", layer, agent)):
             label = f"{role}-{name}"
-            made = remade(mixture, label, [others], aggregator=aggregator, aggregate="synthesize")
-            yield Variant(label, {"model": agent.model.name, "role": role}, made)
+            variant = remade(mixture, label, [others], aggregator=aggregator, aggregate="synthesize")
+            yield Variant(label, {"model": agent.model.name, "role": role}, variant)
 
 
 def _first(mixture: Mixture) -> list[Agent]:
+    """The proposers of the first layer; raises ConfigError if there are none."""
     if not mixture.layers:
         raise ConfigError(f"{mixture.name} has no proposers")
     return [*mixture.layers[0].values()]
 
 
 def _different(mixture: Mixture) -> list[Agent]:
-    """One agent for each model of the first layer."""
+    """The first agent of each model of the first layer."""
     return [*{agent.model.name: agent for agent in reversed(_first(mixture))}.values()][::-1]

@@ -1,12 +1,11 @@
-"""Is A better than B? The difference on the same items, with an interval, instead of two bare figures.
+"""Is A better than B? The difference on the same items, with a confidence interval.
 
 Notable decisions:
-- Both runs saw the same items, and some items are easy for everyone. The difference item by item leaves that out, so its
-  interval is narrower than those of the two figures would suggest, and honest.
-- The interval is the bootstrap's: items are drawn again and again, with replacement, and the middle 95 % of the means are
-  taken (Efron & Tibshirani 1993, chapter 13). It says how the figure would vary with other items like these. It says
-  nothing of how the judge or the models would vary if asked again, nor of what the judge favours.
-- What belongs together is drawn together: an item's two turns are one item.
+- Both systems answered the same items, and some items are easy for every system. The difference by item removes that part of
+  the variance, so its interval is narrower than those of the two scores suggest, and still correct.
+- The interval is a bootstrap percentile interval: items are resampled with replacement (Efron & Tibshirani 1993,
+  chapter 13). It covers the choice of items. It covers neither the variance of repeated runs nor the judge's bias.
+- Scores that depend on each other are resampled together: an item's two turns are one item.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from moa.evals.reading.measured import Measured
 
 DRAWS = 10_000
 AT_ONCE = 500
-"""How many draws are held in memory at a time."""
+"""Resamples in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,12 @@ class Difference:
     """A - B on the same items.
 
     Attributes:
-        items: how many were compared.
+        items: the number of items.
         a, b: the means.
         difference: ``a - b``.
-        low, high: the ends of its interval.
-        confidence: how much of the bootstrap's draws lie between them, 0 to 1.
-        better, worse, even: on how many items A was.
+        low, high: the ends of its confidence interval.
+        confidence: the confidence level, 0 to 1.
+        better, worse, even: the number of items on which A was better than B, worse, or equal.
     """
 
     items: int
@@ -51,21 +50,21 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def interval(
     values: Sequence[float] | NDArray[np.float64], *, confidence: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """The bootstrap interval of the mean of values, one for each item.
+    """The bootstrap interval of the mean of values, one value per item.
 
     Raises:
-        ConfigError: there are fewer than two.
+        ConfigError: there are fewer than two values.
     """
     known = np.asarray(values, dtype=float)
     if len(known) < 2:
-        raise ConfigError(f"an interval needs at least two items, and there {'is one' if len(known) else 'are none'}")
+        raise ConfigError(f"a confidence interval needs at least two items, not {len(known)}")
     random = np.random.default_rng(seed)
     means = np.concatenate(
         [
@@ -85,7 +84,7 @@ def paired(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Difference:
-    """Compare two systems by their figures on the same items, in the same order.
+    """Compare two systems by their scores on the same items, in the same order.
 
     Raises:
         ConfigError: there are fewer than two items.
@@ -108,15 +107,18 @@ def paired(
 
 
 def compared(a: Measured, b: Measured, *, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """Two runs on the items that both have a score for, in the units of their benchmark.
+    """Two systems on the items for which both have a score, in the units of the benchmark's metric.
 
-    For AlpacaEval that is the bare win rate: a length-controlled one belongs to a whole run and to no item.
+    A controlled score belongs to a whole run and to no item, so it is not compared.
 
     Raises:
         ConfigError: they are of different benchmarks, or share fewer than two items.
     """
     if a.benchmark != b.benchmark:
-        raise ConfigError(f"{a.folder} is of {a.benchmark} and {b.folder} of {b.benchmark}: nothing to compare")
+        raise ConfigError(
+            f"cannot compare {a.folder} ({a.benchmark.name}) with {b.folder} ({b.benchmark.name}): "
+            "they are of different benchmarks"
+        )
     shared = [item for item in a.scores if item in b.scores]
     if len(shared) < 2:
         raise ConfigError(f"{a.folder} and {b.folder} share {len(shared)} items with a score; two are needed")

@@ -1,12 +1,11 @@
-"""A run that is over, read from its folder: its scores, item by item too, what it cost, and who said what.
+"""A finished measurement, read from its folder: its scores, also by item, its costs and its calls.
 
-The folder is written by :mod:`moa.evals.asking.harness`; everything that compares, tabulates or draws runs reads it here.
+:mod:`moa.evals.measuring` writes the folder; everything that compares, tabulates or draws measurements reads it here.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,45 +13,27 @@ from statistics import mean
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, read_rows
-from moa.evals.benchmarks import flask, mt_bench
-from moa.evals.benchmarks.alpaca_eval import judging as alpaca_eval
+from moa.evals.benchmark import Benchmark
+from moa.evals.benchmarks import named
+from moa.evals.metric import Metric
 from moa.messages import Cost
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """What a benchmark's score is: its name for readers, its field in a result, that of its error, its ends, its digits."""
-
-    label: str
-    field: str
-    error: str
-    low: float
-    high: float
-    digits: int
-
-
-WIN_RATE = Metric("win rate, %", "win_rate", "standard_error", 0, 100, 1)
-CONTROLLED = Metric("length-controlled win rate, %", "length_controlled_winrate", "lc_standard_error", 0, 100, 1)
-METRICS: Mapping[str, Metric] = {
-    alpaca_eval.NAME: WIN_RATE,
-    mt_bench.NAME: Metric("score, 1 to 10", "score", "standard_error", 1, 10, 2),
-    flask.NAME: Metric("score, 1 to 5", "score", "standard_error", 1, 5, 2),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """One system's run of one benchmark.
+    """One system on one benchmark.
 
     Attributes:
-        folder: where it is.
+        benchmark: the benchmark.
+        folder: its folder.
         settings: its ``run.json``.
         result: the system's result.
-        scores: by item, in the units of the benchmark's :class:`Metric`; items without a valid judgment are left out.
-        answers: the journal's rows of the system's own calls.
-        judgments: likewise the judge's.
+        scores: by item, in the units of the benchmark's metric; items without a valid judgment are left out.
+        answers: the journal's rows of calls of the system.
+        judgments: the journal's rows of calls of the judge.
     """
 
+    benchmark: Benchmark
     folder: Path
     settings: Row
     result: Row
@@ -65,14 +46,11 @@ class Measured:
         return str(self.result.get("system") or self.folder.name)
 
     @property
-    def benchmark(self) -> str:
-        return str(self.result["benchmark"])
-
-    @property
     def metric(self) -> Metric:
-        """The benchmark's; for AlpacaEval the length-controlled win rate where there is one."""
-        controlled = self.benchmark == alpaca_eval.NAME and self.result.get(CONTROLLED.field) is not None
-        return CONTROLLED if controlled else METRICS[self.benchmark]
+        """The metric of :attr:`score`: the benchmark's controlled one if the result has it."""
+        controlled = self.benchmark.controlled
+        has_it = controlled is not None and self.result.get(controlled.field) is not None
+        return controlled if controlled is not None and has_it else self.benchmark.metric
 
     @property
     def score(self) -> float | None:
@@ -81,17 +59,17 @@ class Measured:
 
     @property
     def cost(self) -> Cost:
-        """US dollars of answering, a query; the judge's are not in it. Failed calls that were billed are not, either."""
+        """US dollars per query for the answers, without the judge and without failed calls that were billed."""
         return _per(self.answers, self.queries)
 
     @property
     def judging(self) -> Cost:
-        """US dollars of judging, a query."""
+        """US dollars per query for the judge."""
         return _per(self.judgments, self.queries)
 
     @property
     def tokens(self) -> float | None:
-        """Tokens read and written for a query, by all agents together."""
+        """Input and output tokens per query, of all agents together."""
         if not self.queries:
             return None
         read_and_written = (row["usage"][side] for row in self.answers for side in ("input_tokens", "output_tokens"))
@@ -99,45 +77,50 @@ class Measured:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that a query's calls took, on average."""
+        """Seconds per query."""
         return float(sum(row["seconds"] for row in self.answers)) / self.queries if self.queries else None
 
     @property
     def queries(self) -> int:
-        """How many items were answered; an item of two turns is one."""
+        """How many items were answered; an item of two turns counts once."""
         return len({row["key"].split("/")[1] for row in self.answers})
 
 
 def measured(folder: Path) -> Measured:
-    """Read a run.
+    """Read a finished measurement.
 
     Raises:
-        ConfigError: the folder holds no run, or one that is not over.
+        ConfigError: the folder holds no measurement, or an unfinished one.
     """
     if not (folder / "run.json").is_file():
-        raise ConfigError(f"{folder}: no run of a benchmark (there is no run.json)")
+        raise ConfigError(f"{folder}: not the folder of a run (it has no run.json)")
     if not (folder / "result.json").is_file():
-        raise ConfigError(f"{folder}: the run is not over; start it again to go on with it")
-    settings, told = _json(folder / "run.json"), _json(folder / "result.json")
-    results = told.get("results", [told])
-    if len(results) != 1 or results[0].get("benchmark") not in METRICS:
-        raise ConfigError(f"{folder}: expected the result of one system on one of {', '.join(METRICS)}")
+        raise ConfigError(f"{folder}: the run has not finished; start it again to resume it")
+    settings, value = _json(folder / "run.json"), _json(folder / "result.json")
+    results = value.get("results", [value])
+    if len(results) != 1 or not isinstance(results[0], dict):
+        raise ConfigError(f"{folder}: expected the result of one system")
+    try:
+        benchmark = named(str(results[0].get("benchmark")))
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from None
     journal = read_rows(folder / "journal.jsonl")
     return Measured(
+        benchmark,
         folder,
         settings,
         results[0],
-        scores_of(read_rows(folder / "judgments.jsonl"), results[0]["benchmark"]),
+        scores_of(read_rows(folder / "judgments.jsonl"), benchmark),
         [row for row in journal if row["key"].startswith("answer/")],
         [row for row in journal if row["key"].startswith("judgment/")],
     )
 
 
 def runs_in(paths: Iterable[Path]) -> list[Measured]:
-    """The runs in these folders; of a folder that is none, those in the folders inside it, in the order of their names.
+    """The measurements in these folders. For a folder that is none, those in its subfolders, by name.
 
     Raises:
-        ConfigError: a folder holds no run that is over.
+        ConfigError: a folder holds no finished measurement.
     """
     found: list[Measured] = []
     for path in paths:
@@ -146,34 +129,14 @@ def runs_in(paths: Iterable[Path]) -> list[Measured]:
     return found
 
 
-def scores_of(judgments: Iterable[Row], benchmark: str) -> dict[str, float]:
-    """The scores by item, from judgments in the benchmark's own format: percent, 1 to 10, or 1 to 5.
-
-    An item's two turns, or its skills, are averaged. Failed judgments are left out.
-    """
+def scores_of(judgments: Iterable[Row], benchmark: Benchmark) -> dict[str, float]:
+    """The mean score of each item; items without a valid judgment are left out."""
     found: dict[str, list[float]] = {}
     for row in judgments:
-        if benchmark == alpaca_eval.NAME:
-            item = row.get("moa", {}).get("index", row.get("index", row.get("instruction")))
-            value = _number(row.get("preference"))
-            values = [] if value is None or (value != 0 and not 1 <= value <= 2) else [100 * ((value or 1.5) - 1)]
-        elif benchmark == mt_bench.NAME:
-            item, value = row["question_id"], _number(row.get("score"))
-            values = [] if value is None or value < 0 else [value]
-        else:
-            item = row.get("question_id", row.get("idx"))
-            values = [grade for grade in flask.grades(str(row.get("review") or "")).values() if grade is not None]
-        if values:
-            found.setdefault(str(item), []).extend(values)
-    return {item: mean(values) for item, values in found.items()}
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return None if math.isnan(number) else number
+        item, scores = benchmark.grade(row)
+        if scores:
+            found.setdefault(item, []).extend(scores)
+    return {item: mean(scores) for item, scores in found.items()}
 
 
 def _per(rows: Sequence[Row], queries: int) -> Cost:

@@ -1,7 +1,7 @@
-"""AlpacaEval 2.0: 805 instructions, each answer judged against that of ``gpt4_1106_preview``.
+"""AlpacaEval 2.0: 805 instructions; a judge compares each answer with that of ``gpt4_1106_preview``.
 
-The judge sees both answers under the names ``m`` and ``M`` and says one token. The preference is read off the
-log-probabilities of that token: 1 is the baseline, 2 the system, 1.5 a draw.
+The judge sees both answers under the names ``m`` and ``M`` and answers with one token. The log-probabilities of that token
+give the preference: 1 is the baseline, 2 the system, 1.5 a draw.
 
 Sources, all at https://github.com/tatsu-lab/alpaca_eval/tree/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval:
 - the judge: evaluators_configs/weighted_alpaca_eval_gpt4_turbo/configs.yaml
@@ -9,11 +9,12 @@ Sources, all at https://github.com/tatsu-lab/alpaca_eval/tree/cd543a149df89434d8
 - win rates: metrics/; :mod:`~moa.evals.benchmarks.alpaca_eval.win_rates` and ``length_control`` here
 
 Quirks of the original:
-- The order is drawn from the instruction alone, so it is the same for every system: half of them once and for all.
-- ``m`` is what is shown first, the baseline unless the order is switched.
-- A token that is not among the five likeliest has probability 0; with neither of the two there, the judgment failed.
-- The template's fields are filled in one pass here. The original fills one after another, so that an instruction that
-  holds ``{output_1}`` takes an answer's place.
+- The instruction alone decides the order of the two answers, so the same half of the instructions is switched for every
+  system.
+- ``m`` is the answer shown first: the baseline, unless the order is switched.
+- A token that is not among the five likeliest has probability 0; if neither name is among them, the judgment failed.
+- This code fills the template's fields in one pass. The original fills one after another, so that ``{output_1}`` in an
+  instruction is replaced by an answer.
 """
 
 from __future__ import annotations
@@ -26,18 +27,13 @@ from dataclasses import dataclass
 
 from moa.errors import CallRejected
 from moa.evals.asking.data import File, Row, Shelf
-from moa.evals.asking.harness import Run
-from moa.evals.asking.journal import Said
+from moa.evals.asking.harness import Measurement
+from moa.evals.asking.journal import Reply
+from moa.evals.benchmark import Options
 from moa.messages import Request
 from moa.models import Model
 
-NAME = "alpaca-eval"
-JUDGE = "openai/gpt-4-1106-preview"
 BASELINE = "gpt4_1106_preview"
-LICENCE = (
-    "AlpacaEval's data is licensed CC BY-NC 4.0: attribution, no commercial use (github.com/tatsu-lab/alpaca_eval)"
-)
-
 _HUB = "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/2edc6fad8be6b14ea7230aabfd08188da6b8b814/"
 _CODE = (
     "https://raw.githubusercontent.com/tatsu-lab/alpaca_eval/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval/"
@@ -73,11 +69,8 @@ FITS = File(
     "3bd6d5a46327020f1b3eea79ac62d537f89a953d44ab0a6da83c954e36a23254",
 )
 
-NEEDS = (OUTPUTS, PROMPT)
-"""What a run reads."""
 
-
-# -- the instructions, the order, the verdict -------------------------------------------------------------------------
+# -- instructions, order, verdict -------------------------------------------------------------------------------------
 
 
 def instructions(shelf: Shelf) -> list[Row]:
@@ -90,24 +83,24 @@ def instructions(shelf: Shelf) -> list[Row]:
 
 
 def is_switched(instruction: str) -> bool:
-    """Whether the system's answer stands first."""
+    """Whether the judge sees the system's answer first."""
     return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 
 def weighted(logprobs: Mapping[str, float]) -> float | None:
-    """The preference, 1 to 2, for what is shown second; None where neither name is among the likeliest tokens."""
+    """The preference for the answer shown second, 1 to 2; None if neither name is among the likeliest tokens."""
     first, second = (math.exp(logprobs[name]) if name in logprobs else 0.0 for name in ("m", "M"))
     return 2 - first / (first + second) if first + second > 0 else None
 
 
 def verdict(text: str) -> float | None:
-    """1 or 2 for a judge that only names what it prefers: a lone ``m`` or ``M``, wherever it stands; else None."""
+    """1 or 2 for a judge that only names the better answer: a lone ``m`` or ``M`` anywhere in the text; else None."""
     named = set(re.findall(r"(?<![A-Za-z'’])[mM](?![A-Za-z'’])", text))
     return {"m": 1.0, "M": 2.0}[named.pop()] if len(named) == 1 else None
 
 
 def prompt(template: str, fields: Mapping[str, str]) -> list[Row]:
-    """The judge's messages, from a template whose messages stand between ``<|im_start|>role`` and ``<|im_end|>``."""
+    """The judge's messages, from a template that encloses each in ``<|im_start|>role`` and ``<|im_end|>``."""
     marked = re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", template, re.DOTALL) or [("user", template)]
     names = re.compile("|".join(re.escape(f"{{{name}}}") for name in fields))
     return [
@@ -116,78 +109,83 @@ def prompt(template: str, fields: Mapping[str, str]) -> list[Row]:
     ]
 
 
-# -- asking -----------------------------------------------------------------------------------------------------------
+# -- answers and judgments --------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Judge:
-    """A judge and what is known of it: whether it takes requests for log-probabilities."""
+    """A judge, and whether it accepts requests for log-probabilities as far as is known."""
 
     model: Model
     template: str
-    takes_logprobs: bool = True
+    accepts_logprobs: bool = True
 
-    async def prefers(self, run: Run, key: str, fields: Mapping[str, str]) -> tuple[float | None, Said]:
-        """The preference for what is shown second, and what the judge said; asked for a bare verdict if need be."""
+    async def prefers(
+        self, measurement: Measurement, key: str, fields: Mapping[str, str]
+    ) -> tuple[float | None, Reply]:
+        """The preference for the answer shown second, and the judge's reply.
+
+        A judge that returns no log-probabilities, and no verdict in a single token, is called a second time, without a
+        limit on tokens: it may reason first.
+        """
         messages = prompt(self.template, fields)
-        if self.takes_logprobs:
-            asked = {"temperature": 1, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
+        if self.accepts_logprobs:
+            settings = {"temperature": 1, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
             try:
-                said = await run.ask(key, self.model, Request({"messages": messages, **asked}))
+                reply = await measurement.call(key, self.model, Request({"messages": messages, **settings}))
             except CallRejected as error:
                 if error.status not in (400, 422):
                     raise
-                self.takes_logprobs = False
+                self.accepts_logprobs = False
             else:
-                preference = verdict(said.text) if said.logprobs is None else weighted(said.logprobs)
-                if preference is not None or said.logprobs is not None:
-                    return preference, said
-        # One token is not enough for a judge that thinks first.
-        said = await run.ask(f"{key}/verdict", self.model, Request({"messages": messages, "temperature": 0}))
-        return verdict(said.text), said
+                preference = verdict(reply.text) if reply.logprobs is None else weighted(reply.logprobs)
+                if preference is not None or reply.logprobs is not None:
+                    return preference, reply
+        request = Request({"messages": messages, "temperature": 0})
+        reply = await measurement.call(f"{key}/verdict", self.model, request)
+        return verdict(reply.text), reply
 
 
 async def measure(
-    run: Run, shelf: Shelf, system: Model, judge: Model, limit: int | None = None
+    measurement: Measurement, shelf: Shelf, system: Model, judge: Model | None, options: Options
 ) -> tuple[list[Row], int]:
     """Have the system answer and the judge compare; the judgments, and how many items failed."""
-    items = instructions(shelf)[:limit]
+    assert judge is not None
+    items = instructions(shelf)[: options.limit]
     judging = Judge(judge, shelf.text(PROMPT))
-    generator = system.name
 
     async def one(numbered: tuple[int, Row]) -> None:
         index, item = numbered
         text, baseline = item["instruction"], item["output"]
-        answer = await run.ask(f"answer/{index}", system, text)
+        answer = await measurement.call(f"answer/{index}", system, text)
         shared = {"instruction": text, "dataset": item["dataset"]}
-        row = {**shared, "output": answer.text, "generator": generator, "moa": {"index": index}}
-        run.write("answers", str(index), row)
+        row = {**shared, "output": answer.text, "generator": system.name, "moa": {"index": index}}
+        measurement.write("answers", str(index), row)
         switched = is_switched(text)
         shown = (answer.text, baseline) if switched else (baseline, answer.text)
         fields = {"instruction": text, "output_1": shown[0], "output_2": shown[1]}
-        preference, said = await judging.prefers(run, f"judgment/{index}", fields)
+        preference, reply = await judging.prefers(measurement, f"judgment/{index}", fields)
         if preference is not None and switched:
             preference = 3 - preference
-        run.write(
-            "judgments",
-            str(index),
-            {
-                **shared,
-                "output_1": baseline,
-                "generator_1": BASELINE,
-                "output_2": answer.text,
-                "generator_2": generator,
-                "annotator": judge.name,
-                "preference": preference,
-                "is_switched_outputs": switched,
-                "price_per_example": said.cost.dollars,
-                "time_per_example": said.seconds,
-                "moa": {"index": index, "weighted": said.logprobs is not None, "date": said.date, "said": said.text},
-            },
-        )
+        weighted_by_logprobs = reply.logprobs is not None
+        about = {"index": index, "weighted": weighted_by_logprobs, "date": reply.date, "said": reply.text}
+        row = {
+            **shared,
+            "output_1": baseline,
+            "generator_1": BASELINE,
+            "output_2": answer.text,
+            "generator_2": system.name,
+            "annotator": judge.name,
+            "preference": preference,
+            "is_switched_outputs": switched,
+            "price_per_example": reply.cost.dollars,
+            "time_per_example": reply.seconds,
+            "moa": about,
+        }
+        measurement.write("judgments", str(index), row)
 
-    failed = await run.each(list(enumerate(items)), one)
+    failed = await measurement.each(list(enumerate(items)), one)
     for name, official in (("answers", "model_outputs.json"), ("judgments", "annotations.json")):
-        # The original takes a row's place for the instruction's index.
-        run.save(official, sorted(run.rows(name), key=lambda row: int(row["moa"]["index"])))
-    return [row for row in run.rows("judgments") if row["moa"]["index"] < len(items)], failed
+        # In the original's files, a row's position is the index of its instruction.
+        measurement.save(official, sorted(measurement.rows(name), key=lambda row: int(row["moa"]["index"])))
+    return [row for row in measurement.rows("judgments") if row["moa"]["index"] < len(items)], failed

@@ -1,8 +1,8 @@
-"""What the win rate would be if both answers were equally long: AlpacaEval's ``length_controlled_v1``.
+"""The win rate if both answers were equally long: AlpacaEval's ``length_controlled_v1``.
 
-A logistic model without an intercept explains the judge's preferences, soft labels in [0, 1], by three things: the
+A logistic model without an intercept explains the judge's preferences, soft labels in [0, 1], by three features: the
 hyperbolic tangent of the length difference (baseline minus system, in its own standard deviations), the difficulty of the
-instruction, and a constant for the system. The preference is then predicted with the first of them at 0.
+instruction, and a constant for the system. It then predicts the preference with the first feature at 0.
 
 Sources:
 - Dubois, Galambosi, Liang, Hashimoto 2024, https://arxiv.org/abs/2404.04475
@@ -10,12 +10,12 @@ Sources:
 - the objective of its solver: https://www.csie.ntu.edu.tw/~cjlin/papers/liblinear.pdf, section 2 (L1, logistic loss)
 
 Quirks of the original, kept because the leaderboard depends on them:
-- Two deliberately concise and verbose variants of the baseline are trained with the system, at weight 0.1 each. Their
-  constant is 0; they teach the model what length alone does.
-- The standard deviation is that of a sample (n - 1), over all rows, also those that were not judged.
+- The model is also trained on two variants of the baseline, one deliberately concise and one verbose, with weight 0.1. Their
+  constant is 0; they show the model the effect of length alone.
+- The standard deviation is that of a sample (n - 1), over all rows, also those without a judgment.
 - Folds are dealt in turn from the last row to the first, in the order [gamed, system], without shuffling.
 - A fold's score is the weighted log-loss divided by the number of rows, not by their weight.
-- The win rate's mean is over all rows, also those that were not judged.
+- The win rate's mean is over all rows, also those without a judgment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 STRENGTHS: tuple[float, ...] = tuple(float(strength) for strength in np.logspace(-4, 4, 10))
-"""The ten values of C, the weight of the data against the penalty, that cross-validation chooses from."""
+"""The ten candidates for C, the weight of the data against the penalty."""
 
 FOLDS = 5
 GAMED_WEIGHT = 0.1
@@ -54,9 +54,9 @@ class LengthControlled:
 
     Attributes:
         win_rate: percent, 0 to 100.
-        standard_error: percentage points; that of the predictions' mean, as the leaderboard has it. It says nothing of
-            how well the model fits. None for a single row.
-        strength: the C that was used; None where the weights are recorded ones.
+        standard_error: of the predictions' mean in percentage points, as on the leaderboard. It does not include the error
+            of the fit. None for a single row.
+        strength: the C of the fit; None for recorded weights.
         weights: of length, difficulty and the constant.
     """
 
@@ -72,7 +72,7 @@ def floats(values: Sequence[float]) -> Floats:
 
 
 def gamed(rows: Sequence[Mapping[str, str]]) -> Gamed:
-    """The gamed baselines from the rows of ``df_gamed.csv``; raises KeyError or ValueError where they are not that."""
+    """The gamed baselines from the rows of ``df_gamed.csv``; raises KeyError or ValueError for other rows."""
     difficulty: dict[int, float] = {}
     for row in rows:
         difficulty.setdefault(int(row["index"]), float(row["instruction_difficulty"]))
@@ -94,7 +94,7 @@ def features(baseline_lengths: Floats, lengths: Floats, difficulty: Floats) -> F
     """(rows, 3): squashed length difference, difficulty, 1. Lengths are characters, (rows,), difficulty likewise."""
     difference = baseline_lengths - lengths
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
-    # Without any spread the original divides by 0 and gives no figure; there is then nothing to control for.
+    # Without spread the original divides by 0 and gives no figure; here, there is no length difference to control for.
     squashed = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
     return np.column_stack([squashed, difficulty, np.ones(len(difference))])
 
@@ -105,8 +105,8 @@ def length_controlled(
     """Fit, and predict at equal length.
 
     Args:
-        preferences: for the system, in [0, 1], NaN where not judged; (rows,).
-        columns: as :func:`features` gives them; (rows, 3).
+        preferences: for the system, in [0, 1], NaN without a judgment; (rows,).
+        columns: as :func:`features` returns them; (rows, 3).
         variants: the gamed baselines.
         strength: C; None to choose it by cross-validation.
     """
@@ -128,7 +128,7 @@ def predicted(weights: Sequence[float] | Floats, difficulty: Floats, strength: f
 
 
 def strength_of(weights: Sequence[float], preferences: Floats, columns: Floats, variants: Gamed) -> LengthControlled:
-    """The fit, among those of the ten values of C, whose weights come nearest to recorded ones."""
+    """The fit whose weights are closest to recorded ones, among those with the ten candidates for C."""
     fits = [length_controlled(preferences, columns, variants, strength) for strength in STRENGTHS]
     return min(fits, key=lambda fit: float(np.abs(np.array(fit.weights) - np.array(weights)).sum()))
 
@@ -139,7 +139,7 @@ def expit(margin: Floats) -> Floats:
 
 
 def _cross_validated(rows: Floats, targets: Floats, weights: Floats) -> float:
-    """The C with the least mean log-loss on rows held out."""
+    """The C with the smallest mean log-loss on held-out rows."""
     fold = (len(rows) - 1 - np.arange(len(rows))) % FOLDS
     losses = np.zeros((FOLDS, len(STRENGTHS)))
     for held in range(FOLDS):

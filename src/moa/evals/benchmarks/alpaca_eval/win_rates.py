@@ -1,10 +1,10 @@
-"""Win rates from AlpacaEval's judgments, as the official leaderboard has them, and what speaks for and against them.
+"""Win rates from AlpacaEval's judgments as on the official leaderboard, with the figures that show how far to trust them.
 
 Source: https://github.com/tatsu-lab/alpaca_eval/tree/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval/metrics;
-figures have the names of the leaderboard's columns. The length-controlled one is in ``length_control``.
+the figures have the names of the leaderboard's columns. ``length_control`` has the length-controlled win rate.
 
-Quirks of the original: a preference of 0 is an old way to write a draw; what is no preference is left out of the win rate
-and counted; the discrete win rate takes a draw for half a win.
+Quirks of the original: a preference of 0 is an old notation for a draw; the win rate leaves out judgments without a
+preference, and counts them; the discrete win rate counts a draw as half a win.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from typing import Any
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, Shelf
-from moa.evals.asking.harness import standard_error
 from moa.evals.benchmarks.alpaca_eval.judging import (
     BASELINE,
     FITS,
     GAMED,
     INSTRUCTIONS,
-    NAME,
     OUTPUTS,
     RECONSTRUCTED,
     instructions,
     is_switched,
     weighted,
 )
+from moa.evals.metric import standard_error
 
 
 @dataclass(slots=True)
 class _Judged:
-    """Judgments of one system, column by column; a row each, NaN and None where not told."""
+    """Judgments of one system as columns of equal length; NaN and None for unknown values."""
 
     preference: list[float] = field(default_factory=list)
     index: list[int] = field(default_factory=list)
@@ -44,13 +43,14 @@ class _Judged:
     switched: list[bool | None] = field(default_factory=list)
 
 
-def score(rows: Sequence[Row], shelf: Shelf) -> list[Row]:
-    """A result for every system that the judgments are of.
+def score(rows: Sequence[Row], shelf: Shelf, system: str = "") -> list[Row]:
+    """A result for every combination of system, baseline and judge.
 
     Args:
         rows: as in the original's ``annotations.json``, or with ``index``, ``len_1`` and ``len_2`` in place of the texts;
             or a row of weights for each system, as in its recorded fits.
-        shelf: where the instructions' difficulty and order, and the gamed baselines, are.
+        shelf: has the instructions' difficulty and order, and the gamed baselines.
+        system: not used; the rows name it.
 
     Raises:
         ConfigError: the rows are no judgments of AlpacaEval.
@@ -83,7 +83,7 @@ def _scored(
         some = f"{len(verdicts) or len(valid)} of {len(judged.preference)}"
         notes.append(f"the judge gave no log-probabilities for {some}: verdicts, not weighted preferences")
     result: Row = {
-        "benchmark": NAME,
+        "benchmark": "alpaca-eval",
         "system": system,
         "baseline": baseline,
         "judge": annotator,
@@ -109,7 +109,7 @@ def _scored(
 
 
 def _columns(rows: Sequence[Row], texts: Sequence[str], places: Mapping[str, int]) -> _Judged:
-    """The rows' columns; of an instruction that stands there twice, the last judgment that did not fail."""
+    """The rows as columns; an instruction with two judgments counts once, with the last that did not fail."""
     found: dict[int, tuple[float, float, float, bool | None]] = {}
     for place, row in enumerate(rows):
         text = row.get("instruction")
@@ -118,7 +118,7 @@ def _columns(rows: Sequence[Row], texts: Sequence[str], places: Mapping[str, int
         text = text if text is not None else texts[index] if 0 <= index < len(texts) else None
         switched = row.get("is_switched_outputs")
         switched = is_switched(text) if switched is None and text is not None else switched
-        preference = _preference(row, switched)
+        preference = preference_of(row, switched)
         if math.isnan(preference) and index in found:
             continue
         found[index] = (preference, _length(row, "2"), _length(row, "1"), switched)
@@ -132,8 +132,12 @@ def _columns(rows: Sequence[Row], texts: Sequence[str], places: Mapping[str, int
     )
 
 
-def _preference(row: Row, switched: bool | None) -> float:
-    """1 to 2, a draw as 1.5, or NaN; from the recorded log-probabilities where no preference was recorded."""
+def preference_of(row: Row, switched: bool | None) -> float:
+    """The preference, 1 to 2, a draw as 1.5; NaN if the judgment failed.
+
+    A row without a preference that has the judge's log-probabilities is read from these, if it is known whether the order
+    of the answers was ``switched``.
+    """
     try:
         preference = float(row["preference"])
     except (KeyError, TypeError, ValueError):
@@ -165,7 +169,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _by_order(judged: _Judged) -> Row:
-    """How often, and with what success, the system stood second (``baseline_first``) and first (``system_first``)."""
+    """Judgments and win rate with the system shown second (``baseline_first``) and first (``system_first``)."""
     order: Row = {}
     for name, wanted in (("baseline_first", False), ("system_first", True)):
         values = [
@@ -178,7 +182,7 @@ def _by_order(judged: _Judged) -> Row:
 
 
 def _length_controlled(system: str, baseline: str | None, judged: _Judged, shelf: Shelf, notes: list[str]) -> Row:
-    """The length-controlled figures, or a note why there are none."""
+    """The length-controlled figures, or no figures and a note with the reason."""
     if system == baseline:
         return {"length_controlled_winrate": 50.0, "lc_standard_error": 0.0}
     try:
@@ -197,24 +201,24 @@ def _length_controlled(system: str, baseline: str | None, judged: _Judged, shelf
     columns = lc.features(lc.floats(judged.baseline_lengths), lc.floats(judged.lengths), difficulty)
     preferences = lc.floats(judged.preference) - 1
     fit = lc.length_controlled(preferences, columns, variants)
-    told: Row = {
+    found: Row = {
         "length_controlled_winrate": fit.win_rate,
         "lc_standard_error": fit.standard_error,
         "length_control": {"C": fit.strength, "weights": fit.weights, "chosen_by": "cross-validation"},
     }
     if recorded := _recorded(shelf).get(system):
         again = lc.strength_of(recorded, preferences, columns, variants)
-        told["recorded_fit"] = {
+        found["recorded_fit"] = {
             "weights": recorded,
             "C": again.strength,
             "length_controlled_winrate": lc.predicted(recorded, variants.difficulty).win_rate,
             "length_controlled_winrate_fitted_at_C": again.win_rate,
         }
-    return told
+    return found
 
 
 def _length_control() -> ModuleType:
-    """:mod:`moa.evals.benchmarks.alpaca_eval.length_control`, which needs numpy; raises ConfigError with what to install."""
+    """The module ``length_control``, which needs numpy; raises ConfigError with what to install."""
     try:
         from moa.evals.benchmarks.alpaca_eval import length_control
     except ImportError:
@@ -223,14 +227,14 @@ def _length_control() -> ModuleType:
 
 
 def _recorded(shelf: Shelf) -> dict[str, tuple[float, float, float]]:
-    """The official fits, by system, where they are at hand."""
+    """The official fits by system; empty if their file is not available."""
     rows = shelf.rows(FITS) if shelf.here(FITS) else []
     length, difficulty, constant = _length_control().WEIGHT_NAMES
     return {row[""]: (float(row[length]), float(row[difficulty]), float(row[constant])) for row in rows}
 
 
 def _from_fits(rows: Sequence[Row], shelf: Shelf) -> list[Row]:
-    """What recorded fits predict; nothing else is known of these systems."""
+    """The predictions of recorded fits; nothing else is known of these systems."""
     lc = _length_control()
     variants = lc.gamed(shelf.rows(GAMED if shelf.here(GAMED) or not shelf.here(RECONSTRUCTED) else RECONSTRUCTED))
     results = []
@@ -238,7 +242,7 @@ def _from_fits(rows: Sequence[Row], shelf: Shelf) -> list[Row]:
         fit = lc.predicted([float(row[name]) for name in lc.WEIGHT_NAMES], variants.difficulty)
         results.append(
             {
-                "benchmark": NAME,
+                "benchmark": "alpaca-eval",
                 "system": row[""],
                 "baseline": BASELINE,
                 "length_controlled_winrate": fit.win_rate,
