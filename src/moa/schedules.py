@@ -1,4 +1,4 @@
-"""Everything that a schedule of your own needs.
+"""Everything that a custom schedule needs.
 
 ::
 

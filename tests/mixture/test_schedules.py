@@ -9,6 +9,7 @@ import pytest
 from moa import Mixture, Scripted
 from moa.errors import ConfigError, ScheduleError
 from moa.messages import Delta, text_of
+from moa.mixture.events import RunStarted
 from moa.schedules import (
     Barrier,
     Draft,
@@ -44,7 +45,7 @@ class Shortest:
 
     async def readings(self, layers: Layers, give_up: GiveUp) -> Readings:
         await until_all_ended(layers[-1])
-        yield Reading(references_of(sorted(layers[-1], key=len)[:1]))
+        yield Reading(references_of(sorted(layers[-1], key=len))[:1])
 
 
 class FirstTwo:
@@ -112,7 +113,8 @@ def test_a_schedule_with_readings_alone_runs_every_layer() -> None:
     """Two layers and the aggregator each read what the class yields; all other members have defaults."""
     second, last = says("second"), says("last")
     layers = [[says("first in many words"), says("first")], [second, says("second in many words")]]
-    _, result = run(Mixture(layers, last, schedule=Shortest()))
+    events, result = run(Mixture(layers, last, schedule=Shortest()))
+    assert isinstance(events[0], RunStarted) and events[0].schedule == "Shortest()"
     assert result.text == "last"
     assert result.degraded == ()
     assert "many words" not in text_of(second.requests[0].messages[0])

@@ -14,7 +14,7 @@ from moa.mixture.aggregation import Central, Synthesize
 from moa.mixture.asking import aggregator_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
-from moa.mixture.continuation import Asking
+from moa.mixture.continuation import MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.events import AnswerBegan, Event, Noticed, Selected
 from moa.mixture.memory import turn_of
@@ -186,9 +186,9 @@ class Answering:
         failures: list[Draft] = []
         for name, agent in self.aggregators.items():
             draft = Draft(name, self.depth)
-            asking = partial(aggregator_request, agent, self.request, self.layout)
+            make_request = partial(aggregator_request, agent, self.request, self.layout)
             async with aclosing(readings()) as to_read:
-                await Writer(self._calls, agent, draft, "aggregator", asking, self._overspent).write(to_read)
+                await Writer(self._calls, agent, draft, "aggregator", make_request, self._overspent).write(to_read)
             if draft.usable:
                 return
             failures.append(draft)
@@ -221,9 +221,11 @@ class Answering:
     async def write(self, proposals: Sequence[Reference]) -> None:
         await self._write(partial(single_reading, proposals))
 
-    async def call(self, agent: Agent, name: str, role: str, asking: Asking, proposals: Sequence[Reference]) -> Draft:
+    async def call(
+        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
+    ) -> Draft:
         draft = Draft(name, self.depth)
-        await Writer(self._calls, agent, draft, role, asking, lambda: None).write(single_reading(proposals))
+        await Writer(self._calls, agent, draft, role, make_request, lambda: None).write(single_reading(proposals))
         return draft
 
     def select(self, proposal: Reference, reason: str) -> None:

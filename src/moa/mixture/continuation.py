@@ -19,7 +19,7 @@ from moa.messages import Message, Reference, Request
 from moa.mixture.prompts import CLOSING, fence
 from moa.models import Continuation
 
-Asking = Callable[[Sequence[Reference], str], Request]
+MakeRequest = Callable[[Sequence[Reference], str], Request]
 """Makes a request that shows these references and ends with this line."""
 
 BEGIN = """\
@@ -48,12 +48,12 @@ class Conversation:
     """The requests of one agent that writes in pieces.
 
     Args:
-        asking: makes a request from references.
+        make_request: makes a request from references.
         way: how the agent's model continues a text; None if it cannot.
     """
 
-    def __init__(self, asking: Asking, way: Continuation | None) -> None:
-        self._asking, self._way = asking, way
+    def __init__(self, make_request: MakeRequest, way: Continuation | None) -> None:
+        self._make_request, self._way = make_request, way
         self._shown: dict[tuple[int, str], str] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         self._transcript: list[Message] = []
@@ -67,19 +67,19 @@ class Conversation:
             last: whether the agent is to write its text to the end.
         """
         if not written:
-            request = self._asking(references, CLOSING if last else BEGIN)
+            request = self._make_request(references, CLOSING if last else BEGIN)
             self._remember(references)
             self._transcript, self._length = request.messages, 0
             return request
         if self._way == "turns":
             return self._turn(references, written, last=last)
-        request = self._asking(references, CLOSING if last else BEGIN)
+        request = self._make_request(references, CLOSING if last else BEGIN)
         return request.replaced(messages=[*request.messages, {"role": "assistant", "content": written}])
 
     def resumed(self, references: Sequence[Reference], written: str) -> Request:
         """The request for a full restart that includes the text written so far; used when continuing failed."""
         mark = fence(written)
-        return self._asking(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
+        return self._make_request(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
 
     def _turn(self, references: Sequence[Reference], written: str, *, last: bool) -> Request:
         parts = [*(self._new_part(reference) for reference in references), END if last else GO_ON]
@@ -88,7 +88,7 @@ class Conversation:
         self._transcript = [*self._transcript, piece, news]
         self._length = len(written)
         self._remember(references)
-        return self._asking(references, "").replaced(messages=self._transcript)
+        return self._make_request(references, "").replaced(messages=self._transcript)
 
     def _new_part(self, reference: Reference) -> str:
         """The part of a reference that the agent has not read, in a tag; empty if there is none.

@@ -229,8 +229,8 @@ class Proposing:
     # -- one of them -------------------------------------------------------------------------------------------------
 
     async def _propose(self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]) -> None:
-        asking = partial(proposer_request, agent, self._request, self._plan.layout)
-        writer = Writer(self._calls, agent, draft, "proposer", asking, self._spare_for_the_aggregator)
+        make_request = partial(proposer_request, agent, self._request, self._plan.layout)
+        writer = Writer(self._calls, agent, draft, "proposer", make_request, self._spare_for_the_aggregator)
         try:
             await writer.write(self._proposer_readings(agent, before))
         except _Skipped as skipped:

@@ -16,6 +16,7 @@ from moa.mixture.answering import Answering
 from moa.mixture.events import Event, RunFailed, RunFinished, RunStarted
 from moa.mixture.fold import Fold
 from moa.mixture.plan import Plan
+from moa.mixture.schedules.checked import CheckedSchedule
 
 
 class Run(AsyncGenerator[Event, None]):
@@ -109,7 +110,7 @@ async def _work(plan: Plan, answering: Answering) -> None:
             at=loop.time(),
             run_id=uuid.uuid4().hex,
             mixture=plan.name,
-            schedule=repr(plan.schedule),
+            schedule=repr(CheckedSchedule(plan.schedule)),
             started=time.time(),
             seats=plan.seats,
         )

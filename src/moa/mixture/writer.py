@@ -14,7 +14,7 @@ from moa.messages import Delta, Request
 from moa.mixture.agent import Agent
 from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
-from moa.mixture.continuation import Asking, Conversation
+from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
@@ -54,7 +54,7 @@ class Writer:
 
     Args:
         role: as in :class:`~moa.messages.Call`.
-        asking: makes the request from references.
+        make_request: makes the request from references.
         stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
     """
 
@@ -64,13 +64,13 @@ class Writer:
         agent: Agent,
         draft: Draft,
         role: str,
-        asking: Asking,
+        make_request: MakeRequest,
         stop: Callable[[], str | None],
     ) -> None:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
-        self._asking, self._stop = asking, stop
+        self._make_request, self._stop = make_request, stop
         self._way = traits_of(agent.model).continuation
-        self._conversation, self._seam = Conversation(asking, self._way), Seam()
+        self._conversation, self._seam = Conversation(make_request, self._way), Seam()
 
     async def write(self, readings: AsyncIterator[Reading]) -> None:
         """Write the draft, by one call or, where a schedule gives several readings, by several that continue each other.
@@ -115,7 +115,7 @@ class Writer:
     async def _warm(self, reading: Reading) -> None:
         """Have the upstream cache a prompt. The one token it answers is ignored; the draft pays for the call."""
         draft, model = self._draft, self._agent.model
-        request = self._asking(reading.references, "")
+        request = self._make_request(reading.references, "")
         self._calls.bill(draft, model, request)
         short = request.without(TOKEN_LIMITS).replaced(max_tokens=1)
         try:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
-from moa.mixture.continuation import Asking
+from moa.mixture.continuation import MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.events import Event, Seat
 from moa.mixture.prompts import Layout
@@ -45,7 +45,9 @@ class Running(Protocol):
         """
         ...
 
-    async def call(self, agent: Agent, name: str, role: str, asking: Asking, proposals: Sequence[Reference]) -> Draft:
+    async def call(
+        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
+    ) -> Draft:
         """Make one call in the last layer. A failed call raises nothing: its draft is not ``usable``."""
         ...
 

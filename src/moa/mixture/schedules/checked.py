@@ -88,4 +88,6 @@ class CheckedSchedule:
             raise ScheduleError(f"{self.name}.readings yielded a reading with room; its class must set grows = True")
 
     def __repr__(self) -> str:
-        return repr(self._schedule)
+        """The schedule's own; for a class without one its name, which unlike object's own does not differ between runs."""
+        own = type(self._schedule).__repr__ is not object.__repr__
+        return repr(self._schedule) if own else f"{self.name}()"

@@ -65,4 +65,4 @@ class EarlyExit:
         return all(similarity(one, other) >= self.threshold for one, other in combinations(texts, 2))
 
     def __repr__(self) -> str:
-        return f"EarlyExit({self.schedule!r}, threshold={self.threshold:g})"
+        return f"EarlyExit({self._checked!r}, threshold={self.threshold:g})"

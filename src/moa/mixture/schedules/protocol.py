@@ -37,7 +37,8 @@ class Reading:
 
     Attributes:
         references: the proposals, complete or as far as they are written.
-        room: total characters that the agent's draft may have before the agent takes the next reading; None: no limit.
+        room: total characters (a token is about 4) that the agent's draft may have before the agent takes the next reading;
+            None: no limit.
         superseded: called while the agent writes from this reading; True makes it stop at once and take the next reading.
         warm: send the prompt ahead with a limit of one token, so that the upstream's prefix cache holds it when the next
             reading comes.
@@ -73,11 +74,13 @@ class Schedule(Protocol):
     A schedule may also have these members; where one is missing, its default applies:
 
     ``grows: bool = False``
-        Readings have ``room``: agents start from incomplete proposals. Where a request cannot be answered incrementally
-        (tools, a response format, ``exact``, an answer that is selected) the barrier replaces such a schedule.
+        Readings have ``room``: agents start from incomplete proposals. An agent whose model cannot continue a text skips
+        these readings. Where a request cannot be answered incrementally (tools, a response format, ``exact``, an answer
+        that is selected) the barrier replaces such a schedule.
     ``warm: bool = False``
-        The aggregator's readings include ones with ``warm=True``. Where references do not follow the last user message, the
-        barrier replaces such a schedule, since no prefix could be reused.
+        Readings with ``warm=True`` also warm the aggregator; otherwise they warm proposers only. Where references do not
+        follow the last user message or the answer is selected, the barrier replaces such a schedule, since the aggregator
+        could not reuse a prefix.
     ``hedge: float | None = None``
         Seconds of silence after which a proposer is called a second time. None: never.
     ``agree(texts: Sequence[str]) -> bool``, default: never
@@ -93,7 +96,8 @@ class Schedule(Protocol):
         The run calls this once for each agent behind the first layer (proposers, aggregator, fallbacks), concurrently and on
         the same drafts. State of one agent belongs in local variables, since one schedule serves many agents and runs.
 
-        Every draft ends at some time, finished or dropped, so waiting for the end of drafts always returns.
+        Drafts may have ended before the call. Every draft ends at some time, finished or dropped, so waiting for the end of
+        drafts always returns.
 
         The run takes a reading only when the agent is ready for it. It closes the generator after the last reading, when
         the agent ends early, and when the run is cancelled. A ``yield`` may then raise GeneratorExit and an ``await`` may
@@ -101,7 +105,8 @@ class Schedule(Protocol):
 
         Args:
             layers: the drafts of all layers before the agent, the nearest last. There is at least one layer, and each has at
-                least one draft. The order in a layer is the mixture's.
+                least one draft. The order in a layer is the mixture's. A schedule reads drafts and waits for them; only the
+                run writes and ends them.
             give_up: drops a draft that the run need not wait for any longer; no agent gets it as a reference afterwards.
 
         Yields:
