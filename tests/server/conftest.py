@@ -1,0 +1,64 @@
+"""Servers for the tests of this room: each combination of arguments and configuration is started once a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import aiohttp
+import pytest
+
+from tests.fakes.serving import CONFIG, Served, answer_well
+from tests.fakes.upstream import Upstream
+
+
+class Serve(Protocol):
+    """Gives the server of these arguments whose moa.toml is ``CONFIG`` and ``more``; starts it when it is first needed."""
+
+    def __call__(self, *args: str, more: str = "") -> Awaitable[Served]: ...
+
+
+@pytest.fixture(scope="session")
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def serve(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve]:
+    started: dict[tuple[str, ...], Served] = {}
+    async with AsyncExitStack() as stack:
+
+        async def server(*args: str, more: str = "") -> Served:
+            if (*args, more) not in started:
+                served = Served(tmp_path_factory.mktemp("server"), *args, config=CONFIG.format(base_url=upstream.base_url) + more)
+                started[*args, more] = await stack.enter_async_context(served)
+            return started[*args, more]
+
+        yield server
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Served:
+    """The server that most tests share. A file with needs of its own overrides this."""
+    return await serve()
+
+
+@pytest.fixture(scope="session")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def well(upstream: Upstream) -> None:
+    """Every model answers again as :func:`answer_well` has it."""
+    answer_well(upstream)
+
+
+@pytest.fixture(autouse=True)
+def no_traceback(server: Served) -> Iterator[None]:
+    """No test makes the server log a traceback."""
+    yield
+    assert "Traceback" not in server.text
