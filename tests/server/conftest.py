@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from typing import Protocol
 
@@ -32,14 +32,16 @@ async def serve(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 
         async def server(*args: str, more: str = "") -> Served:
             if (*args, more) not in started:
-                served = Served(tmp_path_factory.mktemp("server"), *args, config=CONFIG.format(base_url=upstream.base_url) + more)
+                served = Served(
+                    tmp_path_factory.mktemp("server"), *args, config=CONFIG.format(base_url=upstream.base_url) + more
+                )
                 started[*args, more] = await stack.enter_async_context(served)
             return started[*args, more]
 
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def server(serve: Serve) -> Served:
     """The server that most tests share. A file with needs of its own overrides this."""
     return await serve()
@@ -52,13 +54,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    """Every model answers again as :func:`answer_well` has it."""
-    answer_well(upstream)
-
-
-@pytest.fixture(autouse=True)
-def no_traceback(server: Served) -> Iterator[None]:
-    """No test makes the server log a traceback."""
+def well(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Before each test every model answers again; no test makes the server log a traceback."""
+    if "upstream" in request.fixturenames:
+        answer_well(request.getfixturevalue("upstream"))
+    server = request.getfixturevalue("server") if "server" in request.fixturenames else None
+    before = len(server.log) if server else 0
     yield
-    assert "Traceback" not in server.text
+    if server:
+        assert "Traceback" not in "\n".join(server.log[before:])

@@ -19,7 +19,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.fakes.serving import CONFIG, Served, all_events, answer_well, asking, post, said, streamed
+from tests.fakes.serving import Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Upstream,
     call_tool,
@@ -49,33 +49,9 @@ WEATHER: Any = {
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path_factory.mktemp("server"), config=config) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-async def http(server: Served) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
 
 
 # -- the official SDK ----------------------------------------------------------------------------------------------------

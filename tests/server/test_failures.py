@@ -19,38 +19,17 @@ from moa import Config
 from moa.server import connection
 from moa.server.app import create_app
 from moa.server.dialects.chat import ChatEncoder
-from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, events, post, said
+from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, asking, events, post, said
 from tests.fakes.upstream import Upstream, chunk, drop, error_event, finish, hang, pause, refuse, say, usage, words
+from tests.server.conftest import Serve
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    config = (
-        CONFIG.format(base_url=upstream.base_url)
-        + '[endpoints.dead]\nbase_url = "http://127.0.0.1:9/v1"\nattempts = 1\n'
-    )
-    async with Served(tmp_path_factory.mktemp("server"), "--max-body", "100000", config=config) as server:
-        yield server
-    assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http(server: Served) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
+async def server(serve: Serve) -> Served:
+    dead = '[endpoints.dead]\nbase_url = "http://127.0.0.1:9/v1"\nattempts = 1\n'
+    return await serve("--max-body", "100000", more=dead)
 
 
 def assert_openais(body: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +28,6 @@ pytestmark = pytest.mark.anyio
 
 SOON = 2.0
 """Seconds: a generous bound on a busy machine."""
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path_factory.mktemp("server"), config=config) as server:
-        yield server
-    assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
 
 
 # -- who may ask -------------------------------------------------------------------------------------------------------

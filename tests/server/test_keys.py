@@ -15,17 +15,11 @@ from openai import AsyncOpenAI
 
 from moa.errors import ConfigError, UnknownName
 from moa.server.keys import Keys
-from tests.fakes.serving import CONFIG, PATIENCE, Served, answer_well, asking, home, post
+from tests.fakes.serving import CONFIG, PATIENCE, Served, asking, home, post
 from tests.fakes.terminal import run
 from tests.fakes.upstream import Upstream, hang, words
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +40,6 @@ async def server(
     async with Served(tmp_path_factory.mktemp("server"), "--keys", secrets["file"], config=config) as server:
         yield server
     assert not any(secret in server.text for name, secret in secrets.items() if name != "file")
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
 
 
 def bearer(secret: str) -> dict[str, str]:

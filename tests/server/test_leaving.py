@@ -6,15 +6,15 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, post, said
+from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, asking, post, said
 from tests.fakes.upstream import Received, Script, Upstream, done, finish, hang, head, say, step, words
+from tests.server.conftest import Serve
 
 pytestmark = pytest.mark.anyio
 
@@ -23,30 +23,9 @@ SOON = 2.0
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """A small one: two runs at a time, two may wait."""
-    config = CONFIG.format(base_url=upstream.base_url)
-    limits = ("--max-runs", "2", "--max-queue", "2")
-    async with Served(tmp_path_factory.mktemp("server"), *limits, config=config) as server:
-        yield server
-    assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
+async def server(serve: Serve) -> Served:
+    """A small server: two concurrent runs, a queue of two."""
+    return await serve("--max-runs", "2", "--max-queue", "2")
 
 
 async def until(holds: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,10 @@ import pytest
 from moa.config.export import table_object
 from moa.config.tables import File, MixtureTable
 from tests.fakes.run_client import asked_times, begin, call, ended
-from tests.fakes.serving import CONFIG, Served, answer_well, asking
+from tests.fakes.serving import CONFIG, Served, asking
 from tests.fakes.upstream import Upstream, refuse, say
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path_factory.mktemp("server"), config=config) as server:
-        yield server
-    assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
 
 
 async def test_a_callers_own_mixture_answers(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:

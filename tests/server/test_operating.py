@@ -31,12 +31,6 @@ SECRET = "xylophone"
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run store of two servers."""
     return tmp_path_factory.mktemp("shared") / "deep" / "runs.sqlite"
@@ -48,12 +42,6 @@ async def server(upstream: Upstream, shared: Path, tmp_path_factory: pytest.Temp
     async with Served(tmp_path_factory.mktemp("one"), "--store", str(shared), config=config) as server:
         yield server
     assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
 
 
 @pytest.fixture(autouse=True)

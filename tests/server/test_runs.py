@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from moa.mixture.codec import event_of
 from moa.mixture.fold import fold
 from tests.fakes.run_client import asked_times, begin, call, ended, follow, holds, record
-from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, answer_well, asking, post, said, streamed
+from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Received,
     Script,
@@ -42,31 +41,6 @@ SOON = 2.0
 """Seconds: a generous bound on a busy machine."""
 
 LAST = {"run_finished", "run_failed", "run_stopped"}
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def server(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    config = CONFIG.format(base_url=upstream.base_url)
-    async with Served(tmp_path_factory.mktemp("server"), config=config) as server:
-        yield server
-    assert "Traceback" not in server.text
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as http:
-        yield http
-
-
-@pytest.fixture(autouse=True)
-def well(upstream: Upstream) -> None:
-    answer_well(upstream)
 
 
 # -- a run of the server's ---------------------------------------------------------------------------------------------
