@@ -11,12 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from moa.config.schedules import AnySchedule
 from moa.config.schema import STRICT, Count, Positive
+from moa.mixture.asking import SAMPLING
 from moa.models.endpoint import Timeouts
-
-SAMPLING = (
-    *("temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "seed", "stop"),
-    *("frequency_penalty", "presence_penalty", "repetition_penalty", "reasoning_effort", "logit_bias", "extra_body"),
-)
 
 SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moa.errors import ConfigError
+from moa.errors import ConfigError, ModelError
+from moa.messages import Delta, Request
 from moa.models import Model
 from moa.models.catalog import Catalog
 
@@ -43,6 +44,22 @@ class Agent:
     def label(self) -> str:
         """The name, or the last part of the model's name."""
         return self.name or self.model.name.rsplit("/", 1)[-1]
+
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Call the model.
+
+        Raises:
+            ModelError: its ``stream`` returns something other than an async generator.
+        """
+        deltas = self.model.stream(request)
+        if hasattr(deltas, "__aiter__") and hasattr(deltas, "aclose"):
+            return deltas
+        if inspect.iscoroutine(deltas):
+            deltas.close()
+        raise ModelError(
+            self.model.name,
+            f"its stream() returned {type(deltas).__name__}; it must be 'async def' and yield Delta(text=…)",
+        )
 
 
 Member = str | Model | Agent | Mapping[str, Any]

@@ -25,6 +25,12 @@ AGGREGATOR_ONLY = frozenset(
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 
+SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", *TOKEN_LIMITS, "seed", "stop"),
+    *("frequency_penalty", "presence_penalty", "repetition_penalty", "reasoning_effort", "logit_bias", "extra_body"),
+)
+"""Well-known sampling fields. An agent may have others; a misspelt one is recognised by its likeness to one of these."""
+
 
 def proposer_request(
     agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from moa.messages import Answer, Delta, Message, Reference, Request, pieces_of
+from moa.messages import Answer, Delta, Reference, pieces_of
 from moa.mixture.agent import Agent, Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
-from moa.mixture.events import AgentSaid, RunFailed, Seat, Selected
+from moa.mixture.background import BACKGROUND
+from moa.mixture.events import AgentSaid, Event, RunFailed, Seat, Selected
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
+from moa.mixture.question import Question, request_of
 from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.protocol import Schedule
@@ -21,7 +25,8 @@ from moa.models import Traits
 from moa.models.catalog import Catalog
 from moa.prices import Prices
 
-Question = str | Sequence[Message] | Mapping[str, Any] | Request
+EventHandler = Callable[[Event], object]
+"""Called with each event; what it returns is awaited where it is awaitable, and otherwise ignored."""
 
 
 class Mixture:
@@ -119,18 +124,66 @@ class Mixture:
             prices=prices or Prices(),
         )
 
-    async def answer(self, question: Question) -> Answer:
+    async def answer(self, question: Question, *, on_event: EventHandler | None = None, **sampling: Any) -> Answer:
         """Ask, and wait for the whole answer with its usage, cost and every proposal.
+
+        ::
+
+            answer = await mixture.answer("Why is the sky blue?", temperature=0.2, on_event=print)
+
+        Args:
+            question: a question, a list of messages, or a Chat Completions body.
+            on_event: called with every event as it happens, sync or async. It must not block; an error in it cancels the run
+                and is raised here.
+            sampling: fields of the request (``temperature``, ``max_tokens``, a vendor's own, …). They override those of a
+                body; None removes one. An agent's own sampling may override them, as it does those of a body. Also the
+                arguments of :meth:`run`: ``restart``, ``proposals``, ``kept``.
 
         Raises:
             RunError: there is no answer; ``error.answer`` holds the proposals so far.
             RequestRejected: the question is malformed.
+            TypeError: a keyword is misspelt, or is a setting of the mixture.
+            ScheduleError: a mistake in a schedule of one's own.
         """
-        async with self.run(question) as run:
+        async with self.run(question, **sampling) as run:
             async for event in run:
+                if on_event is not None:
+                    returned = on_event(event)
+                    if inspect.isawaitable(returned):
+                        await returned
                 if isinstance(event, RunFailed):
                     raise event.error.with_answer(run.answer)
         return run.answer
+
+    def ask(self, question: Question, *, on_event: EventHandler | None = None, **sampling: Any) -> Answer:
+        """Like :meth:`answer`, for code without ``await``: scripts, threads, and notebooks, whose event loop already runs.
+
+        ::
+
+            print(mixture.ask("Why is the sky blue?"))
+
+        The calls run in an event loop of their own, in a thread that all mixtures of the process share. Its connections stay
+        open for the next question, and close when the process ends. Ctrl-C cancels every call. A function as ``on_event`` is
+        called in the caller's thread and may block; an async one runs in the loop.
+
+        Raises:
+            RuntimeError: a coroutine that ``ask`` itself runs (of a model, say) calls it; await :meth:`answer` there.
+            RunError, RequestRejected, TypeError, ScheduleError: as in :meth:`answer`.
+        """
+        events: SimpleQueue[Event | None] = SimpleQueue()
+        handler = on_event if on_event is None or _is_async(on_event) else events.put
+        job = BACKGROUND.start(self.answer(question, on_event=handler, **sampling))
+        job.future.add_done_callback(lambda _: events.put(None))
+        try:
+            while (event := events.get()) is not None:
+                if on_event is not None:
+                    on_event(event)
+        except BaseException:  # Ctrl-C, or an error in on_event
+            job.cancel()
+            while events.get() is not None:
+                pass
+            raise
+        return job.future.result()
 
     def run(
         self,
@@ -139,6 +192,7 @@ class Mixture:
         restart: bool = True,
         proposals: Sequence[Reference] | None = None,
         kept: Sequence[Reference] = (),
+        **sampling: Any,
     ) -> Run:
         """Ask, and get every event as it happens.
 
@@ -151,23 +205,27 @@ class Mixture:
             proposals: proposals for the aggregator; with them no proposer is called.
             kept: proposals of an earlier run. The agents that wrote them, found by layer and name, are not called again, and
                 all others are. A proposal that fits no agent is ignored.
+            sampling: fields of the request, as in :meth:`answer`.
 
         Raises:
             RequestRejected: the question is malformed.
+            TypeError: a keyword is misspelt, or is a setting of the mixture.
             ScheduleError: raised by the run for a mistake in a schedule of one's own.
         """
-        return Run(self.plan, Request.of(question), restart=restart, proposals=proposals, kept=kept)
+        return Run(self.plan, request_of(question, sampling), restart=restart, proposals=proposals, kept=kept)
 
-    async def stream(self, request: Question) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: Question, **sampling: Any) -> AsyncGenerator[Delta, None]:
         """Yield the answer piece by piece: of all agents, only the text of the last one.
 
-        The last delta carries the usage and cost of all calls, and the calls themselves.
+        The last delta carries the usage and cost of all calls, and the calls themselves. Arguments as in :meth:`answer`.
 
         Raises:
             RunError: there is no answer, or it broke off.
             RequestRejected: the question is malformed.
+            TypeError: a keyword is misspelt, or is a setting of the mixture.
+            ScheduleError: a mistake in a schedule of one's own.
         """
-        async with self.run(request, restart=False) as run:
+        async with self.run(request, restart=False, **sampling) as run:
             async for event in run:
                 match event:
                     case AgentSaid(role="aggregator"):
@@ -294,3 +352,7 @@ class Mixture:
     @property
     def prices(self) -> Prices:
         return self.plan.prices
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

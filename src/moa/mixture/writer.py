@@ -139,7 +139,7 @@ class Writer:
         """Append a call's stream to the draft, until the stream ends or has to be closed."""
         model = self._agent.model
         try:
-            async with aclosing(model.stream(request)) as deltas:
+            async with aclosing(self._agent.stream(request)) as deltas:
                 async for delta in deltas:
                     self._append(delta, whole_words=not reading.last)
                     if outcome := self._interruption(delta, reading):
@@ -157,6 +157,8 @@ class Writer:
         return Outcome("completed")
 
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
+        if not isinstance(delta, Delta):
+            raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
         if delta.text:
             text = self._seam.feed(delta.text, whole_words=whole_words)
             delta = delta if text == delta.text else delta.replaced(text=text)

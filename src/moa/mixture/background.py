@@ -1,0 +1,110 @@
+"""An event loop in a thread of its own, for callers that have none, or whose loop already runs (a notebook).
+
+One thread serves the whole process, so connections, embedded models and rate limits carry over from one call to the next. It
+starts with the first call and ends with the process, which closes what its loop still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """A coroutine that runs in a loop of another thread.
+
+    Attributes:
+        future: its result or its error, once the coroutine has ended; ``asyncio.CancelledError`` after :meth:`cancel`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self.future: Future[T] = Future()
+        self._loop = loop
+        self._task: asyncio.Task[T] | None = None
+        loop.call_soon_threadsafe(self._start, work)
+
+    def cancel(self) -> None:
+        """Cancel the coroutine. The future is done when the coroutine has ended, not before."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> None:
+        self._task = self._loop.create_task(work)
+        self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+
+
+class BackgroundLoop:
+    """The thread and its loop; both exist from the first :meth:`start` on."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin as if nothing had been started: a forked process has no copy of the thread."""
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Job[T]:
+        """Run a coroutine in the loop.
+
+        Raises:
+            RuntimeError: the caller is code of this loop, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("ask() was called by a coroutine that ask() runs; use 'await mixture.answer(…)' there")
+        with self._guard:
+            if self._loop is None:
+                started: Future[None] = Future()
+                # A daemon, because Python would wait for any other thread before it calls close().
+                self._thread = threading.Thread(target=self._run, args=(started,), name="moa-ask", daemon=True)
+                self._thread.start()
+                started.result()
+            assert self._loop is not None
+            return Job(self._loop, work)
+
+    def close(self) -> None:
+        """Cancel all jobs, close the loop and what it holds, and end the thread. A later :meth:`start` begins again."""
+        with self._guard:
+            thread, loop, stopped = self._thread, self._loop, self._stopped
+            self._thread = self._loop = self._stopped = None
+        if thread and loop and stopped:
+            loop.call_soon_threadsafe(stopped.set)
+            thread.join()
+
+    def _run(self, started: Future[None]) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._until_stopped(started))
+
+    async def _until_stopped(self, started: Future[None]) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        stopped = self._stopped
+        started.set_result(None)
+        await stopped.wait()
+
+
+BACKGROUND = BackgroundLoop()
+atexit.register(BACKGROUND.close)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=BACKGROUND.forget)
