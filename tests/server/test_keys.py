@@ -202,7 +202,7 @@ def test_keys_are_told_apart(tmp_path: Path) -> None:
     """By their whole text; removed ones are not known any more; the file stays private when it is written again."""
     ring = Keys(tmp_path / "keys.json")
     ann, bob = ring.add("ann"), ring.add("bob")
-    assert [key.name if (key := Keys(ring.path).who(each)) else None for each in (ann, bob, ann[:-1], "")] == [
+    assert [key.name if (key := Keys(ring.path).find(each)) else None for each in (ann, bob, ann[:-1], "")] == [
         *("ann", "bob"),
         *(None, None),
     ]
@@ -211,7 +211,7 @@ def test_keys_are_told_apart(tmp_path: Path) -> None:
             ring.add(name)
     ring.remove("ann")
     again = Keys(ring.path)
-    assert again.who(ann) is None and len(again) == 1
+    assert again.find(ann) is None and len(again) == 1
     assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
     with pytest.raises(UnknownName):
         ring.remove("ann")
@@ -222,5 +222,5 @@ def test_a_file_that_holds_no_keys_is_said_to(tmp_path: Path, text: str) -> None
     """ConfigError with the path and the way out, not a traceback and not an open door."""
     path = tmp_path / "keys.json"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"keys\.json is not a file of keys"):
+    with pytest.raises(ConfigError, match=r"keys\.json is not a key file"):
         Keys(path)

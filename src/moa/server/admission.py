@@ -1,4 +1,4 @@
-"""How many runs there may be at a time, and how many may wait."""
+"""A limit on concurrent runs, with a bounded queue behind it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from moa.server.failures import Refusal
 
 
 class Admission:
-    """A cap on runs, with a bounded queue behind it.
+    """Slots for runs.
 
     Args:
-        runs: at a time.
-        queue: how many may wait; further ones are refused.
+        runs: concurrent runs.
+        queue: requests that may wait for a slot; further ones are refused.
 
     Attributes:
         running, waiting: how many there are now.
@@ -27,13 +27,13 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """A place to run in; waits for one.
+        """A slot for one run; waits until one is free.
 
         Raises:
-            Refusal: 429; all places are taken and the queue is full.
+            Refusal: 429, all slots are taken and the queue is full.
         """
         if self._free.locked() and self.waiting >= self.queue:
-            message = f"the server is busy: {self.running} runs under way and {self.waiting} waiting; try again soon"
+            message = f"the server is busy: {self.running} runs in progress and {self.waiting} queued; retry later"
             raise Refusal(429, message, "rate_limit_error", "busy", retry_after=1)
         self.waiting += 1
         try:

@@ -1,7 +1,7 @@
-"""Who can be asked: mixtures as ``moa/NAME``, single models as ``provider/name``.
+"""The models that callers can select: mixtures as ``moa/NAME``, single models as ``provider/name``.
 
-A caller can name what ``GET /v1/models`` lists and the models of endpoints in ``moa.toml``; nothing else is reachable, so no
-request makes the server call an address, read a file, fetch weights or spend a key that its operator has not set up.
+A caller can select what ``GET /v1/models`` lists and the models of endpoints in ``moa.toml``; nothing else is reachable. So
+no request makes the server call an address, read a file, download weights or use a key that the operator has not configured.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
 from moa.server.failures import refusal_of
 
-MOST_ALONE = 256
-"""How many single models are kept ready. Of an endpoint's models a caller can name any, so there is no end to them."""
+MOST_SINGLE = 256
+"""Single models that stay open. A caller can invent names of an endpoint's models, so their number must be bounded."""
 
 
 class Catalogue:
@@ -29,22 +29,22 @@ class Catalogue:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._started = int(time.time())
-        self._alone: OrderedDict[str, Mixture] = OrderedDict()
-        self._here = set[str]()
+        self._single: OrderedDict[str, Mixture] = OrderedDict()
+        self._downloaded = set[str]()
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """What ``GET /v1/models`` lists: every mixture, then the single models they are made of that can be asked."""
+        """The rows of ``GET /v1/models``: every mixture, then every member of a mixture that can be called here."""
         rows = []
         for listed in self._config.listed():
             missing = self._missing(listed.name)
             more = {"description": listed.description, "available": missing is None, "why_not": missing}
             rows.append(self._row(f"moa/{listed.name}", moa={k: v for k, v in more.items() if v is not None}))
-        return rows + [self._row(name) for name in self._members if self._can_be_asked(name)]
+        return rows + [self._row(name) for name in self._members if self._can_be_called(name)]
 
     @cached_property
     def _members(self) -> dict[str, None]:
-        """Every single model that a mixture is made of, in order, set up here or not."""
+        """Every single model that is a member of a mixture, in order, whether it is configured here or not."""
         members = (
             member.model
             for listed in self._config.listed()
@@ -55,35 +55,35 @@ class Catalogue:
 
     @cached_property
     def ids(self) -> frozenset[str]:
-        """The names in it."""
+        """The names in :attr:`rows`."""
         return frozenset(row["id"] for row in self.rows)
 
     def mixture(self, name: str) -> Mixture:
-        """Who answers to this name; a single model answers as a mixture without proposers.
+        """The mixture with this name; a single model becomes a mixture without proposers.
 
         Raises:
-            Refusal: 404, or 503 where it cannot be opened (a key or weights are missing).
+            Refusal: 404, there is none; 503, it cannot be opened because an API key or weights are missing.
         """
         try:
             if "/" not in name or name.startswith("moa/"):
                 mixture = self._config.mixture(name)
                 self._check_weights(mixture)
                 return mixture
-            return self._single(name)
+            return self._single_model(name)
         except ConfigError as error:
             if self.label(name) in self.ids:
-                # There is such a mixture, and what is wrong with it is not the caller's to mend.
+                # The mixture exists; the operator, not the caller, must fix it. So this is 503, not 404.
                 raise refusal_of(ConfigError(*error.args)) from None
             raise refusal_of(error) from None
 
     def check_member(self, name: str) -> None:
-        """Whether a caller's own mixture may have this member: what can be asked alone, and members of mixtures here.
+        """Check that a caller's own mixture may have this member: a model that can be called alone, or a configured member.
 
         Raises:
-            ConfigError: it may not, or it cannot be opened.
+            ConfigError: the member is not allowed, or it cannot be opened.
         """
         if "/" not in name:
-            raise ConfigError(f"{name!r} is no model; write provider/name or moa/NAME")
+            raise ConfigError(f"{name!r} is not a model name; write provider/name or moa/NAME")
         if name.startswith("moa/"):
             self._check_weights(self._config.mixture(name))
             return
@@ -92,25 +92,25 @@ class Catalogue:
         self._check_weights(self._config.model(name))
 
     def forget(self, name: str) -> None:
-        """Let go of a model that is not listed; whoever has it goes on with it."""
-        if name not in self._members and name not in self._alone:
+        """Drop a model that is not listed; runs that use it keep it."""
+        if name not in self._members and name not in self._single:
             self._config.catalog.forget(name)
 
     def label(self, name: str) -> str:
-        """A model's name in metrics; those that are not listed, which callers may make up, share one."""
+        """A model's label in metrics. Names that are not listed share one label, since callers can invent them."""
         name = full_name(name)
         return name if name in self.ids else f"{name.partition('/')[0]}/*"
 
-    def _single(self, name: str) -> Mixture:
-        if name not in self._alone:
+    def _single_model(self, name: str) -> Mixture:
+        if name not in self._single:
             if name not in self.ids and name.partition("/")[0] not in self._config.endpoints:
                 raise UnknownName("model", name, self.ids, "(GET /v1/models lists them)")
-            self._alone[name] = Mixture([], self._config.model(name), name=name, prices=self._config.prices)
-        self._alone.move_to_end(name)
-        if len(self._alone) > MOST_ALONE:
-            forgotten, _ = self._alone.popitem(last=False)
-            self._config.catalog.forget(forgotten)
-        return self._alone[name]
+            self._single[name] = Mixture([], self._config.model(name), name=name, prices=self._config.prices)
+        self._single.move_to_end(name)
+        if len(self._single) > MOST_SINGLE:
+            oldest, _ = self._single.popitem(last=False)
+            self._config.catalog.forget(oldest)
+        return self._single[name]
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, **more}
@@ -122,7 +122,7 @@ class Catalogue:
             return str(error)
         return None
 
-    def _can_be_asked(self, name: str) -> bool:
+    def _can_be_called(self, name: str) -> bool:
         try:
             self._check_weights(self._config.model(name))
         except MoaError:
@@ -130,16 +130,16 @@ class Catalogue:
         return True
 
     def _check_weights(self, model: Model) -> None:
-        """Whether all weights it needs are on this machine. It is not for a caller to have gigabytes fetched.
+        """Check that all weights of a model are on this machine: no caller may make the server download gigabytes.
 
         Raises:
-            ConfigError: some are not.
+            ConfigError: some weights are missing.
         """
         if isinstance(model, Mixture):
             for agent in model.agents:
                 self._check_weights(agent.model)
-        elif model.name.startswith("local/") and model.name not in self._here:
+        elif model.name.startswith("local/") and model.name not in self._downloaded:
             if weights.here(model.name.removeprefix("local/")) is None:
-                fetch = f"`moa check {model.name}` fetches them"
-                raise ConfigError(f"the weights of {model.name} are not on the server's machine; {fetch}")
-            self._here.add(model.name)
+                remedy = f"download them with `moa check {model.name}`"
+                raise ConfigError(f"the weights of {model.name} are not on the server's machine; {remedy}")
+            self._downloaded.add(model.name)

@@ -40,7 +40,7 @@ class Desk:
                 raise Refusal(403, message, "permission_error", "origin_not_allowed")
             return ANYONE
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = self._keys.who(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
+        key = self._keys.find(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
         if key is None:
             message = "missing or unknown API key: send it as 'Authorization: Bearer …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")

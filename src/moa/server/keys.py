@@ -1,7 +1,7 @@
-"""Who may ask, and how much: a file of hashed keys.
+"""API keys of callers, with their limits: a file of hashed keys.
 
-A key is 256 random bits and shown once, when it is made; the file holds its SHA-256, which for a key that nobody chose is
-as good as a slow hash. Keys are told apart in constant time. Logs and metrics have a key's name, never the key.
+A key is 256 random bits and is shown once, when it is made. The file holds its SHA-256: for a random key, unlike a password,
+a fast hash is as safe as a slow one. Keys are compared in constant time. Logs and metrics hold a key's name, never the key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from moa.errors import ConfigError, UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One caller. ``requests_per_minute`` and ``dollars_per_day`` (US dollars, days in UTC): None for no limit."""
+    """One caller. ``requests_per_minute`` and ``dollars_per_day`` (US dollars, days in UTC): None sets no limit."""
 
     name: str
     sha256: str
@@ -30,7 +30,7 @@ class Key:
 
 
 def default_place(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where keys are kept: ``~/.config/moa/keys.json``."""
+    """The default file of keys: ``~/.config/moa/keys.json``."""
     return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "moa" / "keys.json"
 
 
@@ -38,7 +38,7 @@ class Keys:
     """The keys of a file.
 
     Raises:
-        ConfigError: the file is there and is not a list of keys.
+        ConfigError: the file exists and is not a list of keys.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class Keys:
             self._keys = {row["name"]: Key(**row) for row in rows}
             bytes.fromhex("".join(key.sha256 for key in self))
         except (OSError, ValueError, TypeError, KeyError):
-            raise ConfigError(f"{path} is not a file of keys; `moa key add NAME` makes one") from None
+            raise ConfigError(f"{path} is not a key file; `moa key add NAME` makes one") from None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -56,8 +56,8 @@ class Keys:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys.values())
 
-    def who(self, secret: str) -> Key | None:
-        """Whose key this is, or None. Takes as long whichever it is."""
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret, or None. Takes equally long for every key."""
         digest = _digest(secret)
         found = None
         for key in self._keys.values():
@@ -66,22 +66,22 @@ class Keys:
         return found
 
     def add(self, name: str, *, requests_per_minute: int | None = None, dollars_per_day: float | None = None) -> str:
-        """Make a key and write the file; gives the key, which is kept nowhere.
+        """Make a key, write the file, and return the secret, which is stored nowhere.
 
         Raises:
-            ConfigError: the name is taken, or not made of letters, digits, ``.``, ``_`` and ``-``.
+            ConfigError: the name is taken, or is not made of letters, digits, ``.``, ``_`` and ``-``.
         """
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-            raise ConfigError(f"a key's name may hold only letters, digits, '.', '_' and '-', not {name!r}")
+            raise ConfigError(f"{name!r} is not a valid key name: use up to 64 letters, digits, '.', '_' and '-'")
         if name in self._keys:
-            raise ConfigError(f"there is a key called {name!r} already; remove it first: moa key remove {name}")
+            raise ConfigError(f"a key named {name!r} exists; remove it first with `moa key remove {name}`")
         secret = f"moa-{secrets.token_urlsafe(32)}"
         self._keys[name] = Key(name, _digest(secret), requests_per_minute, dollars_per_day)
         self._write()
         return secret
 
     def remove(self, name: str) -> None:
-        """Take a key out; raises UnknownName."""
+        """Remove a key and write the file; raises UnknownName."""
         if name not in self._keys:
             raise UnknownName("key", name, self._keys, f"in {self.path}")
         del self._keys[name]

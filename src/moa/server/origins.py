@@ -1,9 +1,8 @@
-"""Which web pages may ask a server that has no keys.
+"""Web pages that must not use a server without keys.
 
-Any page can make its visitor's browser post to 127.0.0.1, and make a name of its own mean 127.0.0.1. It would spend the
-money of whoever runs the server. Browsers say which page asks, in ``Origin``; programs do not send it. A page whose name was
-made to mean this machine is of the server's own origin, as the browser sees it, and could read what is kept here: it shows
-in ``Host``.
+Any page can make its visitor's browser post to 127.0.0.1, which would spend the operator's money. Browsers name the page in
+``Origin``; programs do not send it. A page can also point a domain of its own at 127.0.0.1 (DNS rebinding). To the browser
+such a page has the server's own origin and could read stored runs; the domain shows in ``Host``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from moa.models.providers import is_loopback
 
 
 def foreign_page(request: Request) -> str | None:
-    """The origin of the page that asks, where it is neither on this machine nor the server's own; else None."""
+    """The origin of the page that sends the request; None without one, on this machine, or with the server's own origin."""
     origin = request.headers.get("origin")
     if origin is None:
         return None
@@ -27,7 +26,7 @@ def foreign_page(request: Request) -> str | None:
     except ValueError:
         return origin
     if page.scheme not in ("http", "https"):
-        # An application (app://…, vscode-webview://…) has its own scheme; "null" is any page in a sandbox.
+        # Desktop applications have schemes of their own (app://…, vscode-webview://…); "null" is any sandboxed page.
         return None if page.scheme else origin
     if is_loopback(name):
         return None
@@ -38,7 +37,7 @@ def foreign_page(request: Request) -> str | None:
 
 
 def foreign_host(request: Request) -> str | None:
-    """The name by which a server on loopback was reached, where it is neither loopback's nor an address; else None."""
+    """The ``Host`` of a request to a server on loopback, if it is neither a loopback name nor an IP address; else None."""
     server = request.scope.get("server")
     if not server or not is_loopback(server[0]):
         return None

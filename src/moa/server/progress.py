@@ -1,7 +1,7 @@
-"""Proposals as something to read while they are written: one agent at a time, each under a small heading.
+"""Proposals as text to read while the agents write them: one agent after another, each under a short heading.
 
-Agents of a layer write at the same time; a reader wants them one after another. The first to speak is shown live; what the
-others write meanwhile is kept, and shown when it is their turn.
+The agents of a layer write at the same time, but a reader wants one after another. The first agent with text is shown live;
+the text of the others is buffered and shown when their turn comes.
 """
 
 from __future__ import annotations
@@ -17,45 +17,48 @@ from moa.mixture.events import (
     Noticed,
 )
 
+Place = tuple[int, str]
+"""An agent: its layer and its name."""
+
 
 class Progress:
-    """Turns events into text. Give it every event; it gives back what to show now, often nothing."""
+    """Turns events into text. Pass every event to :meth:`add`, which returns the text to show now, often none."""
 
     def __init__(self) -> None:
-        self._roles: dict[tuple[int, str], str] = {}
-        self._waiting: dict[tuple[int, str], list[str]] = {}
-        self._over: set[tuple[int, str]] = set()
-        self._shown: tuple[int, str] | None = None
-        self._any = False
+        self._roles: dict[Place, str] = {}
+        self._buffers: dict[Place, list[str]] = {}
+        self._ended: set[Place] = set()
+        self._live: Place | None = None
+        self._started = False
 
     def add(self, event: Event) -> str:
-        """What is to be shown after this event."""
+        """The text to show after this event."""
         match event:
             case AgentStarted():
                 self._roles[event.layer, event.agent] = event.role
                 return ""
             case AgentSaid(role="proposer"):
-                return self._say(event.layer, event.agent, event.delta.text)
-            case AgentFinished() | AgentFailed() | AgentDropped() if (
-                self._roles.get((event.layer, event.agent)) == "proposer"
-            ):
+                return self._write((event.layer, event.agent), event.delta.text)
+            case AgentFinished() | AgentFailed() | AgentDropped() if self._is_proposer(event):
                 return self._end(event)
             case Noticed() if event.degrades:
                 return f"\n\n*{event.message}*"
             case AnswerBegan():
-                return self._flush() + ("\n\n" if self._any else "")
+                return self._flush() + ("\n\n" if self._started else "")
         return ""
 
-    def _say(self, layer: int, agent: str, text: str) -> str:
+    def _is_proposer(self, event: AgentFinished | AgentFailed | AgentDropped) -> bool:
+        return self._roles.get((event.layer, event.agent)) == "proposer"
+
+    def _write(self, place: Place, text: str) -> str:
         if not text:
             return ""
-        place = (layer, agent)
-        if self._shown is None:
-            self._shown = place
+        if self._live is None:
+            self._live = place
             return self._heading(place) + text
-        if self._shown == place:
+        if self._live == place:
             return text
-        self._waiting.setdefault(place, []).append(text)
+        self._buffers.setdefault(place, []).append(text)
         return ""
 
     def _end(self, event: AgentFinished | AgentFailed | AgentDropped) -> str:
@@ -65,31 +68,31 @@ class Progress:
             note = f"\n\n*failed: {event.error}*"
         elif isinstance(event, AgentDropped):
             note = f"\n\n*dropped: {event.reason}*"
-        if self._shown not in (None, place):
-            if note or place in self._waiting:
-                self._waiting.setdefault(place, []).append(note)
-            self._over.add(place)
+        if self._live not in (None, place):
+            if note or place in self._buffers:
+                self._buffers.setdefault(place, []).append(note)
+            self._ended.add(place)
             return ""
-        told = self._heading(place) + note if self._shown is None and note else note
-        self._shown = None
-        return told + self._next()
+        text = self._heading(place) + note if self._live is None and note else note
+        self._live = None
+        return text + self._next()
 
     def _next(self) -> str:
-        """Show what waited: all that is over, and the first that still writes."""
-        told = ""
-        for place in [place for place in self._waiting if place in self._over]:
-            told += self._heading(place) + "".join(self._waiting.pop(place))
-        if self._waiting and self._shown is None:
-            self._shown = next(iter(self._waiting))
-            told += self._heading(self._shown) + "".join(self._waiting.pop(self._shown))
-        return told
+        """Show the buffers of agents that have ended, then the first agent that still writes."""
+        text = ""
+        for place in [place for place in self._buffers if place in self._ended]:
+            text += self._heading(place) + "".join(self._buffers.pop(place))
+        if self._buffers and self._live is None:
+            self._live = next(iter(self._buffers))
+            text += self._heading(self._live) + "".join(self._buffers.pop(self._live))
+        return text
 
     def _flush(self) -> str:
-        told = "".join(self._heading(place) + "".join(texts) for place, texts in self._waiting.items())
-        self._waiting.clear()
-        return told
+        text = "".join(self._heading(place) + "".join(texts) for place, texts in self._buffers.items())
+        self._buffers.clear()
+        return text
 
-    def _heading(self, place: tuple[int, str]) -> str:
-        before = "\n\n" if self._any else ""
-        self._any = True
+    def _heading(self, place: Place) -> str:
+        before = "\n\n" if self._started else ""
+        self._started = True
         return f"{before}**{place[1]}** · layer {place[0]}\n\n"

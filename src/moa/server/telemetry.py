@@ -1,7 +1,8 @@
-"""Events -> metrics, spans and one log line a run. No message text goes into any of them.
+"""The answer of a run that has ended -> metrics, spans and one log line. None of them holds message text.
 
-Metrics are Prometheus'; spans follow OpenTelemetry's conventions for generative AI and cost nothing unless its SDK is
-installed and configured. https://opentelemetry.io/docs/specs/semconv/gen-ai/
+Everything is derived from the finished :class:`Answer`, which is a fold of the run's events, so nothing happens here while
+the run is in progress. Metrics are in Prometheus' format. Spans follow OpenTelemetry's conventions for generative AI; they
+cost nothing unless its SDK is installed and configured. https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Metrics:
     """The metrics of one server.
 
     Args:
-        running, waiting: tell how many runs are under way and in the queue.
-        label: what a model's name becomes as a label; it must not let callers make up labels without end.
+        running, waiting: return the number of runs in progress and in the queue.
+        label: returns the label of a model's name; it must bound the number of labels, since callers can invent names.
     """
 
     def __init__(
@@ -39,34 +40,29 @@ class Metrics:
         self.runs = Counter("moa_runs", "Runs that ended.", labels, registry=registry)
         self.calls = Counter("moa_calls", "Calls that ended.", [*labels, "role"], registry=registry)
         self.tokens = Counter("moa_tokens", "Tokens of calls.", ["model", "direction"], registry=registry)
-        self.dollars = Counter("moa_dollars", "US dollars, where prices are known.", ["model"], registry=registry)
-        self.refusals = Counter("moa_refusals", "Requests refused before a run.", ["status"], registry=registry)
-        self.spent = Counter("moa_key_dollars", "US dollars by key.", ["key"], registry=registry)
-        for name, told, attribute in (
-            ("moa_time_to_first_token_seconds", "From a run's start to its answer's first token.", "first"),
-            ("moa_run_duration_seconds", "From a run's start to its end.", "duration"),
-            ("moa_call_time_to_first_token_seconds", "From a call's start to its first token.", "call_first"),
-            ("moa_call_duration_seconds", "From a call's start to its end.", "call_duration"),
-        ):
-            setattr(self, attribute, Histogram(name, told, ["model"], registry=registry, buckets=SECONDS))
-        Gauge("moa_runs_in_flight", "Runs under way.", registry=registry).set_function(running)
-        Gauge("moa_runs_queued", "Runs waiting for a place.", registry=registry).set_function(waiting)
+        self.dollars = Counter("moa_dollars", "US dollars, for models with known prices.", ["model"], registry=registry)
+        self.refusals = Counter("moa_refusals", "Requests refused before a run started.", ["status"], registry=registry)
+        self.spent = Counter("moa_key_dollars", "US dollars of each key.", ["key"], registry=registry)
+        self.first_token = self._seconds("moa_time_to_first_token", "From a run's start to its answer's first token.")
+        self.duration = self._seconds("moa_run_duration", "From a run's start to its end.")
+        self.call_first_token = self._seconds("moa_call_time_to_first_token", "From a call's start to its first token.")
+        self.call_duration = self._seconds("moa_call_duration", "From a call's start to its end.")
+        Gauge("moa_runs_in_flight", "Runs in progress.", registry=registry).set_function(running)
+        Gauge("moa_runs_queued", "Runs waiting for a slot.", registry=registry).set_function(waiting)
 
-    first: Histogram
-    duration: Histogram
-    call_first: Histogram
-    call_duration: Histogram
+    def _seconds(self, name: str, description: str) -> Histogram:
+        return Histogram(f"{name}_seconds", description, ["model"], registry=self.registry, buckets=SECONDS)
 
     def page(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def count(self, model: str, answer: Answer, outcome: str, key: str) -> None:
-        """Take in a run that ended: ``outcome`` is ``answered``, ``degraded``, ``failed`` or ``cancelled``."""
+        """Count a run that has ended: ``outcome`` is ``answered``, ``degraded``, ``failed`` or ``cancelled``."""
         model = self._label(model)
         self.runs.labels(model, outcome).inc()
         if answer.time_to_first_token is not None:
-            self.first.labels(model).observe(answer.time_to_first_token)
+            self.first_token.labels(model).observe(answer.time_to_first_token)
         if answer.duration is not None:
             self.duration.labels(model).observe(answer.duration)
         if answer.cost.dollars:
@@ -85,13 +81,13 @@ class Metrics:
         if call.cost and call.cost.dollars:
             self.dollars.labels(model).inc(call.cost.dollars)
         if call.time_to_first_token is not None:
-            self.call_first.labels(model).observe(call.time_to_first_token)
+            self.call_first_token.labels(model).observe(call.time_to_first_token)
         if call.duration is not None:
             self.call_duration.labels(model).observe(call.duration)
 
 
 def log_run(model: str, answer: Answer, outcome: str, key: str) -> None:
-    """One line of JSON, without a word of any message."""
+    """Log one line of JSON about a run that has ended."""
     line = {
         "run": answer.run_id,
         "model": model,
@@ -110,10 +106,10 @@ def log_run(model: str, answer: Answer, outcome: str, key: str) -> None:
     log.info(json.dumps(line))
 
 
-def trace_run(model: str, answer: Answer, began: float) -> None:
-    """A span for the run, which has just ended, and one for each call. ``began``: seconds since 1970."""
+def trace_run(model: str, answer: Answer, started: float) -> None:
+    """Emit a span for a run that has just ended, and one for each of its calls. ``started``: seconds since 1970."""
     tracer = trace.get_tracer("moa")
-    start = int(began * 1e9)
+    start = int(started * 1e9)
     run = tracer.start_span(f"chat {model}", kind=trace.SpanKind.SERVER, start_time=start)
     if run.is_recording():
         run.set_attributes(
@@ -134,12 +130,12 @@ def trace_run(model: str, answer: Answer, began: float) -> None:
         if answer.cost.dollars is not None:
             run.set_attribute("moa.cost", answer.cost.dollars)
         for call in answer.calls:
-            _trace_call(tracer, run, call, began)
+            _trace_call(tracer, run, call, started)
     run.end(_end(start, answer.duration))
 
 
-def _trace_call(tracer: trace.Tracer, run: trace.Span, call: Call, began: float) -> None:
-    start = int((began + (call.started or 0.0)) * 1e9)
+def _trace_call(tracer: trace.Tracer, run: trace.Span, call: Call, run_started: float) -> None:
+    start = int((run_started + (call.started or 0.0)) * 1e9)
     provider, _, model = call.model.partition("/")
     attributes: dict[str, str | int | Sequence[str]] = {
         "gen_ai.operation.name": "chat",
@@ -167,7 +163,7 @@ def _trace_call(tracer: trace.Tracer, run: trace.Span, call: Call, began: float)
 
 
 def _end(start: int, duration: float | None) -> int:
-    """Nanoseconds since 1970; now, where it did not come to its end."""
+    """Nanoseconds since 1970; the present time for a call or run that was cut off."""
     return time.time_ns() if duration is None else start + int(duration * 1e9)
 
 
