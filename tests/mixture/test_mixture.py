@@ -649,7 +649,7 @@ async def test_a_mixture_can_be_run_many_times_at_once_without_mixing_them_up() 
             "references is 'top'; expected one of user, system",
         ),
         (lambda: Mixture([["grok/x"]], model("x")), "no provider is called 'grok'; did you mean 'groq'?"),
-        (lambda: Mixture([["llama"]], model("x")), "'llama' is no model; write provider/name"),
+        (lambda: Mixture([["llama"]], model("x")), "'llama' is not a model name; write provider/name"),
         (lambda: Mixture([["groq/x"]], model("x")), "set the environment variable GROQ_API_KEY"),
         (lambda: Mixture([[{"name": "x"}]], model("x")), "a member needs a model"),
         (lambda: Mixture([[3]], model("x")), "3 is no model, agent or name of one"),  # type: ignore[list-item]

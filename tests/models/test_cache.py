@@ -249,7 +249,7 @@ async def test_an_answer_that_cannot_be_kept_is_still_an_answer(cache: Cache, ca
     with caplog.at_level(logging.WARNING):
         assert await text_of(Cached(model, cache)) == "hello"
     other.close()
-    assert "not kept" in caplog.text
+    assert "not stored" in caplog.text
     await deltas_of(Cached(model, cache))
     assert len(model.requests) == 2
 

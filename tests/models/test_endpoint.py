@@ -320,19 +320,19 @@ async def test_usage_is_not_waited_for_without_end_where_stalls_are_allowed(
         pytest.param(raw(b"event: error\ndata: Out of memory\n\n"), "broke off: Out of memory", id="a named event"),
         pytest.param(data('{"object": "error", "message": "Out"}'), "broke off: Out", id="an error object"),
         pytest.param(chunk({}, "error", error={"message": "Bang"}), "broke off: Bang", id="an error in the choice"),
-        pytest.param(data('{"choices": ['), "no part of an answer", id="JSON that is none"),
-        pytest.param(data('{"choices": 7}'), "no part of an answer", id="another API's JSON"),
-        pytest.param(chunk({"content": 7}), "no part of an answer", id="content that is a number"),
+        pytest.param(data('{"choices": ['), "not part of an answer", id="JSON that is none"),
+        pytest.param(data('{"choices": 7}'), "not part of an answer", id="another API's JSON"),
+        pytest.param(chunk({"content": 7}), "not part of an answer", id="content that is a number"),
         pytest.param(
-            chunk({"tool_calls": [{"index": "__proto__"}]}), "no part of an answer", id="a call without a place"
+            chunk({"tool_calls": [{"index": "__proto__"}]}), "not part of an answer", id="a call without a place"
         ),
         pytest.param(
             chunk({"tool_calls": [{"index": 0, "function": {"name": 7}}]}),
-            "no part of an answer",
+            "not part of an answer",
             id="a call of a number",
         ),
-        pytest.param(data('{"usage": {"prompt_tokens": Infinity}}'), "no part of an answer", id="tokens without end"),
-        pytest.param(data("[" * 100_000), "no part of an answer", id="JSON without a bottom"),
+        pytest.param(data('{"usage": {"prompt_tokens": Infinity}}'), "not part of an answer", id="tokens without end"),
+        pytest.param(data("[" * 100_000), "not part of an answer", id="JSON without a bottom"),
     ],
 )
 async def test_an_answer_that_breaks_off_is_an_error(

@@ -5,7 +5,7 @@ import pytest
 from moa import Request, Scripted
 from moa.messages import text_of
 from moa.models.embedded import EmbeddedModel
-from moa.models.probe import BEGUN, ways_to_go_on
+from moa.models.probe import BEGUN, ways_to_continue
 from moa.models.weights import at_hand
 
 pytestmark = pytest.mark.anyio
@@ -25,19 +25,19 @@ async def test_ways_that_work_are_found() -> None:
     def takes_turns(request: Request) -> str:
         return "nine, ten" if "Go on" in text_of(request.messages[-1]) else WHOLE
 
-    assert await ways_to_go_on(Scripted(continues)) == ["prefix", "flag", "vllm"]
-    assert await ways_to_go_on(Scripted(wants_a_flag)) == ["flag"]
-    assert await ways_to_go_on(Scripted(takes_turns)) == ["turns"]
+    assert await ways_to_continue(Scripted(continues)) == ["prefix", "flag", "vllm"]
+    assert await ways_to_continue(Scripted(wants_a_flag)) == ["flag"]
+    assert await ways_to_continue(Scripted(takes_turns)) == ["turns"]
 
 
 async def test_a_model_that_starts_over_or_fails_cannot_go_on() -> None:
     """Saying it all again, answering about the request, or refusing it is no way to go on."""
-    assert await ways_to_go_on(Scripted(WHOLE)) == []
-    assert await ways_to_go_on(Scripted("Sure! Here is the rest: nine")) == []
+    assert await ways_to_continue(Scripted(WHOLE)) == []
+    assert await ways_to_continue(Scripted("Sure! Here is the rest: nine")) == []
 
 
 @pytest.mark.skipif(not at_hand(), reason="no embedded weights are installed")
 async def test_an_embedded_model_continues_its_message() -> None:
     """llama.cpp takes the beginning of the assistant's message as it is."""
     async with EmbeddedModel("smollm2", context=1024, slots=1) as model:
-        assert "prefix" in await ways_to_go_on(model)
+        assert "prefix" in await ways_to_continue(model)

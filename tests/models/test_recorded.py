@@ -49,7 +49,7 @@ async def test_refuses_an_unknown_prompt_in_one_line() -> None:
     with pytest.raises(CallRejected) as caught:
         await deltas_of(Recorded({}, name="recorded/a"), Request.of("Say\nwhat nobody ever said before. " * 10))
     assert str(caught.value) == (
-        "recorded/a: no answer was recorded for the prompt "
+        "recorded/a: there is no recorded answer for the prompt "
         "'Say what nobody ever said before. Say what nobody ever said…'"
     )
 

@@ -24,7 +24,7 @@ from moa.errors import (
 )
 from moa.messages import Request
 from moa.models import Model, traits_of
-from moa.models.probe import ways_to_go_on
+from moa.models.probe import ways_to_continue
 from moa.models.providers import PROVIDERS
 
 PATIENCE = 60.0
@@ -117,7 +117,7 @@ async def examined(config: Config, name: str, continuation: bool = False) -> Fin
 
 async def _going_on(model: Model) -> str:
     """Which ways of going on with a text work, beside the one in force."""
-    works = await ways_to_go_on(model)
+    works = await ways_to_continue(model)
     force = traits_of(model).continuation or "none"
     found = f"goes on with a text by: {', '.join(works)}" if works else "cannot go on with a text"
     return f"{found} (a staircase uses {force}; continuation in moa.toml changes that)"

@@ -1,10 +1,10 @@
-"""Answers kept in a file, for :class:`moa.models.cache.Cached`.
+"""A store of answers in one file, for :class:`moa.models.cache.Cached`.
 
 Notable decisions:
-- The standard library's SQLite in WAL mode. A look-up that finds nothing takes about 15 µs, and an answer of 600 pieces
-  under 2 ms either way, so all is done without leaving the event loop.
-- Nothing waits for another process that holds the file: the answer is asked for again, or not kept.
-- Deltas are kept as JSON and never pickled: a file that somebody else wrote must not run code.
+- The standard library's SQLite in WAL mode. A lookup that finds nothing takes about 15 µs, and an answer of 600 deltas
+  under 2 ms to read or write, so everything runs in the event loop.
+- Nothing waits for another process that locks the file: the answer counts as not found, or is not stored.
+- Deltas are stored as JSON and never pickled: a file that somebody else wrote must not run code.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 class Cache:
-    """Answers in one SQLite file, made readable by its owner only. Several processes may share it."""
+    """Answers in one SQLite file that only its owner can read. Several processes may share it."""
 
-    _MARK = 0x6D6F6163  # "moac", by which SQLite's own header tells this kind of file from others
+    _MARK = 0x6D6F6163  # "moac" in SQLite's header: marks this kind of file
 
     def __init__(self, path: Path | str) -> None:
-        """Open the file, or make it, with the directories above it.
+        """Open the file; create it, and the directories above it, where it does not exist.
 
         Raises:
-            ConfigError: the path cannot be used, or the file is damaged or something else's.
+            ConfigError: the path cannot be used, or the file is damaged or another program's.
         """
         self.path = Path(path).expanduser()
         with self._or_config_error():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Made here and not by SQLite, which would make it readable by all; its -wal and -shm files take after it.
+            # SQLite would create a file that others can read; its -wal and -shm files get the permissions of this one.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
             try:
@@ -51,20 +51,20 @@ class Cache:
                 raise
 
     def _prepare(self) -> None:
-        # In this order: a worker that makes the file at this moment marks it before it has a table.
+        # In this order: another process that creates the file right now marks it before it adds a table.
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         mark = self._connection.execute("PRAGMA application_id").fetchone()[0]
         if mark != self._MARK:
             if mark or tables:
-                raise ConfigError(f"{self.path} is not a cache of answers; name another file, or remove this one")
+                raise ConfigError(f"{self.path} is not a cache of answers; name another file or remove this one")
             self._connection.execute(f"PRAGMA application_id = {self._MARK}")
         self._write_ahead()
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, deltas TEXT) WITHOUT ROWID")
-        self._connection.execute("PRAGMA busy_timeout = 20")  # milliseconds; from here on an event loop would wait
+        self._connection.execute("PRAGMA busy_timeout = 20")  # milliseconds; from here on, the event loop waits with it
 
     def _write_ahead(self) -> None:
-        """Switch to WAL. SQLite does not wait its turn for this, as it does for all else, so it is tried again."""
+        """Switch to WAL, with retries: SQLite waits for locks everywhere but here."""
         for _ in range(100):
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -75,7 +75,7 @@ class Cache:
         self._connection.execute("PRAGMA journal_mode = WAL")
 
     def get(self, key: str) -> list[Delta] | None:
-        """The answer kept under this key, or None.
+        """The answer stored under this key, or None.
 
         Raises:
             ConfigError: the file is damaged.
@@ -84,22 +84,22 @@ class Cache:
             try:
                 row = self._connection.execute("SELECT deltas FROM answers WHERE key = ?", (key,)).fetchone()
             except sqlite3.OperationalError as error:
-                logger.warning("%s: not read: %s", self.path, error)
+                logger.warning("%s: answer not read: %s", self.path, error)
                 return None
             return None if row is None else _unpacked(row[0])
 
     def put(self, key: str, deltas: Iterable[Delta]) -> None:
-        """Keep an answer. Where that fails, it is logged: the answer was given and is not to be lost over it."""
+        """Store an answer. A failure is only logged, since the caller has the answer already."""
         try:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, _packed([*deltas])))
         except (sqlite3.Error, TypeError, ValueError) as error:
-            logger.warning("%s: not kept: %s", self.path, error)
+            logger.warning("%s: answer not stored: %s", self.path, error)
 
     def clear(self) -> None:
-        """Forget every answer.
+        """Delete every answer.
 
         Raises:
-            ConfigError: the file is damaged, or another process holds it.
+            ConfigError: the file is damaged, or another process locks it.
         """
         with self._or_config_error():
             self._connection.execute("DELETE FROM answers")

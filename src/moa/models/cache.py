@@ -23,18 +23,18 @@ __all__ = ["Cache", "Cached"]
 
 
 class Cached(Wrapper):
-    """A model whose answers are remembered: the same request is answered again, and paid for once.
+    """A model whose answers are cached: a repeated request gets the same answer and is paid for once.
 
-    The key is the model, where it runs and the whole request, every message and sampling parameter of it, so an answer
-    made with an older prompt is never returned. A failed, broken or cancelled answer is not remembered.
+    The key is the model's name and identity and the whole request, every message and sampling parameter included, so an
+    answer to an older prompt is never returned. Failed, broken and cancelled answers are not cached.
     """
 
     def __init__(self, model: Model, cache: Cache, *, sample: str = "") -> None:
         """
         Args:
-            model: whom to ask. The identity in its traits is a part of the key.
-            cache: where answers are kept; many models may share one.
-            sample: tells apart agents that ask one model the same thing and want different answers.
+            model: the model to call. The identity in its traits is a part of the key.
+            cache: the store of answers; many models may share one.
+            sample: a part of the key, for agents that call one model with the same request and want different answers.
         """
         super().__init__(model)
         self.cache = cache
@@ -47,36 +47,37 @@ class Cached(Wrapper):
         return replace(traits, identity=f"{traits.identity} sample {self.sample}") if self.sample else traits
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say the remembered answer, with its usage and a cost of $0; or ask, and remember.
+        """Stream the cached answer, with its usage and a cost of $0; or call the model and cache its answer.
 
         Raises:
-            ModelError: the model was asked and failed.
+            ModelError: the model was called and failed.
             ConfigError: the cache is damaged.
         """
         key = self._key(request)
-        remembered = self.cache.get(key)
-        if remembered is not None:
-            for place, delta in enumerate(remembered, start=1):
+        cached = self.cache.get(key)
+        if cached is not None:
+            for number, delta in enumerate(cached, start=1):
                 await asyncio.sleep(0)
-                yield _unpaid(delta, last=place == len(remembered))
+                yield _free(delta, last=number == len(cached))
             return
-        said: list[Delta] = []
+        answer: list[Delta] = []
         async with aclosing(self.model.stream(request)) as deltas:
             async for delta in deltas:
-                said.append(delta)
+                answer.append(delta)
                 yield delta
-        if any(delta.finish_reason for delta in said):
-            self.cache.put(key, said)
+        if any(delta.finish_reason for delta in answer):
+            self.cache.put(key, answer)
 
     def _key(self, request: Request) -> str:
-        whole = json.dumps([self.name, traits_of(self.model).identity, self.sample, request.json()])
-        return hashlib.sha256(whole.encode()).hexdigest()
+        key = json.dumps([self.name, traits_of(self.model).identity, self.sample, request.json()])
+        return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _unpaid(delta: Delta, *, last: bool) -> Delta:
-    calls = tuple(_unpaid_call(call) for call in delta.calls)
+def _free(delta: Delta, *, last: bool) -> Delta:
+    """The delta with every cost in it $0; the last delta always has a cost."""
+    calls = tuple(_free_call(call) for call in delta.calls)
     return delta.replaced(cost=Cost(0.0) if last or delta.cost else None, calls=calls)
 
 
-def _unpaid_call(call: Call) -> Call:
-    return replace(call, cost=Cost(0.0), calls=tuple(_unpaid_call(inner) for inner in call.calls))
+def _free_call(call: Call) -> Call:
+    return replace(call, cost=Cost(0.0), calls=tuple(_free_call(inner) for inner in call.calls))

@@ -1,4 +1,4 @@
-"""From ``provider/name`` to a model: each provider's connection opened once, shared by all its models, closed together."""
+"""Models by name (``provider/name``); each provider's connection is opened once and shared by all its models."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from moa.models.retries import Retried
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach an endpoint, and how hard to lean on it.
+    """How to reach an endpoint, and the limits of calls to it.
 
     Attributes:
-        base_url: any OpenAI-compatible server's; None for a provider known by name.
-        api_key_env: the environment variable that holds its key; None for none, or for the known provider's own.
-        headers: sent with every request; no place for a key.
-        max_concurrency: calls at a time.
-        requests_per_minute, tokens_per_minute: shared by all users of the endpoint in this process.
+        base_url: the address of any OpenAI-compatible server; None for a provider known by name.
+        api_key_env: the environment variable that holds its API key; None for no key, or for the known provider's variable.
+        headers: sent with every request; not for keys.
+        max_concurrency: concurrent calls.
+        requests_per_minute, tokens_per_minute: shared by all models of the endpoint in this process.
         timeouts: seconds.
-        attempts: how often a call is tried in all, before it has begun to answer.
-        continuation: how its models go on with a text that they have begun; see :class:`~moa.models.endpoint.Endpoint`.
-            None: as is known of a provider known by name.
-        cache: whether complete answers are kept on disk and given again for the same request.
+        attempts: the most attempts of a call that fails before it begins to answer, the first included.
+        continuation: how its models continue a text that they have begun; see :class:`~moa.models.endpoint.Endpoint`.
+            None: the default of a provider known by name.
+        cache: whether complete answers are stored on disk and returned again for the same request.
     """
 
     base_url: str | None = None
@@ -48,13 +48,13 @@ class Access:
 
 
 class Catalog:
-    """Gives models by name, and closes what it opened.
+    """Makes models by name, and closes everything that it opened.
 
     Args:
-        endpoints: endpoints by name, beside those known by name, or over them.
-        cache: where answers are kept for endpoints that say ``cache``.
-        on_notice: told, in one line, of what takes time (weights being loaded or fetched).
-        environ: where keys are looked up.
+        endpoints: endpoints by name, in addition to the known providers; they override known providers of the same name.
+        cache: opens the store of answers, for endpoints with ``cache``.
+        on_notice: receives a line about each step that takes time (loading or fetching weights).
+        environ: the environment variables that hold the API keys.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Catalog:
         return [*self._makers, *self._access, *(name for name in PROVIDERS if name not in self._access)]
 
     def register(self, provider: str, make: Callable[[str], Model]) -> None:
-        """Have ``make`` give the models of a provider; it is called once for each name."""
+        """Let ``make`` create the models of a provider; it is called once for each name."""
         self._makers[provider] = make
 
     def model(self, name: str) -> Model:
@@ -88,13 +88,13 @@ class Catalog:
 
         Raises:
             UnknownName: no such provider, or no such weights.
-            KeyMissing: the provider's key is not in the environment.
+            KeyMissing: the provider's API key is not in the environment.
             ConfigError: the name is not of the form ``provider/name``.
         """
         if name not in self._models:
             provider, slash, rest = name.partition("/")
             if not slash or not rest:
-                raise ConfigError(f"{name!r} is no model; write provider/name, for example openai/gpt-4o-mini")
+                raise ConfigError(f"{name!r} is not a model name; write provider/name, for example openai/gpt-4o-mini")
             if provider in self._makers:
                 self._models[name] = self._makers[provider](rest)
             else:
@@ -102,7 +102,7 @@ class Catalog:
         return self._models[name]
 
     def forget(self, name: str) -> None:
-        """Let go of a model of an endpoint; the endpoint and its connections stay."""
+        """Drop a model of an endpoint from the catalog; the endpoint and its connections stay."""
         if name.partition("/")[0] not in self._makers:
             self._models.pop(name, None)
 
@@ -111,7 +111,7 @@ class Catalog:
         return self._opened(provider)[0]
 
     def key_variable(self, provider: str) -> str | None:
-        """The environment variable that holds a provider's key; None where none does, or none is known."""
+        """The environment variable that holds a provider's API key; None where it needs none, or where that is unknown."""
         access, known = self._access.get(provider, Access()), PROVIDERS.get(provider)
         return access.api_key_env or (known.key_variable if known and not access.base_url else None)
 
@@ -169,7 +169,7 @@ class Catalog:
         return self._endpoints[provider]
 
     def _key(self, provider: str, known: Provider | None, access: Access) -> str | None:
-        """The key. A known provider's own is sent to no other ``base_url`` than its own."""
+        """The API key. A known provider's key is sent to its own address only, never to another ``base_url``."""
         if access.api_key_env:
             key = self._environ.get(access.api_key_env, "").strip()
             if not key:

@@ -1,10 +1,10 @@
 """The chunks of a Chat Completions answer: events in, deltas out.
 
 Notable decisions:
-- Servers differ in what they leave out, null or add. A chunk that says nothing is passed over; only what cannot be
-  read as a chunk at all ends the answer.
-- What this project does not read of a choice passes through in ``extra``.
-- Usage is kept until the end, since some servers count in every chunk.
+- Servers omit, null and add different fields. A chunk without content is skipped; only data that is no chunk at all ends
+  the answer.
+- Fields of a choice that this project does not read pass through in ``extra``.
+- Usage is held back until the end, since some servers report it in every chunk.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -25,25 +25,36 @@ _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning",
 
 
 class AnswerReader:
-    """One answer as far as it has been read: chunks in, deltas out, and what they come to."""
+    """Reads one answer: chunks in, deltas out, and the totals so far.
 
-    def __init__(self, model: str, words: Callable[[object], str]) -> None:
+    Attributes:
+        finish_reason, usage: as reported so far.
+        spoke: whether there was any text, reasoning or tool call.
+        done: whether ``[DONE]`` arrived.
+    """
+
+    def __init__(self, model: str, message_of: Callable[[object], str]) -> None:
+        """
+        Args:
+            model: its name, for errors.
+            message_of: takes a server's error and returns the message in it, without secrets.
+        """
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.spoke = self.done = False
-        self._model, self._words = model, words
+        self._model, self._message_of = model, message_of
         self._cost: Cost | None = None
-        self._said: list[str] = []
+        self._output: list[str] = []  # for an estimate of the usage
         self._tool_calls = 0
 
     def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
-        """The deltas of chunks that came together. Pieces of text among them are one: each delta costs its way through
-        every fold and sink, and nobody can have seen the one before the other.
+        """The deltas of chunks that arrived together. Adjacent texts among them become one delta: every delta costs time in
+        every fold and sink, and a reader gains nothing from receiving these apart.
 
         Raises:
-            ModelError: as :meth:`read`, after what was said before.
+            ModelError: as :meth:`read`, after the deltas before it.
         """
-        together: Delta | None = None
+        merged: Delta | None = None
         try:
             for event in events:
                 if event.data == "[DONE]":
@@ -52,24 +63,24 @@ class AnswerReader:
                 delta = self.read(event)
                 if delta is None:
                     continue
-                if together is not None and _only_text(together) and _only_text(delta):
-                    together = Delta(together.text + delta.text)
+                if merged is not None and _only_text(merged) and _only_text(delta):
+                    merged = Delta(merged.text + delta.text)
                     continue
-                if together is not None:
-                    yield together
-                together = delta
+                if merged is not None:
+                    yield merged
+                merged = delta
         except ModelError:
-            if together is not None:
-                yield together
+            if merged is not None:
+                yield merged
             raise
-        if together is not None:
-            yield together
+        if merged is not None:
+            yield merged
 
     def read(self, event: ServerEvent) -> Delta | None:
-        """The delta of a chunk, None where it holds none.
+        """The delta of a chunk; None where the chunk is empty.
 
         Raises:
-            ModelError: the event is an error, or no chunk at all.
+            ModelError: the event is an error, or not a chunk.
         """
         if not event.data:
             return None
@@ -84,63 +95,63 @@ class AnswerReader:
                 if not error:
                     return self._delta(choice, choice.get("delta") or choice.get("message") or {})
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            # Whatever shape the server made up, it comes to the same: this is not the API's.
-            error = event.data if event.name == "error" else "it sent something that is no part of an answer"
+            # Whatever shape the server invented, it is not the API's.
+            error = event.data if event.name == "error" else "it sent data that is not part of an answer"
         raise self._failure(error)
 
-    def _delta(self, choice: Mapping[str, Any], said: Mapping[str, Any]) -> Delta | None:
-        text = said.get("content") or ""
-        reasoning = said.get("reasoning_content") or said.get("reasoning") or ""
+    def _delta(self, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Delta | None:
+        text = message.get("content") or ""
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
         if not isinstance(reasoning, str):
             reasoning = ""
         if not isinstance(text, str):
             text, reasoning = _joined(text, "text"), reasoning + _joined(text, "thinking")
-        tool_calls = tuple(self._numbered(said["tool_calls"])) if said.get("tool_calls") else ()
+        tool_calls = tuple(self._numbered(message["tool_calls"])) if message.get("tool_calls") else ()
         finish_reason = None if self.finish_reason else choice.get("finish_reason") or None
         extra = None
-        for fields, read in ((choice, _READ_OF_CHOICE), (said, _READ_OF_DELTA)):
+        for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
                 if key not in read and value is not None and value not in ("", [], {}):
                     extra = {**(extra or {}), key: value}
         if not (text or reasoning or tool_calls or finish_reason or extra):
             return None
         delta = Delta(text, reasoning, tool_calls, finish_reason, extra=extra)
-        self._said += (reasoning, text)
+        self._output += (reasoning, text)
         self.spoke = self.spoke or delta.speaks
         self.finish_reason = self.finish_reason or finish_reason
         return delta
 
     def _numbered(self, pieces: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The pieces with an ``index`` each. Servers that send calls whole may leave it out: an id begins a call.
+        """The pieces, each with an ``index``. Servers that send whole calls may leave it out; there, an ID begins a call.
 
         Raises:
-            ValueError: a piece is none.
+            ValueError: a piece is malformed.
         """
         for piece in pieces:
             function = piece.get("function") or {}
-            if isinstance(function.get("arguments"), Mapping):  # some servers send the object instead of its text
+            if isinstance(function.get("arguments"), Mapping):  # some servers send an object instead of JSON text
                 function = {**function, "arguments": json.dumps(function["arguments"])}
                 piece = {**piece, "function": function}
-            self._said += (value for value in function.values() if isinstance(value, str))
+            self._output += (value for value in function.values() if isinstance(value, str))
             if piece.get("index") is None:
                 self._tool_calls += 1 if piece.get("id") or not self._tool_calls else 0
                 piece = {**piece, "index": self._tool_calls - 1}
             if type(piece["index"]) is not int or not all(isinstance(value, str | None) for value in function.values()):
-                raise ValueError("no piece of a tool call")
+                raise ValueError("malformed piece of a tool call")
             yield piece
 
     def _failure(self, error: object) -> ModelError:
-        words = self._words(error)
+        message = self._message_of(error)
         status = status_of(error)
         if status is not None and not self.spoke:
-            return refused(self._model, status, words)
-        return StreamBroken(self._model, f"the answer broke off: {words}", status=status)
+            return refused(self._model, status, message)
+        return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
 
     def bill(self, request: Request) -> Delta:
-        """The usage as reported; where it was not, as estimated from what was asked and what was said."""
+        """The usage: as reported, or estimated from the prompt and the output so far."""
         if self.usage is None:
-            asked = "".join(text_of(message) for message in request.messages)
-            self.usage = Usage(estimated_tokens(asked), estimated_tokens("".join(self._said)), estimated=True)
+            prompt = "".join(text_of(message) for message in request.messages)
+            self.usage = Usage(estimated_tokens(prompt), estimated_tokens("".join(self._output)), estimated=True)
         return Delta(usage=self.usage, cost=self._cost)
 
 
@@ -149,7 +160,7 @@ def _only_text(delta: Delta) -> bool:
 
 
 class WholeBody:
-    """Stands where an event splitter does when a server answers in one piece: the body is the one event."""
+    """Takes an event splitter's place when a server does not stream: the whole body is one event."""
 
     def __init__(self) -> None:
         self._packets: list[bytes] = []
@@ -170,7 +181,7 @@ def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _joined(parts: Any, kind: str) -> str:
-    """The text of all parts of a kind, with the parts inside them: https://docs.mistral.ai/capabilities/reasoning"""
+    """The text of all parts of a kind, nested ones included: https://docs.mistral.ai/capabilities/reasoning"""
     if isinstance(parts, str):
         return parts
     return "".join(_joined(part.get(kind) or "", "text") for part in parts if part.get("type") == kind)
@@ -178,18 +189,18 @@ def _joined(parts: Any, kind: str) -> str:
 
 def _usage(reported: Mapping[str, Any]) -> Usage:
     """Tokens as the API counts them: https://platform.openai.com/docs/api-reference/chat/object (``usage``)."""
-    asked = reported.get("prompt_tokens_details") or {}
-    said = reported.get("completion_tokens_details") or {}
+    input_details = reported.get("prompt_tokens_details") or {}
+    output_details = reported.get("completion_tokens_details") or {}
     return Usage(
         input_tokens=int(reported.get("prompt_tokens") or 0),
         output_tokens=int(reported.get("completion_tokens") or 0),
         # https://api-docs.deepseek.com/guides/kv_cache
-        cached_tokens=int(asked.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0),
-        reasoning_tokens=int(said.get("reasoning_tokens") or 0),
+        cached_tokens=int(input_details.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0),
+        reasoning_tokens=int(output_details.get("reasoning_tokens") or 0),
     )
 
 
 def _cost(reported: Mapping[str, Any]) -> Cost | None:
-    """OpenRouter says what a call cost, in dollars: https://openrouter.ai/docs/use-cases/usage-accounting"""
+    """The cost that OpenRouter reports, in US dollars: https://openrouter.ai/docs/use-cases/usage-accounting"""
     dollars = reported.get("cost")
     return Cost(float(dollars)) if isinstance(dollars, int | float) else None

@@ -28,7 +28,7 @@ from moa.messages import Delta, Request
 from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import Connection, Silence, next_packet, whole_body
-from moa.models.refusals import refused, retry_after_of, words_of
+from moa.models.refusals import message_of, refused, retry_after_of
 from moa.models.sse import EventSplitter
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
@@ -187,16 +187,16 @@ class Endpoint:
 
     def _refusal(self, model: str, response: aiohttp.ClientResponse, body: str) -> ModelError:
         if 300 <= response.status < 400:
-            reason = "it redirects, which is not followed: correct its base URL"
+            message = "it redirects, which is not followed: correct its base URL"
         else:
-            reason = self._reason(body)
+            message = self._message(body)
         if response.status == 401 and "Authorization" not in self._headers:
-            reason = f"{reason} (no key was sent)".lstrip()
-        return refused(model, response.status, reason, retry_after_of(response.headers))
+            message = f"{message} (no key was sent)".lstrip()
+        return refused(model, response.status, message, retry_after_of(response.headers))
 
-    def _reason(self, error: object) -> str:
-        """The server's own words about an error, without the key."""
-        return words_of(error, self._secrets)
+    def _message(self, error: object) -> str:
+        """The message in a server's error, without the key."""
+        return message_of(error, self._secrets)
 
 
 class EndpointModel:
@@ -240,7 +240,7 @@ class EndpointModel:
         """
         silence = Silence(self._endpoint.timeouts.first_token)
         with closing(await self._endpoint._begin(self, request, silence)) as response:
-            answer = AnswerReader(self.name, self._endpoint._reason)
+            answer = AnswerReader(self.name, self._endpoint._message)
             error: ModelError | None = None
             try:
                 async with aclosing(self._deltas(response, answer, silence)) as deltas:

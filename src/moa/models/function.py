@@ -21,6 +21,7 @@ from typing import TypeAlias
 from moa.errors import ConfigError, ModelError
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens
 from moa.models import Traits
+from moa.models.refusals import one_line
 
 Piece: TypeAlias = str | Delta
 """A part of an answer: text, or a delta with reasoning, tool calls, a finish reason, usage, …"""
@@ -96,7 +97,8 @@ class Function:
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(self.name, f"{self._called} raised {type(error).__name__}: {error}") from error
+            reason = one_line(f"{self._called} raised {type(error).__name__}: {error}")
+            raise ModelError(self.name, reason) from error
         if not finished:
             yield Delta(finish_reason="stop")
         if not counted:

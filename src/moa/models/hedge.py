@@ -11,13 +11,13 @@ from moa.models.wrapper import Wrapper
 
 
 class Hedged(Wrapper):
-    """A model that is asked a second time when it has not begun to speak in time; the first of the two to speak is kept.
+    """A model that is called a second time when it is slow to begin. The call that begins first gives the answer.
 
-    The other call is cancelled. What its prompt cost is part of the usage, estimated.
+    The other call is cancelled; the usage includes an estimate of its prompt's tokens.
 
     Args:
-        model: whom to ask.
-        after: seconds of silence before the second call.
+        model: the model to call.
+        after: seconds without a token before the second call.
     """
 
     def __init__(self, model: Model, after: float) -> None:
@@ -25,13 +25,17 @@ class Hedged(Wrapper):
         self._after = after
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say what the call says that speaks first; raises as the model does when both fail."""
+        """Stream the answer of the call that begins first.
+
+        Raises:
+            ModelError: both calls failed; the error of the last to fail.
+        """
         calls = [_Attempt(self.model, request)]
         try:
             await asyncio.wait([calls[0].begun], timeout=self._after)
             if not calls[0].begun.done():
                 calls.append(_Attempt(self.model, request))
-            winner = await self._first_to_speak(calls)
+            winner = await _first_to_begin(calls)
             losers = [call for call in calls if call is not winner]
             for loser in losers:
                 await loser.aclose()
@@ -42,35 +46,24 @@ class Hedged(Wrapper):
             for call in calls:
                 await call.aclose()
 
-    @staticmethod
-    async def _first_to_speak(calls: list[_Attempt]) -> _Attempt:
-        """The first call that speaks; of calls that all fail, the last to."""
-        going = list(calls)
-        while True:
-            await asyncio.wait([call.begun for call in going], return_when=asyncio.FIRST_COMPLETED)
-            for call in [call for call in going if call.begun.done()]:
-                if call.begun.exception() is None or len(going) == 1:
-                    return call
-                going.remove(call)
-
 
 class _Attempt:
-    """A call that may be one of two."""
+    """One of the calls, read up to its first text, reasoning or tool call."""
 
     def __init__(self, model: Model, request: Request) -> None:
         self._stream = model.stream(request)
-        self._heard: list[Delta] = []
+        self._received: list[Delta] = []
         self.begun = asyncio.ensure_future(self._begin())
 
     async def _begin(self) -> None:
         async for delta in self._stream:
-            self._heard.append(delta)
+            self._received.append(delta)
             if delta.speaks:
                 return
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         await self.begun
-        for delta in self._heard:
+        for delta in self._received:
             yield delta
         async for delta in self._stream:
             yield delta
@@ -79,3 +72,14 @@ class _Attempt:
         self.begun.cancel()
         await asyncio.wait([self.begun])
         await self._stream.aclose()
+
+
+async def _first_to_begin(calls: list[_Attempt]) -> _Attempt:
+    """The first call that begins an answer; if all fail, the last to fail."""
+    pending = list(calls)
+    while True:
+        await asyncio.wait([call.begun for call in pending], return_when=asyncio.FIRST_COMPLETED)
+        for call in [call for call in pending if call.begun.done()]:
+            if call.begun.exception() is None or len(pending) == 1:
+                return call
+            pending.remove(call)

@@ -13,10 +13,10 @@ from moa.models.wrapper import Wrapper
 
 
 class Limits:
-    """What one endpoint can take. Make one for each endpoint and share it among all who use that endpoint.
+    """The limits of one endpoint. Make one object per endpoint, and share it among all its models.
 
-    Who asks first is served first. Each event loop counts for itself, so an object may outlive a loop, but two loops at
-    the same time may together take twice as much.
+    Calls that wait start in the order in which they came. Each event loop counts separately, so an object may outlive a
+    loop, but two loops at the same time may together use twice the limits.
     """
 
     def __init__(
@@ -27,13 +27,13 @@ class Limits:
     ) -> None:
         """
         Args:
-            max_concurrency: calls at the same time.
-            requests_per_minute: calls begun; a minute's worth may come at once, then they trickle.
+            max_concurrency: concurrent calls.
+            requests_per_minute: calls that start; a minute's worth may start at once, later ones are spread out.
             tokens_per_minute: input and output tokens, likewise. A call is charged an estimate before it starts
-                (characters / 4, plus its ``max_tokens`` or 500), and what it really used once it reports that.
+                (characters / 4, plus its ``max_tokens`` or 500), and its real usage once it reports that.
 
         Raises:
-            ValueError: a limit is not above 0.
+            ValueError: a limit is 0 or less.
         """
         for limit in (max_concurrency, requests_per_minute, tokens_per_minute):
             if limit is not None and limit <= 0:
@@ -44,7 +44,7 @@ class Limits:
         self._gates: dict[asyncio.AbstractEventLoop, _Gate] = {}
 
     def _gate(self) -> _Gate:
-        """The running loop's own locks and levels: those of asyncio belong to the loop they first waited in."""
+        """The locks and levels of the running loop: asyncio's belong to the loop that first waited on them."""
         loop = asyncio.get_running_loop()
         if loop not in self._gates:
             for closed in [known for known in list(self._gates) if known.is_closed()]:
@@ -67,8 +67,8 @@ class _Gate:
 class _Bucket:
     """A leaky bucket that holds a minute's worth. https://en.wikipedia.org/wiki/Leaky_bucket
 
-    aiolimiter's cannot be settled afterwards, refuses more than it holds, and lets a small amount overtake a large one
-    without end.
+    aiolimiter's cannot be corrected afterwards, refuses amounts larger than the bucket, and lets small amounts overtake a
+    large one forever.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -76,10 +76,10 @@ class _Bucket:
         self._per_second = per_minute / 60
         self._level = 0.0
         self._seen = asyncio.get_running_loop().time()
-        self._turn = asyncio.Lock()  # first come, first served
+        self._turn = asyncio.Lock()  # held by the call at the head of the queue
 
     async def pour(self, amount: float) -> None:
-        """Wait until there is room, then fill it. What is larger than the bucket waits until the bucket is empty."""
+        """Wait until there is room for the amount, then add it. An amount larger than the bucket waits until it is empty."""
         async with self._turn:
             self._leak()
             too_much = self._level + min(amount, self._size) - self._size
@@ -88,7 +88,7 @@ class _Bucket:
             self.settle(amount)
 
     def settle(self, amount: float) -> None:
-        """Add, or with a negative amount take back, at once. Whoever comes next waits out what does not fit."""
+        """Adjust the level at once; a negative amount is a refund. Later callers wait until any excess has drained."""
         self._leak()
         self._level = max(0.0, self._level + amount)
 
@@ -99,21 +99,21 @@ class _Bucket:
 
 
 class Limited(Wrapper):
-    """A model that is not asked more than its endpoint can take."""
+    """A model whose calls wait until they fit the limits of its endpoint."""
 
     def __init__(self, model: Model, limits: Limits) -> None:
         super().__init__(model)
         self.limits = limits
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Wait for a place, then say what the model says. The place is given back at the end, however that comes.
+        """Wait for a slot, then stream the answer. The slot is released when the stream ends, fails or is closed.
 
         Raises:
             ModelError: the model failed.
         """
         gate = self.limits._gate()
         async with gate.slots or nullcontext():
-            charged = _likely_tokens(request)
+            charged = _estimated_tokens(request)
             if gate.calls:
                 await gate.calls.pour(1)
             if gate.tokens:
@@ -126,8 +126,8 @@ class Limited(Wrapper):
                     yield delta
 
 
-def _likely_tokens(request: Request) -> int:
-    """Tokens of a call before it is made."""
-    longest = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-    output_tokens = longest if isinstance(longest, int) else 500
+def _estimated_tokens(request: Request) -> int:
+    """An estimate of a call's tokens before it starts."""
+    limit = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
+    output_tokens = limit if isinstance(limit, int) else 500
     return output_tokens + request.tokens

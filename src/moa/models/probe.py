@@ -1,4 +1,4 @@
-"""Tries for real how a model goes on with a text that it has begun: what a staircase needs to know of an endpoint."""
+"""Probes how a model continues a text that it has begun, with real calls: a staircase depends on it."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ GO_ON = (
     "word about this."
 )
 LIMIT = 24
-"""Tokens that are enough to see how it goes on."""
+"""Tokens that are enough to see how it continues."""
 
 WAYS = ("prefix", "flag", "vllm", "turns")
-"""As :class:`moa.models.endpoint.Endpoint` calls them, the best first."""
+"""The values of ``continuation`` of :class:`moa.models.endpoint.Endpoint`, the best first."""
 
 
-async def ways_to_go_on(model: Model) -> list[str]:
-    """Which of :data:`WAYS` this model can do, by four small calls; one that fails counts as a way it cannot."""
-    return [way for way in WAYS if await _goes_on(model, _request(way))]
+async def ways_to_continue(model: Model) -> list[str]:
+    """Which of :data:`WAYS` work with this model. Makes four small calls; one that fails counts as not working."""
+    return [way for way in WAYS if await _continues(model, _request(way))]
 
 
 def _request(way: str) -> Request:
-    asked = {"role": "user", "content": QUESTION}
+    question = {"role": "user", "content": QUESTION}
     begun = {"role": "assistant", "content": BEGUN}
     limits = {"max_tokens": LIMIT, "temperature": 0}
     if way == "flag":
-        return Request.of({"messages": [asked, {**begun, "prefix": True}], **limits})
+        return Request.of({"messages": [question, {**begun, "prefix": True}], **limits})
     if way == "vllm":
         flags = {"continue_final_message": True, "add_generation_prompt": False}
-        return Request.of({"messages": [asked, begun], **limits, **flags})
+        return Request.of({"messages": [question, begun], **limits, **flags})
     if way == "turns":
-        return Request.of({"messages": [asked, begun, {"role": "user", "content": GO_ON}], **limits})
-    return Request.of({"messages": [asked, begun], **limits})
+        return Request.of({"messages": [question, begun, {"role": "user", "content": GO_ON}], **limits})
+    return Request.of({"messages": [question, begun], **limits})
 
 
-async def _goes_on(model: Model, request: Request) -> bool:
-    said = ""
+async def _continues(model: Model, request: Request) -> bool:
+    text = ""
     try:
         async with aclosing(model.stream(request)) as deltas:
             async for delta in deltas:
-                said += delta.text
+                text += delta.text
     except ModelError:
         return False
-    return NEXT.match(said) is not None
+    return NEXT.match(text) is not None

@@ -1,10 +1,10 @@
-"""The servers this project knows by name: where each is, what opens it, and where it differs.
+"""The servers that this project knows by name: address, API key and differences from OpenAI.
 
 Notable decisions:
-- A provider is a row of facts, not a class. What differs between them is small enough to be data.
-- Keys are named by the environment variable that their vendors' own tools read, and never stored.
-- A server on this machine needs no key; its customary variable is sent where it is set, since a server started with a
-  key asks for it.
+- A provider is a row of facts, not a class: the differences are small enough to be data.
+- API keys come from the environment variables that the vendors' own tools read, and are never stored.
+- A server on this machine needs no key. Where its usual variable is set, the key is sent, since such a server may have
+  been started with one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Provider:
     Attributes:
         name: the part of ``provider/model`` before the first slash.
         label: its name as its vendor writes it.
-        base_url: where it is, up to and with the ``/v1`` that ``/chat/completions`` is put behind.
-        key_variable: the environment variable that holds its key; None where none is customary.
-        page: where a key is made, or how the server is started.
-        local: whether it runs on this machine, so that it needs no key and may not be there.
-        url_variable: the environment variable that says where else it is; None where none is customary.
-        continuation: how its models go on with a text that they have begun; see :class:`moa.models.endpoint.Endpoint`.
-        renames: request fields that it calls by another name, from OpenAI's name to its own.
+        base_url: its address, up to and with the ``/v1`` before ``/chat/completions``.
+        key_variable: the environment variable that holds its API key; None where there is no usual one.
+        page: the URL where one gets a key, or that explains how to start the server.
+        local: whether it runs on this machine, so that it needs no key and may not be running.
+        url_variable: the environment variable that overrides its address; None where there is no usual one.
+        continuation: how its models continue a text that they have begun; see :class:`moa.models.endpoint.Endpoint`.
+        renames: request fields that have another name there, from OpenAI's name to its own.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Provider:
     continuation: str | None = None
 
     def url(self, environ: Mapping[str, str] = os.environ) -> str:
-        """Where it is, with what the environment says about that."""
-        elsewhere = environ.get(self.url_variable, "").strip() if self.url_variable else ""
-        if not elsewhere:
+        """Its address, with the environment's override."""
+        override = environ.get(self.url_variable, "").strip() if self.url_variable else ""
+        if not override:
             return self.base_url
-        return ollama_url(elsewhere) if self.url_variable == "OLLAMA_HOST" else elsewhere
+        return ollama_url(override) if self.url_variable == "OLLAMA_HOST" else override
 
     def key(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """Its key from the environment; None where it is on this machine and no key is set.
+        """Its API key from the environment; None where it is on this machine and no key is set.
 
         Raises:
-            KeyMissing: it needs a key, and the variable is not set or empty.
+            KeyMissing: it needs a key, and the variable is unset or empty.
         """
         key = environ.get(self.key_variable, "").strip() if self.key_variable else ""
         if key or self.key_variable is None:
@@ -77,10 +77,10 @@ def is_loopback(host: str | None) -> bool:
 
 
 def ollama_url(host: str) -> str:
-    """The base URL that a value of ``OLLAMA_HOST`` means: scheme, port and even the host may be left out.
+    """The base URL for a value of ``OLLAMA_HOST``, which may lack the scheme, the port and even the host.
 
-    The variable also tells the server where to listen, so it may say "every address", which is no place to call: that
-    becomes this machine. https://github.com/ollama/ollama/blob/main/envconfig/config.go
+    The server reads the same variable as its listening address, so it may mean "every address", which nobody can call:
+    that becomes this machine. https://github.com/ollama/ollama/blob/main/envconfig/config.go
     """
     scheme, _, rest = host.strip().strip("\"'").rpartition("://")
     parts = urlsplit(f"{scheme or 'http'}://{rest}")
@@ -90,8 +90,8 @@ def ollama_url(host: str) -> str:
     return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{parts.path.rstrip('/')}/v1"
 
 
-# OpenAI's newer models refuse max_tokens, and it calls that name deprecated. Mistral refuses the newer name, and
-# Ollama takes it without a word and without effect: https://github.com/ollama/ollama/issues/7125
+# OpenAI deprecates max_tokens, and its newer models refuse it. Mistral refuses the newer name, and Ollama silently
+# ignores it: https://github.com/ollama/ollama/issues/7125
 _OPENAI = MappingProxyType({"max_tokens": "max_completion_tokens"})
 _OLDER = MappingProxyType({"max_completion_tokens": "max_tokens"})
 # https://docs.mistral.ai/api/endpoint/chat
@@ -232,4 +232,4 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         )
     }
 )
-"""Every provider known by name, in the order they are shown."""
+"""Every provider known by name, in the order of listings."""

@@ -1,8 +1,8 @@
-"""A model that answers with answers recorded before.
+"""A model that replays recorded answers.
 
-Published benchmark outputs replay through it at no cost: the same seam, the same events, the words of the real models.
-The answer is looked up by the text of the last user message, so an aggregator finds its recording too: its references
-stand elsewhere in the conversation.
+Published benchmark outputs replay through it at no cost: the same interface, the same events, the texts of the real models.
+The text of the last user message is the key, so an aggregator finds its recording too, as long as its references are in
+another message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from moa.models.scripted import Scripted
 
 
 class Recorded:
-    """A model that knows its answers by heart. ``answers`` maps a prompt to the text that was given for it."""
+    """A model with a recorded answer for each prompt; a :class:`~moa.models.Model`."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Recorded:
         Args:
             answers: prompt -> answer.
             name: ``provider/name``.
-            first_token: seconds to the first piece.
-            tokens_per_second: pieces a second after the first; None says all at once.
+            first_token: seconds to the first delta.
+            tokens_per_second: deltas per second after the first, about a token each; None streams all at once.
         """
         self.answers = answers
         self._name = name
@@ -54,7 +54,7 @@ class Recorded:
     ) -> Recorded:
         """Read recordings from JSON Lines, one object a line, gzipped where the path ends in ``.gz``.
 
-        Of a prompt that comes twice, the later answer counts.
+        If a prompt appears twice, the later answer counts.
 
         Args:
             path: the file.
@@ -63,7 +63,7 @@ class Recorded:
             name, first_token, tokens_per_second: as in the constructor.
 
         Raises:
-            ConfigError: the file cannot be read, or a line is no object with these two strings.
+            ConfigError: the file cannot be read, or a line is not an object with these two strings.
         """
         answers = dict(_pairs(Path(path), prompt, answer))
         return cls(answers, name=name, first_token=first_token, tokens_per_second=tokens_per_second)
@@ -73,22 +73,22 @@ class Recorded:
         return self._name
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say the recorded answer; the usage is estimated.
+        """Stream the recorded answer; the usage is estimated.
 
         Raises:
-            CallRejected: nothing was recorded for this prompt.
+            CallRejected: there is no recorded answer for this prompt.
         """
-        asked = "" if request.last_user is None else text_of(request.messages[request.last_user])
-        if asked not in self.answers:
-            beginning = " ".join(asked[:200].split())
-            raise CallRejected(self._name, f"no answer was recorded for the prompt {_shortened(beginning)!r}")
-        voice = Scripted(
-            self.answers[asked],
+        prompt = "" if request.last_user is None else text_of(request.messages[request.last_user])
+        if prompt not in self.answers:
+            beginning = " ".join(prompt[:200].split())
+            raise CallRejected(self._name, f"there is no recorded answer for the prompt {_shortened(beginning)!r}")
+        replay = Scripted(
+            self.answers[prompt],
             name=self._name,
             first_token=self._first_token,
             tokens_per_second=self._tokens_per_second,
         )
-        async with aclosing(voice.stream(request)) as deltas:
+        async with aclosing(replay.stream(request)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -99,7 +99,7 @@ def _shortened(text: str, longest: int = 60) -> str:
 
 def _pairs(path: Path, prompt: str, answer: str) -> Iterator[tuple[str, str]]:
     try:
-        # Iterated, not splitlines(): U+2028 and its like stand unescaped inside JSON strings and end no line.
+        # Not splitlines(): it would also split at U+2028 and the like, which JSON strings may hold unescaped.
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():

@@ -1,8 +1,8 @@
-"""What a server says when it refuses, as an error of this project's tree.
+"""A server's error response, as an error of this project's tree.
 
 Notable decisions:
-- Every vendor wraps its words differently; they are looked for in all the usual places, and a web page is no words.
-- An error in the middle of a stream names the status it would have had, where it can.
+- Every vendor wraps its message differently; all the usual places are searched, and a web page counts as no message.
+- An error in the middle of a stream gets the HTTP status that it would have had, where its code or type shows it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from http import HTTPStatus
 
 from moa.errors import CallRejected, KeyRejected, ModelError, RateLimited, TimedOut, UpstreamFailed
 
-_ERROR_LENGTH = 300  # characters shown of what a server says about an error
+_ERROR_LENGTH = 300  # characters shown of a server's error message
 _KINDS = {401: KeyRejected, 403: KeyRejected, 408: TimedOut, 425: UpstreamFailed, 429: RateLimited}
 
 
-def refused(model: str, status: int, words: str, retry_after: float | None = None) -> ModelError:
-    """The error that a status is."""
+def refused(model: str, status: int, message: str, retry_after: float | None = None) -> ModelError:
+    """The error for an HTTP status."""
     kind = _KINDS.get(status) or (UpstreamFailed if status >= 500 else CallRejected)
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = f"HTTP status {status}"
-    return kind(model, f"{phrase}: {words}" if words else phrase, status=status, retry_after=retry_after)
+    return kind(model, f"{phrase}: {message}" if message else phrase, status=status, retry_after=retry_after)
 
 
 def status_of(error: object) -> int | None:
-    """The HTTP status that an error in the middle of a stream would have had, where its code or type tells."""
+    """The HTTP status that an error in the middle of a stream would have had, where its code or type shows it."""
     if not isinstance(error, Mapping):
         return None
     code = str(error.get("code") or "")
@@ -56,16 +56,16 @@ def _seconds(wait: float) -> float | None:
     return max(wait, 0.0) if math.isfinite(wait) else None
 
 
-def words_of(error: object, secrets: Iterable[str] = ()) -> str:
-    """What a server says about an error, in one short line and without a secret that it may have quoted."""
-    words = _said(error)
+def message_of(error: object, secrets: Iterable[str] = ()) -> str:
+    """The message in a server's error, in one short line and without secrets that it may have quoted."""
+    message = _message(error)
     for secret in secrets:
-        words = words.replace(secret, "[key]")
-    return one_line(words)
+        message = message.replace(secret, "[key]")
+    return one_line(message)
 
 
-def _said(error: object) -> str:
-    """The words in an error of any usual shape: OpenAI's, Ollama's, Mistral's, FastAPI's; nothing from a web page."""
+def _message(error: object) -> str:
+    """The message in an error of any usual shape: OpenAI's, Ollama's, Mistral's, FastAPI's; empty for a web page."""
     if isinstance(error, str):
         try:
             error = json.loads(error)
@@ -74,11 +74,11 @@ def _said(error: object) -> str:
     if isinstance(error, list):
         error = next(iter(error), None)
     if isinstance(error, Mapping):
-        return next(filter(None, (_said(error.get(key)) for key in ("error", "message", "detail", "msg"))), "")
+        return next(filter(None, (_message(error.get(key)) for key in ("error", "message", "detail", "msg"))), "")
     return error if isinstance(error, str) else ""
 
 
 def one_line(text: str) -> str:
-    """The text with its line ends taken out, shortened."""
+    """The text on one line, shortened."""
     line = " ".join(text.split())
     return line if len(line) <= _ERROR_LENGTH else f"{line[:_ERROR_LENGTH]}…"

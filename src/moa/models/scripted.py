@@ -1,11 +1,11 @@
-"""A model that says what it is told, at the pace it is told, and fails how it is told.
+"""A model that follows a script: its text, its pace, its failures.
 
 Notable decisions:
-- It ships with the product: tests, documentation and simulations talk to it instead of to a paid endpoint.
+- It ships with the product: tests, documentation and simulations call it instead of a paid endpoint.
 - Time passes only in ``asyncio.sleep`` on the running loop, so a loop with a virtual clock can run it in no time.
-- Each piece is due at a time counted from the start of the call, as with a server that writes on while nobody reads:
+- Each piece is due at a time counted from the start of the call, as with a server that keeps writing while nobody reads:
   a slow reader finds the pieces waiting and does not slow the model down.
-- It keeps what it was asked and how often it was cut off, so that a test can see that a call was made, or stopped.
+- It records its requests and how many calls were cancelled, so that a test can check both.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from moa.messages import Delta, Request, Usage, estimated_tokens, pieces_of, tex
 from moa.models import Continuation, Traits
 
 Line: TypeAlias = Union[str, Exception, "Scripted"]
-"""One answer: its text, an error to raise instead, or another script, which then answers with its own pace and end."""
+"""One answer: its text, an error to raise instead, or another scripted model, which answers with its own pace and end."""
 
 Script: TypeAlias = Line | Callable[[Request], Line] | Sequence[Line | Callable[[Request], Line]]
-"""The same answer to everything, an answer made from each request, or answers to be given in turn."""
+"""One answer to every request, a function from the request to the answer, or a list with one answer per call."""
 
 
 class Scripted:
@@ -31,15 +31,15 @@ class Scripted:
 
     ::
 
-        Scripted("hello there")                                      # the same to everyone
+        Scripted("hello there")                                      # the same answer to everything
         Scripted(lambda request: text_of(request.messages[-1]))      # an echo
         Scripted([RateLimited("scripted/a", "slow down"), "hello"])  # fails first, then answers
         Scripted("hello there", first_token=0.3, tokens_per_second=50)
 
     Attributes:
-        requests: every request it was asked, in order.
-        running: how many calls are being answered now.
-        cancelled: how many calls were cut off (closed or cancelled) before they had said how they end.
+        requests: every request, in order.
+        running: calls in flight.
+        cancelled: calls that were closed or cancelled before their finish reason.
     """
 
     def __init__(
@@ -59,19 +59,18 @@ class Scripted:
     ) -> None:
         """
         Args:
-            script: what to say; see :data:`Script`. Answers given in turn are given once each.
+            script: the answers; see :data:`Script`. A list gives each of its answers once.
             name: ``provider/name``.
-            first_token: seconds from the call to the first piece, or to the failure where nothing is said before it.
-            tokens_per_second: pieces a second after the first; None says all at once.
-            finish_reason: how the answer ends; ``stop`` becomes ``tool_calls`` where there are any. None ends the
-                stream without a finish reason, which no sound model does.
-            fail_after: how many pieces (of reasoning and text) to say before ``error`` is raised.
-            error: what to raise; without ``fail_after``, before the first piece. By default a ``StreamBroken``.
-            reasoning: what to think before speaking, in pieces like the text.
-            tool_calls: whole tool calls to ask for after the text; their arguments arrive in pieces.
-            usage: what to report; by default characters / 4, marked estimated.
-            continuation: how it goes on with a text that it has begun, where a request holds its beginning; None: it says
-                the whole text again.
+            first_token: seconds from the call to the first piece, or to the failure where no piece comes before it.
+            tokens_per_second: pieces per second after the first, about a token each; None streams all at once.
+            finish_reason: ``stop`` becomes ``tool_calls`` where there are any. None ends the stream without a finish reason,
+                as a broken server does.
+            fail_after: raise ``error`` after this many pieces (of reasoning and text).
+            error: the error to raise; without ``fail_after``, before the first piece. By default a ``StreamBroken``.
+            reasoning: streamed before the text, in pieces like the text.
+            tool_calls: whole tool calls, streamed after the text; their arguments arrive in pieces.
+            usage: the usage to report; by default characters / 4, marked estimated.
+            continuation: how it continues a text whose beginning the request holds; None: it streams the whole text again.
         """
         self._script = script
         self._name = name
@@ -79,7 +78,7 @@ class Scripted:
         self._pause = 1 / tokens_per_second if tokens_per_second else 0.0
         self._finish_reason = "tool_calls" if tool_calls and finish_reason == "stop" else finish_reason
         self._fail_after = 0 if fail_after is None and error is not None else fail_after
-        self._error = error or StreamBroken(name, "the connection was lost, as the script says")
+        self._error = error or StreamBroken(name, "the connection was lost, as scripted")
         self._reasoning = reasoning
         self._tool_calls = tuple(tool_calls)
         self._usage = usage
@@ -97,11 +96,11 @@ class Scripted:
         return Traits(continuation=self._continuation)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Say the scripted answer.
+        """Stream the scripted answer.
 
         Raises:
-            CallRejected: a script of answers in turn has no answer left.
-            Exception: whatever the script says.
+            CallRejected: a script with one answer per call has no answer left.
+            Exception: the script's error.
         """
         self.requests.append(request)
         self.running += 1
@@ -112,7 +111,7 @@ class Scripted:
                 await asyncio.sleep(self._first_token)
                 raise line.with_traceback(None)
             rest = line if isinstance(line, Scripted) else self._rest(line, request)
-            deltas = rest.stream(request) if isinstance(rest, Scripted) else self._said(rest, request)
+            deltas = rest.stream(request) if isinstance(rest, Scripted) else self._streamed(rest, request)
             async with aclosing(deltas):
                 async for delta in deltas:
                     ended = ended or delta.finish_reason is not None
@@ -133,7 +132,7 @@ class Scripted:
         return line(request) if callable(line) else line
 
     def _rest(self, text: str, request: Request) -> str:
-        """What is left to say of a text whose beginning the request holds."""
+        """The rest of a text whose beginning the request holds."""
         messages = request.messages
         if self._continuation == "prefix" and messages[-1]["role"] == "assistant":
             return text.removeprefix(text_of(messages[-1]))
@@ -145,12 +144,12 @@ class Scripted:
             return text.lstrip()
         return text
 
-    async def _said(self, text: str, request: Request) -> AsyncGenerator[Delta, None]:
+    async def _streamed(self, text: str, request: Request) -> AsyncGenerator[Delta, None]:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._first_token
-        for said, delta in enumerate(self._words(text)):
+        for number, delta in enumerate(self._words(text)):
             await asyncio.sleep(max(0.0, due - loop.time()))
-            if said == self._fail_after:
+            if number == self._fail_after:
                 raise self._error.with_traceback(None)
             yield delta
             due += self._pause
@@ -169,18 +168,18 @@ class Scripted:
         yield from (Delta(text=piece) for piece in pieces_of(text))
 
     def _estimated(self, text: str, request: Request) -> Usage:
-        asked_for = "".join(str(call.get("function", {}).get("arguments", "")) for call in self._tool_calls)
-        thought = estimated_tokens(self._reasoning)
+        arguments = "".join(str(call.get("function", {}).get("arguments", "")) for call in self._tool_calls)
+        reasoning_tokens = estimated_tokens(self._reasoning)
         return Usage(
             input_tokens=request.tokens,
-            output_tokens=thought + estimated_tokens(text + asked_for),
-            reasoning_tokens=thought,
+            output_tokens=reasoning_tokens + estimated_tokens(text + arguments),
+            reasoning_tokens=reasoning_tokens,
             estimated=True,
         )
 
 
 def _call_pieces(place: int, call: Mapping[str, Any]) -> Iterator[Delta]:
-    """A tool call as servers stream it: first who is called, with empty arguments; then the arguments, bit by bit."""
+    """A tool call as servers stream it: first the function's name with empty arguments, then the arguments in pieces."""
     function = call.get("function", {})
     yield Delta(tool_calls=({**call, "index": place, "function": {**function, "arguments": ""}},))
     for piece in pieces_of(function.get("arguments", "")):

@@ -1,11 +1,11 @@
 """Server-Sent Events out of a byte stream, packet by packet.
 
 Notable decisions:
-- Lines are found in bytes and decoded when whole, so a character cut by a packet is never seen in halves.
-- An unfinished line is kept as its pieces and joined once, when its end arrives: a line of a megabyte in a thousand
-  packets costs its length, not its length times the packets.
+- Lines are split as bytes and decoded when complete, so a packet boundary inside a character does no harm.
+- The pieces of an unfinished line are joined once, when its end arrives: a line of a megabyte in a thousand packets costs
+  its length, not its length times the number of packets.
 - The standard drops an event that no blank line follows. Servers that end with ``data: [DONE]\\n`` and close are common
-  enough that :meth:`EventSplitter.end` hands such an event over instead.
+  enough that :meth:`EventSplitter.end` returns such an event instead.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -25,17 +25,17 @@ class ServerEvent(NamedTuple):
 
 
 class EventSplitter:
-    """Takes packets as they come, cut anywhere, and gives the events they complete. One splitter reads one stream."""
+    """Splits packets, cut anywhere, into events. One splitter reads one stream."""
 
     def __init__(self) -> None:
-        self._line: list[bytes] = []  # the pieces of the line whose end has not come
-        self._data: list[bytes] = []  # the data lines of the event whose end has not come
+        self._line: list[bytes] = []  # the pieces of the unfinished line
+        self._data: list[bytes] = []  # the data lines of the unfinished event
         self._name = b""
         self._at_start = True
-        self._after_return = False  # the packet before ended in \r: a \n now belongs to it
+        self._after_return = False  # the previous packet ended in \r: a leading \n belongs to it
 
     def feed(self, packet: bytes) -> list[ServerEvent]:
-        """The events that this packet completes, in order. Comments, ``id`` and ``retry`` fields are passed over."""
+        """The events that this packet completes, in order. Comments and the fields ``id`` and ``retry`` are ignored."""
         if self._after_return and packet.startswith(b"\n"):
             packet, self._after_return = packet[1:], False
         if not packet:
@@ -55,7 +55,7 @@ class EventSplitter:
         return events
 
     def end(self) -> list[ServerEvent]:
-        """The event that the end of the stream completes, if one was under way."""
+        """The unfinished event at the end of the stream, if there is one."""
         events: list[ServerEvent] = []
         self._read(b"".join(self._line), events)
         self._read(b"", events)
