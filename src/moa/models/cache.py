@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from moa.messages import Call, Cost, Delta, Request
 from moa.models import Model, Traits, traits_of
-from moa.models.answers import Cache
+from moa.models.answer_store import Cache
 from moa.models.wrapper import Wrapper
 
 __all__ = ["Cache", "Cached"]

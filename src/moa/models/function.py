@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from moa.errors import ConfigError, ModelError
@@ -109,7 +109,7 @@ class Function:
         if isinstance(piece, str):
             return Delta(text=piece)
         if isinstance(piece, Delta):
-            return piece if piece.usage is None or piece.cost is not None else replace(piece, cost=self._cost)
+            return piece if piece.usage is None or piece.cost is not None else piece.replaced(cost=self._cost)
         raise ModelError(
             self.name, f"{self._called} gave {type(piece).__name__} {piece!r:.100}; expected strings or Deltas"
         )
