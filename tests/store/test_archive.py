@@ -11,8 +11,8 @@ import pytest
 
 from moa.messages import Answer, Cost, Reference, Usage
 from moa.store import archive
-from moa.store.archive import Archive, Begun, Ended, Told
-from moa.store.turns import RunStore
+from moa.store.archive import Archive, Begun, Ended, Lines
+from moa.store.turns import Turns
 
 LINES = [b'{"event":"run_started"}', '{"text":"Größe"}'.encode(), b"{}"]
 
@@ -29,16 +29,16 @@ def ended(run: str, text: str = "Because.", outcome: str = "answered") -> Ended:
 
 def fill(kept: Archive, *runs: str) -> None:
     for run in runs:
-        kept.write([begun(run, f"question {run}"), Told(run, 1, LINES), ended(run, f"answer {run}")])
+        kept.write([begun(run, f"question {run}"), Lines(run, 1, LINES), ended(run, f"answer {run}")])
 
 
 def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     """Its beginning, its outcome and its lines, put in piece by piece, also for another process."""
     with Archive(tmp_path / "deep" / "runs.sqlite") as mine, Archive(tmp_path / "deep" / "runs.sqlite") as other:
-        mine.write([begun("one", "Größe?"), Told("one", 1, LINES[:2])])
+        mine.write([begun("one", "Größe?"), Lines("one", 1, LINES[:2])])
         found = other.kept("one")
         assert found and (found.begun, found.outcome, found.lines) == (begun("one", "Größe?"), "running", LINES[:2])
-        mine.write([Told("one", 3, LINES[2:]), ended("one")])
+        mine.write([Lines("one", 3, LINES[2:]), ended("one")])
         found = other.kept("one")
         assert found and (found.outcome, found.lines) == ("answered", LINES)
         assert other.kept("two") is None
@@ -139,18 +139,18 @@ def test_deleted_text_is_gone_from_the_disk(tmp_path: Path, with_others: bool) -
     secret = os.urandom(8).hex()
     references = f'[{{"agent": "a", "text": "proposal {secret}", "cut": false, "layer": 1}}]'
     told = [b'{"event":"answer_began","at":1.0,"references":' + references.encode() + b"}"]
-    with Archive(tmp_path / "runs.sqlite") as kept, RunStore(tmp_path / "runs.sqlite") as store:
+    with Archive(tmp_path / "runs.sqlite") as kept, Turns(tmp_path / "runs.sqlite") as turns:
         other = Archive(tmp_path / "runs.sqlite") if with_others else None
-        store.keep("turn", [Reference("a", f"proposal {secret}")])
+        turns.keep("turn", [Reference("a", f"proposal {secret}")])
         fill(kept, "before")
-        kept.write([begun("one", f"question {secret} " * 1000), Told("one", 1, told), ended("one", f"said {secret}")])
+        kept.write([begun("one", f"question {secret} " * 1000), Lines("one", 1, told), ended("one", f"said {secret}")])
         fill(kept, "behind")
         assert secret.encode() in bytes_of(tmp_path)
         kept.delete("one")
         assert secret.encode() not in bytes_of(tmp_path)
-        assert kept.kept("one") is None and store.recall("turn") is None
+        assert kept.kept("one") is None and turns.recall("turn") is None
         assert [row.run for row in kept.rows()] == ["behind", "before"]
-        kept.write([Told("one", 2, LINES)])  # a straggler is no harm
+        kept.write([Lines("one", 2, LINES)])  # a straggler is no harm
         assert kept.lines("one") == []
         if other:
             other.close()

@@ -23,11 +23,11 @@ from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
-from moa.store.archive import Archive, Begun, Kept, Row
+from moa.store.archive import Archive, Begun, Row, StoredRun
+from moa.store.file import store_path
 from moa.store.outcome import recorded
 from moa.store.record import answer_of, finished_proposals, record_of
 from moa.store.recording import Recordings
-from moa.store.turns import store_place
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,14 +51,14 @@ def kept_runs(store: Path | None) -> Iterator[Archive]:
     Raises:
         ConfigError: there is no such file.
     """
-    path = store or store_place()
+    path = store or store_path()
     if not path.is_file():
         raise ConfigError(f"no runs are kept in {str(path)!r}: `moa serve` keeps them, and `moa ask --keep`")
     with Archive(path) as archive:
         yield archive
 
 
-def _found(archive: Archive, name: str) -> Kept:
+def _found(archive: Archive, name: str) -> StoredRun:
     """The run whose name begins so.
 
     Raises:
@@ -138,7 +138,7 @@ async def show(name: str, store: Path | None, how: Show | None, explain: bool) -
     return 0 if answer.text else 1
 
 
-async def _replayed(kept: Kept) -> AsyncGenerator[Event, None]:
+async def _replayed(kept: StoredRun) -> AsyncGenerator[Event, None]:
     for event in events_of(kept.lines):
         yield event
 
@@ -173,7 +173,7 @@ def compare(one: str, other: str, store: Path | None) -> int:
     return 0
 
 
-def _side(kept: Kept, answer: Answer) -> RenderableType:
+def _side(kept: StoredRun, answer: Answer) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
@@ -249,7 +249,7 @@ async def keeping(
         name: who answers.
         continues: the run that it goes on with, whose mixture it has.
     """
-    recordings = Recordings(Archive(store or store_place()))
+    recordings = Recordings(Archive(store or store_path()))
     full = full_name(name)
     written = config.written(full) if continues is None else continues.mixture
     recording = recordings.new(

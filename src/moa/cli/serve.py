@@ -20,7 +20,9 @@ from moa.models.providers import is_loopback
 from moa.server.app import Server, Settings, create_app
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive
-from moa.store.turns import RunStore, store_place
+from moa.store.file import store_path
+from moa.store.ledger import Ledger
+from moa.store.turns import Turns
 
 
 class _Server(uvicorn.Server):
@@ -77,15 +79,15 @@ def serve(
         ConfigError: the address is taken, or open to others without keys.
     """
     ring = _ring(host, keys, no_auth)
-    place = None if store == "off" else Path(store) if store else store_place()
+    place = None if store == "off" else Path(store) if store else store_path()
     if keep and place is None:
         raise ConfigError("--keep needs a store: leave out --store off")
     keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
-    kept, archive = RunStore(place), Archive(place) if keep else None
-    configured = Config(config, memory=kept, on_notice=tell)
+    turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
+    configured = Config(config, memory=turns, on_notice=tell)
     listener = _listener(host, port)
     _log_to_stderr()
-    app = create_app(configured, store=kept, keys=ring, settings=settings, archive=archive)
+    app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive)
     server = _Server(
         uvicorn.Config(
             app,
@@ -107,6 +109,7 @@ def serve(
         tell(f"runs are kept in {place}, with what was asked and answered; --no-keep keeps none")
     server.run(sockets=[listener])
     app.state.server.recordings.close()  # where it could not shut down in order
+    turns.close()
     return 0 if server.started else 1
 
 

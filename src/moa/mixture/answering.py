@@ -144,7 +144,7 @@ class Answering:
 
     def _begin_answer(self, references: tuple[Reference, ...], *, recalled: bool = False) -> None:
         self._proposals = references
-        self.emit(AnswerBegan(at=self.now(), references=references, recalled=recalled))
+        self.emit(AnswerBegan(at=self.now(), references=references, recalled=recalled, turn=self._turn or ""))
 
     @property
     def _turn(self) -> str | None:

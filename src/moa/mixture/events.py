@@ -128,11 +128,15 @@ class AgentRecalled(AgentEvent, frozen=True, kw_only=True):
 
 
 class AnswerBegan(Event, frozen=True, kw_only=True):
-    """The proposals are complete, and the answer is made from these. ``recalled``: no proposer was called, because the
-    proposals are the turn's, reused while its tool calls continue, or came with the question."""
+    """The proposals are complete, and the answer is made from these.
+
+    ``recalled``: no proposer was called, because the proposals are the turn's, reused while its tool calls continue, or came
+    with the question. ``turn``: the digest of the turn under which a memory keeps the proposals; empty without tool calls.
+    """
 
     references: tuple[Reference, ...] = ()
     recalled: bool = _flag()
+    turn: str = ""
 
 
 class Selected(AgentEvent, frozen=True, kw_only=True):

@@ -30,8 +30,8 @@ from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
 from moa.store.archive import Archive
+from moa.store.ledger import Ledger
 from moa.store.recording import Recordings
-from moa.store.turns import RunStore
 
 DIALECTS = (CHAT,)
 
@@ -60,17 +60,17 @@ class Server:
 
     Args:
         config: the mixtures and models.
-        store: turns' proposals and keys' spending.
+        ledger: what each key has used.
         keys: the callers' keys; None lets anyone use the server.
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
     """
 
     def __init__(
-        self, config: Config, store: RunStore, keys: Keys | None, settings: Settings, archive: Archive | None = None
+        self, config: Config, ledger: Ledger, keys: Keys | None, settings: Settings, archive: Archive | None = None
     ) -> None:
-        self.config, self.store, self.keeps = config, store, archive is not None
-        self.desk = Desk(keys, store, settings.max_body)
+        self.config, self._ledger, self.keeps = config, ledger, archive is not None
+        self.desk = Desk(keys, ledger, settings.max_body)
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.catalogue = Catalogue(config)
         self.tables = Tables(config, self.catalogue)
@@ -93,31 +93,31 @@ class Server:
             self._loop.call_soon_threadsafe(lambda: self.runner.stop_in(grace))
 
     async def aclose(self) -> None:
-        """End all runs, write what is recorded, and close the configuration and the store."""
+        """End all runs, write what is recorded, and close the configuration and the ledger."""
         await self.runner.end()
         await self.recordings.aclose()
         await self.config.aclose()
-        self.store.close()
+        self._ledger.close()
 
 
 def create_app(
     config: Config,
     *,
-    store: RunStore | None = None,
+    ledger: Ledger | None = None,
     keys: Keys | None = None,
     settings: Settings | None = None,
     archive: Archive | None = None,
 ) -> FastAPI:
-    """The ASGI application. It closes ``config``, ``store`` and ``archive`` when it shuts down.
+    """The ASGI application. It closes ``config``, ``ledger`` and ``archive`` when it shuts down.
 
     Args:
-        config: the mixtures and models; made with ``memory=store``, so that several processes can share a tool loop.
-        store: turns' proposals and keys' spending; in memory where None.
+        config: the mixtures and models; with ``memory=Turns(path)`` several processes can share a tool loop.
+        ledger: what each key has used; None keeps it in memory.
         keys: the callers' keys; None lets anyone use the server.
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
     """
-    server = Server(config, store or RunStore(), keys, settings or Settings(), archive)
+    server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ from moa.messages import Answer
 from moa.server.failures import Refusal
 from moa.server.keys import Key, Keys
 from moa.server.origins import foreign_host, foreign_page
-from moa.store.turns import RunStore
+from moa.store.ledger import Ledger
 
 ANYONE = Key("anyone", "")
 """Every caller of a server without keys."""
@@ -21,12 +21,12 @@ class Desk:
 
     Args:
         keys: the callers' keys; None lets anyone use the server.
-        store: counts requests and dollars of keys with limits.
+        ledger: counts requests and dollars of keys with limits.
         max_body: bytes that a request body may have.
     """
 
-    def __init__(self, keys: Keys | None, store: RunStore, max_body: int) -> None:
-        self._keys, self._store, self._max_body = keys, store, max_body
+    def __init__(self, keys: Keys | None, ledger: Ledger, max_body: int) -> None:
+        self._keys, self._ledger, self._max_body = keys, ledger, max_body
 
     def caller(self, request: Request) -> Key:
         """The key of a request.
@@ -68,11 +68,11 @@ class Desk:
             Refusal: 429, the key has reached its rate limit or has spent its budget.
         """
         if key.requests_per_minute is not None:
-            wait = self._store.count_request(key.name, key.requests_per_minute)
+            wait = self._ledger.count_request(key.name, key.requests_per_minute)
             if wait:
                 message = f"key {key.name!r} has reached its limit of {key.requests_per_minute} requests per minute"
                 raise Refusal(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=wait)
-        if key.dollars_per_day is not None and self._store.spent(key.name) >= key.dollars_per_day:
+        if key.dollars_per_day is not None and self._ledger.spent(key.name) >= key.dollars_per_day:
             message = f"key {key.name!r} has spent its budget of ${key.dollars_per_day:g} for today (UTC)"
             wait = 86400 - time.time() % 86400
             raise Refusal(429, message, "insufficient_quota", "insufficient_quota", retry_after=wait)
@@ -80,7 +80,7 @@ class Desk:
     def charge(self, key: Key, answer: Answer) -> None:
         """Count a run's cost against the key's budget."""
         if answer.cost.dollars and key.dollars_per_day is not None:
-            self._store.spend(key.name, answer.cost.dollars)
+            self._ledger.spend(key.name, answer.cost.dollars)
 
     async def read(self, request: Request) -> bytes:
         """The request's body.

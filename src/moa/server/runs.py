@@ -21,7 +21,7 @@ from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
 from moa.server.reports import Reports
 from moa.server.runner import Runner
-from moa.store.archive import Kept
+from moa.store.archive import StoredRun
 from moa.store.record import record_of, row_object
 from moa.store.recording import PACKET, Recordings
 
@@ -48,7 +48,7 @@ def routes(
     """The routes. ``keeps``: whether all runs are stored on disk."""
     router = APIRouter(tags=["runs"])
 
-    async def found(run: str, owner: str) -> Kept:
+    async def found(run: str, owner: str) -> StoredRun:
         kept = await recordings.kept(run, owner)
         if kept is None:
             raise _no_such(run)

@@ -1,1 +1,6 @@
-"""What outlives a run: turns, what each key has spent, and whole runs, in one SQLite file."""
+"""What outlives a run, in one SQLite file that several processes may share.
+
+``file`` opens it, ``turns`` holds the proposals of turns, ``ledger`` what each API key has used, ``archive`` whole runs.
+A ``recording`` is a run on its way into the archive, ``outcome`` decides how it ended, ``estimates`` what interrupted calls
+cost; ``record`` and ``figures`` show it as JSON.
+"""

@@ -1,8 +1,8 @@
-"""Runs that are kept: what was asked, of whom, and every event, in the file that :mod:`moa.store.turns` has open too.
+"""Stored runs: the request, the model and every event, in the run store's file.
 
 Notable decisions:
-- A run is its event lines; what can be folded from them is not kept. Beside them stand the few columns that lists read.
-- Lines are put in as compressed pieces, each under the number of its first line, so that a killed process loses little.
+- A run is stored as its event lines. What can be folded from them is not stored, except for the few columns of lists.
+- Lines are stored in compressed batches, each under the number of its first line, so that a killed process loses little.
 - Deleted text is overwritten, in the file and in its write-ahead log.
 - The methods block. One thread at a time may use an archive.
 """
@@ -19,16 +19,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from moa.messages import Answer, Cost, Request, text_of
-from moa.store.turns import opened
+from moa.answers import Answer, Cost
+from moa.messages import Request, text_of
+from moa.mixture.codec import decoded_event
+from moa.mixture.events import AnswerBegan
+from moa.store.file import opened
+from moa.store.turns import forget
 
 RUNS_KEPT = 10_000
 RUNS_BETWEEN_SWEEPS = 64
+
 LINGERING = 86400.0
-"""Seconds after which a run without an end, which a killed process left, is swept like any other."""
+"""Seconds for which sweeps spare a run without an end: it is in progress, or its process was killed."""
 
 SHOWN = 200
-"""Characters of question and answer that a list shows."""
+"""Characters of question and answer in a list."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -53,11 +58,13 @@ class Begun:
     """A run began.
 
     Attributes:
-        owner: whose it is; empty where there are no keys.
+        run: the run ID.
+        owner: the name of the caller's API key; empty where there are no keys.
         started: seconds since 1970.
-        mixture: its table as it is in force; None for a single model.
+        model: the model that the caller requested, ``moa/<mixture>`` or ``provider/name``.
         request: the Chat Completions body, without the model.
-        continues: the run whose proposals it took over.
+        mixture: the mixture's table as the run used it; None for a single model.
+        continues: the ID of the run whose proposals this one took over.
     """
 
     run: str
@@ -76,8 +83,8 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Further lines of its events; ``first`` is the number of the first of them, from 1."""
+class Lines:
+    """Further event lines of a run; ``first`` is the number of the first of them, from 1."""
 
     run: str
     first: int
@@ -86,19 +93,19 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It ended: ``answered``, ``degraded``, ``failed`` or ``stopped``."""
+    """A run ended; ``outcome`` is ``answered``, ``degraded``, ``failed`` or ``stopped``."""
 
     run: str
     outcome: str
     answer: Answer
 
 
-Change = Begun | Told | Ended
+Change = Begun | Lines | Ended
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run as a list shows it; ``number`` grows from run to run. Question and answer are cut short."""
+    """A run in a list. ``number`` grows from run to run; question and answer are cut to :data:`SHOWN` characters."""
 
     number: int
     run: str
@@ -115,8 +122,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A whole run: how it began, its outcome (``running`` where no end is known), and the lines of its events."""
+class StoredRun:
+    """A whole run: its beginning, its outcome (``running`` until it ends), and its event lines."""
 
     begun: Begun
     outcome: str
@@ -124,14 +131,14 @@ class Kept:
 
 
 class Archive:
-    """The kept runs of a file.
+    """The stored runs of a file.
 
     Args:
-        path: the file, made if it is not there, readable by its owner alone; None keeps all in memory.
-        most: how many are kept; the oldest go first.
+        path: the file, created if it is missing; None keeps everything in memory.
+        most: how many runs are stored; the oldest are deleted first.
 
     Raises:
-        ConfigError: the file cannot be opened, or is no such file.
+        ConfigError: the file cannot be opened, or is not a run store.
     """
 
     def __init__(self, path: Path | None = None, *, most: int = RUNS_KEPT) -> None:
@@ -150,8 +157,12 @@ class Archive:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Put all of it in, or, where sqlite3.Error is raised, nothing. What is told of a deleted run is left out."""
-        ready = [_statements(change) for change in changes]  # compressed before others have to wait
+        """Write all changes in one transaction. Changes to deleted runs are ignored.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        ready = [_statements(change) for change in changes]  # compressed before the transaction locks the file
         self._file.execute("BEGIN IMMEDIATE")
         try:
             for statement, values in (each for statements in ready for each in statements):
@@ -167,15 +178,16 @@ class Archive:
             self._wipe()
 
     def delete(self, run: str) -> None:
-        """Forget a run. Its text is overwritten, also what its turn remembers of it while tool calls go on."""
-        began = [line for line in self.lines(run) if line.startswith(b'{"event":"answer_began"')]
+        """Delete a run, and the proposals that are kept for its turn. Their text is overwritten.
+
+        Raises:
+            sqlite3.Error: nothing was deleted.
+        """
+        begun = [decoded_event(line) for line in self.lines(run) if line.startswith(b'{"event":"answer_began"')]
         self._file.execute("BEGIN IMMEDIATE")
         try:
             self._file.execute("DELETE FROM runs WHERE run = ?", (run,))
-            if self._file.execute("SELECT 1 FROM sqlite_master WHERE name = 'proposals'").fetchone():
-                for line in began:
-                    references = json.dumps(json.loads(line).get("references"))
-                    self._file.execute('DELETE FROM proposals WHERE "references" = ?', (references,))
+            forget(self._file, (event for event in begun if isinstance(event, AnswerBegan)))
             self._file.execute("COMMIT")
         except BaseException:
             self._file.execute("ROLLBACK")
@@ -183,11 +195,11 @@ class Archive:
         self._wipe()
 
     def _wipe(self) -> None:
-        """Empty the write-ahead log, which still holds deleted text; where others hold it now, the next time."""
+        """Empty the write-ahead log, which still holds deleted text; while another process reads, the next write retries."""
         self._traces = bool(self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def _sweep(self) -> None:
-        """Forget all but the most recent runs; those that have not ended stay for a day."""
+        """Delete all but the most recent runs; runs without an end stay for a day."""
         self._since_sweep = 0
         last = "SELECT number FROM runs ORDER BY number DESC LIMIT 1 OFFSET ?"
         self._file.execute(
@@ -203,8 +215,8 @@ class Archive:
         """Runs, the latest first.
 
         Args:
-            owner: only theirs; None for everybody's.
-            search: what question or answer must hold, in upper or lower case.
+            owner: only this owner's runs; None for all.
+            search: only runs whose question or answer contains this text, in upper or lower case.
             before: only runs with a smaller number.
             limit: how many.
         """
@@ -214,7 +226,7 @@ class Archive:
                 wanted.append(condition)
                 values.append(value)
         if search:
-            # SQLite's own lower() knows ASCII alone, is ten times as fast, and lets other threads run meanwhile.
+            # SQLite's own lower() knows only ASCII, but is ten times as fast and does not block other threads.
             fold = "lower" if search.isascii() else "folded"
             wanted.append(f"(instr({fold}(question), ?) OR instr({fold}(answer), ?))")
             values += [_clean(search).casefold()] * 2
@@ -227,15 +239,15 @@ class Archive:
         return [_row(*columns) for columns in found]
 
     def named(self, beginning: str, limit: int = 5) -> list[str]:
-        """Names of runs that begin so, the latest first; one alone where it is the whole name."""
+        """Run IDs that begin with this text, the latest first."""
         found = self._file.execute(
             "SELECT run FROM runs WHERE substr(run, 1, ?) = ? ORDER BY number DESC LIMIT ?",
             (len(beginning), beginning, limit),
         ).fetchall()
         return [run for (run,) in found]
 
-    def kept(self, run: str, owner: str | None = None) -> Kept | None:
-        """A whole run; None where there is none, or it is not this owner's."""
+    def kept(self, run: str, owner: str | None = None) -> StoredRun | None:
+        """A whole run; None if there is none of this ID, or if it belongs to another owner."""
         row = self._file.execute(
             "SELECT owner, started, model, request, mixture, continues, outcome FROM runs JOIN run_requests USING (number) "
             "WHERE run = ?",
@@ -245,14 +257,14 @@ class Archive:
             return None
         owner, started, model, request, mixture, continues, outcome = row
         body, table = json.loads(zlib.decompress(request)), json.loads(mixture) if mixture else None
-        return Kept(Begun(run, owner, started, model, body, table, continues), outcome, self.lines(run))
+        return StoredRun(Begun(run, owner, started, model, body, table, continues), outcome, self.lines(run))
 
     def lines(self, run: str) -> list[bytes]:
-        """The lines of its events."""
-        pieces = self._file.execute(
+        """A run's event lines."""
+        batches = self._file.execute(
             "SELECT lines FROM run_lines JOIN runs USING (number) WHERE run = ? ORDER BY first", (run,)
         ).fetchall()
-        return [line for (piece,) in pieces for line in zlib.decompress(piece).split(b"\n")]
+        return [line for (batch,) in batches for line in zlib.decompress(batch).split(b"\n")]
 
     def close(self) -> None:
         self._file.close()
@@ -269,7 +281,7 @@ class Archive:
 def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:
     match change:
         case Begun():
-            told = (change.run, change.owner, change.started, change.model, change.continues, change.question)
+            columns = (change.run, change.owner, change.started, change.model, change.continues, change.question)
             mixture = None if change.mixture is None else json.dumps(change.mixture)
             statement = (
                 "INSERT INTO runs (run, owner, started, outcome, model, continues, question) "
@@ -277,10 +289,10 @@ def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:
             )
             request = zlib.compress(json.dumps(change.request).encode(), 1)
             return [
-                (statement, tuple(_clean(value) for value in told)),
+                (statement, tuple(_clean(value) for value in columns)),
                 ("INSERT INTO run_requests VALUES (last_insert_rowid(), ?, ?)", (request, mixture)),
             ]
-        case Told():
+        case Lines():
             lines = zlib.compress(b"\n".join(change.lines), 1)
             statement = "INSERT INTO run_lines SELECT number, ?, ? FROM runs WHERE run = ?"
             return [(statement, (change.first, lines, change.run))]
@@ -304,5 +316,5 @@ def _row(*columns: Any) -> Row:
 
 
 def _clean(value: Any) -> Any:
-    """Text that SQLite takes: half of a character pair, which servers that cut strings anywhere send, is replaced."""
+    """The value, or, of a string, what SQLite can store: half of a surrogate pair, which some servers send, is replaced."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -13,8 +13,8 @@ from moa.messages import Answer, Request
 from moa.mixture.events import Event, RunFailed
 from moa.mixture.fold import Fold
 from moa.prices import Prices
+from moa.store.estimates import with_estimates
 from moa.store.recording import Recording
-from moa.store.unfinished import with_estimates
 
 OnEnd = Callable[[str, Answer], None]
 """Called once when a run ends, with its outcome and its answer."""

@@ -14,12 +14,12 @@ from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.codec import events_of
 from moa.mixture.fold import fold
 from moa.prices import Prices
-from moa.store.archive import Kept, Row
+from moa.store.archive import Row, StoredRun
+from moa.store.estimates import with_estimates
 from moa.store.figures import call_object, cost_fields, usage_object
-from moa.store.unfinished import with_estimates
 
 
-def record_of(kept: Kept, outcome: str, prices: Prices) -> dict[str, Any]:
+def record_of(kept: StoredRun, outcome: str, prices: Prices) -> dict[str, Any]:
     """The whole run. Long ones take a while: not for an event loop.
 
     Args:

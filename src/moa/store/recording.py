@@ -30,7 +30,7 @@ from moa.mixture.events import (
     RunStarted,
     RunStopped,
 )
-from moa.store.archive import Archive, Begun, Change, Ended, Kept, Row, Told
+from moa.store.archive import Archive, Begun, Change, Ended, Lines, Row, StoredRun
 
 FLUSH = 1.0
 """Seconds that must pass between two writes of a run that goes on."""
@@ -161,7 +161,7 @@ class Recording:
             self._flush = None
         self._last_written = asyncio.get_running_loop().time()
         if self.begun and self._written < len(self.lines):
-            self._recordings.change(Told(self.begun.run, self._written + 1, self.lines[self._written :]))
+            self._recordings.change(Lines(self.begun.run, self._written + 1, self.lines[self._written :]))
             self._written = len(self.lines)
 
 
@@ -275,10 +275,10 @@ class Recordings:
         recording = self._at_hand.get(run)
         return recording if recording and recording.begun and recording.begun.owner == owner else None
 
-    async def kept(self, run: str, owner: str) -> Kept | None:
+    async def kept(self, run: str, owner: str) -> StoredRun | None:
         """A run of this owner, as far as it came; None where there is none."""
         if (recording := self.at_hand(run, owner)) and recording.begun:
-            return Kept(recording.begun, recording.outcome, recording.lines[:])
+            return StoredRun(recording.begun, recording.outcome, recording.lines[:])
         return await self._in_thread(lambda: self._archive.kept(run, owner))
 
     def outcome(self, run: str, outcome: str) -> str:

@@ -1,30 +1,24 @@
-"""What outlives a run, in one SQLite file that several processes may share: turns' proposals, and what each key has used.
-
-Message text is in this file and nowhere else; only its owner can read it, and what is deleted is overwritten. Without a path
-it is all kept in memory. :mod:`moa.store.archive` keeps whole runs in the same file.
-"""
+"""The proposals of each turn, reused while the turn's tool calls continue, also by other processes."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from moa.errors import ConfigError
-from moa.messages import Reference
+from moa.answers import Reference
+from moa.mixture.events import AnswerBegan
+from moa.store.file import opened
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (turn TEXT PRIMARY KEY, at REAL NOT NULL, "references" TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS proposals_at ON proposals (at);
-CREATE TABLE IF NOT EXISTS spending (name TEXT, day TEXT, dollars REAL NOT NULL, PRIMARY KEY (name, day)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS requests (name TEXT PRIMARY KEY, minute INTEGER, count INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 DAYS_KEPT = 7
@@ -34,14 +28,16 @@ TURNS_BETWEEN_SWEEPS = 256
 log = logging.getLogger("moa.server")
 
 
-class RunStore:
-    """The file. A :class:`~moa.mixture.memory.Memory` of turns, and a ledger of keys.
+class Turns:
+    """A :class:`~moa.mixture.memory.Memory` of turns in the run store's file.
+
+    Turns are kept for :data:`DAYS_KEPT` days; in memory, at most :data:`TURNS_IN_MEMORY`.
 
     Args:
-        path: the file, made if it is not there, readable by its owner alone; None keeps all in memory.
+        path: the file, created if it is missing; None keeps everything in memory.
 
     Raises:
-        ConfigError: the file cannot be opened, or is no such file.
+        ConfigError: the file cannot be opened, or is not a run store.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -52,18 +48,20 @@ class RunStore:
         self._file = file
         file.executescript(SCHEMA)
         self._sweep()
-        file.execute("PRAGMA busy_timeout = 1000")  # milliseconds; from here on an event loop would wait
+        file.execute("PRAGMA busy_timeout = 1000")  # milliseconds; from here on, waiting would block an event loop
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
+        """The proposals of a turn; None where there are none, or where the file cannot be read, which is logged."""
         try:
             row = self._file.execute('SELECT "references" FROM proposals WHERE turn = ?', (turn,)).fetchone()
         except sqlite3.Error as error:
-            # Asking the proposers again costs money; no answer costs more.
+            # Calling the proposers again costs money; no answer costs more.
             log.error("the run store cannot be read: %s", error)
             return None
-        return tuple(Reference(**each) for each in json.loads(row[0])) if row else None
+        return _references(row[0]) if row else None
 
     def keep(self, turn: str, references: Sequence[Reference]) -> None:
+        """Keep the proposals of a turn. A failure to write is logged: the run that made them continues."""
         kept = json.dumps([asdict(reference) for reference in references])
         try:
             self._file.execute("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?)", (turn, time.time(), kept))
@@ -74,42 +72,12 @@ class RunStore:
             log.error("the run store cannot be written: %s", error)
 
     def _sweep(self) -> None:
-        """Forget old turns; without a file, all but the most recent."""
+        """Delete old turns; in memory, all but the most recent."""
         self._since_sweep = 0
         self._file.execute("DELETE FROM proposals WHERE at < ?", (time.time() - DAYS_KEPT * 86400,))
         if self._in_memory:
             oldest = "SELECT at FROM proposals ORDER BY at DESC LIMIT 1 OFFSET ?"
             self._file.execute(f"DELETE FROM proposals WHERE at <= ({oldest})", (TURNS_IN_MEMORY,))
-
-    def count_request(self, name: str, limit: int, now: float | None = None) -> float:
-        """Count a request of a key. Gives 0 where it is within ``limit`` a minute, else the seconds until it would be."""
-        now = time.time() if now is None else now
-        minute = int(now // 60)
-        row = self._file.execute(
-            "INSERT INTO requests VALUES (?, ?, 1) ON CONFLICT (name) DO UPDATE SET "
-            "count = CASE WHEN minute = excluded.minute THEN count + 1 ELSE 1 END, minute = excluded.minute RETURNING count",
-            (name, minute),
-        ).fetchone()
-        return 0.0 if row[0] <= limit else (minute + 1) * 60 - now
-
-    def spend(self, name: str, dollars: float, now: float | None = None) -> None:
-        """Add to what a key has spent today (UTC)."""
-        try:
-            self._file.execute(
-                "INSERT INTO spending VALUES (?, ?, ?) "
-                "ON CONFLICT (name, day) DO UPDATE SET dollars = dollars + excluded.dollars",
-                (name, _day(now), dollars),
-            )
-        except sqlite3.Error as error:
-            # The answer has been paid for: it is given out, and the operator told.
-            log.error("the run store cannot be written, and $%g of key %s is not in it: %s", dollars, name, error)
-
-    def spent(self, name: str, now: float | None = None) -> float:
-        """US dollars that a key has spent today (UTC)."""
-        row = self._file.execute(
-            "SELECT dollars FROM spending WHERE name = ? AND day = ?", (name, _day(now))
-        ).fetchone()
-        return float(row[0]) if row else 0.0
 
     def close(self) -> None:
         self._file.close()
@@ -123,48 +91,22 @@ class RunStore:
         self.close()
 
 
-def opened(path: Path | None, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-    """A connection to the file, made if it is not there, or to memory; ``prepare`` is given it first.
+def forget(file: sqlite3.Connection, runs: Iterable[AnswerBegan]) -> None:
+    """Delete the turns of runs from a file, which may have no table of turns. Part of the caller's transaction.
 
-    Raises:
-        ConfigError: the file cannot be opened or prepared, or is no such file.
+    Runs of older versions do not name their turn, so theirs is found by its proposals.
     """
-    try:
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        file = sqlite3.connect(path or ":memory:", timeout=5, isolation_level=None, check_same_thread=False)
-        try:
-            _write_ahead(file)
-            file.execute("PRAGMA synchronous = NORMAL")
-            file.execute("PRAGMA secure_delete = ON")
-            prepare(file)
-        except BaseException:
-            file.close()
-            raise
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigError(f"the run store {str(path)!r} cannot be used: {error}") from None
-    return file
+    if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'proposals'").fetchone():
+        return
+    for run in runs:
+        turns = [run.turn] if run.turn else _turns_with(file, run.references)
+        file.executemany("DELETE FROM proposals WHERE turn = ?", [(turn,) for turn in turns])
 
 
-def _write_ahead(file: sqlite3.Connection) -> None:
-    """Switch to WAL. SQLite does not wait its turn for this, as it does for all else, so it is tried again."""
-    until = time.monotonic() + 5
-    while True:
-        try:
-            file.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+def _turns_with(file: sqlite3.Connection, references: tuple[Reference, ...]) -> list[str]:
+    rows = file.execute('SELECT turn, "references" FROM proposals')
+    return [turn for turn, kept in rows if _references(kept) == references]
 
 
-def store_place() -> Path:
-    """Where the file is when nobody says otherwise."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "moa" / "runs.sqlite"
-
-
-def _day(now: float | None) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(time.time() if now is None else now))
+def _references(kept: str) -> tuple[Reference, ...]:
+    return tuple(Reference(**each) for each in json.loads(kept))
