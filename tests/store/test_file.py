@@ -15,7 +15,7 @@ import pytest
 
 from moa.answers import Answer, Cost, Reference
 from moa.errors import ConfigError
-from moa.models.answers import Cache
+from moa.models.answer_store import Cache
 from moa.store.archive import Archive, Begun, Ended, Lines
 from moa.store.ledger import Ledger
 from moa.store.turns import Turns
@@ -145,5 +145,5 @@ def test_a_store_and_a_cache_do_not_take_each_others_file(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="another kind"):
         Turns(tmp_path / "answers.sqlite")
     Turns(tmp_path / "runs.sqlite").close()
-    with pytest.raises(ConfigError, match="not a cache"):
+    with pytest.raises(ConfigError, match="another kind"):
         Cache(tmp_path / "runs.sqlite")

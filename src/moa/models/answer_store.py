@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,16 +19,17 @@ from types import TracebackType
 
 import msgspec
 
+from moa import sqlite
 from moa.answers import Delta
 from moa.errors import ConfigError
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, deltas TEXT) WITHOUT ROWID"
 
 logger = logging.getLogger(__name__)
 
 
 class Cache:
     """Answers in one SQLite file that only its owner can read. Several processes may share it."""
-
-    _MARK = 0x6D6F6163  # "moac" in SQLite's header: marks this kind of file
 
     def __init__(self, path: Path | str) -> None:
         """Open the file; create it, and the directories above it, where it does not exist.
@@ -40,39 +39,13 @@ class Cache:
         """
         self.path = Path(path).expanduser()
         with self._or_config_error():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite would create a file that others can read; its -wal and -shm files get the permissions of this one.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite.opened(self.path, b"moac", wait=1.0)
             try:
-                self._prepare()
+                self._connection.execute(SCHEMA)
+                self._connection.execute("PRAGMA busy_timeout = 20")  # milliseconds, which block the event loop
             except BaseException:
                 self._connection.close()
                 raise
-
-    def _prepare(self) -> None:
-        # In this order: another process that creates the file right now marks it before it adds a table.
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        mark = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        if mark != self._MARK:
-            if mark or tables:
-                raise ConfigError(f"{self.path} is not a cache of answers; name another file or remove this one")
-            self._connection.execute(f"PRAGMA application_id = {self._MARK}")
-        self._write_ahead()
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, deltas TEXT) WITHOUT ROWID")
-        self._connection.execute("PRAGMA busy_timeout = 20")  # milliseconds; from here on, the event loop waits with it
-
-    def _write_ahead(self) -> None:
-        """Switch to WAL, with retries: SQLite waits for locks everywhere but here."""
-        for _ in range(100):
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                time.sleep(0.01)
-            else:
-                return
-        self._connection.execute("PRAGMA journal_mode = WAL")
 
     def get(self, key: str) -> list[Delta] | None:
         """The answer stored under this key, or None.
