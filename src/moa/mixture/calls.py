@@ -1,4 +1,4 @@
-"""The books of one run's calls: each call is announced, billed, and ends as finished, failed or dropped."""
+"""The record of one run's calls: each call is announced, its cost counted, and it ends as finished, failed or dropped."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Calls:
         self._started: set[Draft] = set()
 
     def begin(self, draft: Draft, model: Model, role: str, request: Request, references: Sequence[Reference]) -> None:
-        """A call begins: the first of its draft, or one that continues the draft.
+        """Record that a call begins: the first of its draft, or one that continues the draft.
 
         Args:
-            role: as in :class:`~moa.messages.Call`.
+            role: as in :class:`~moa.answers.Call`.
         """
-        self.bill(draft, model, request)
+        self.count(draft, model, request)
         draft.finish_reason = None
         names = tuple(reference.agent for reference in references)
         at, name, layer = self._now(), draft.agent, draft.layer
@@ -51,8 +51,8 @@ class Calls:
         self._started.add(draft)
         self._emit(AgentStarted(at=at, agent=name, layer=layer, model=model.name, role=role, references=names))
 
-    def bill(self, draft: Draft, model: Model, request: Request) -> None:
-        """Open an account for a call. :meth:`pause`, :meth:`finish` and :meth:`drop` settle it."""
+    def count(self, draft: Draft, model: Model, request: Request) -> None:
+        """Start to count the cost of a call, until :meth:`pause`, :meth:`finish` or :meth:`drop`."""
         self._budget.open(draft, model, request)
 
     def append(self, draft: Draft, role: str, delta: Delta) -> None:
@@ -62,7 +62,7 @@ class Calls:
             self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta, role=role))
 
     def pause(self, draft: Draft) -> None:
-        """A call has ended, and another one will continue the draft."""
+        """Record that a call has ended and that another one will continue the draft."""
         self._budget.pause(draft)
 
     def finish(self, draft: Draft, cut: str | None) -> None:
@@ -83,7 +83,7 @@ class Calls:
         )
 
     def drop(self, draft: Draft, reason: str, error: MoaError | None = None) -> None:
-        """End an unusable draft, as failed if there is an error and as dropped if not. No event if no call had begun."""
+        """End an unusable draft: as failed if there is an error, otherwise as dropped. No event if no call had begun."""
         draft.drop(reason, error)
         if draft not in self._started:
             return

@@ -53,7 +53,7 @@ class Writer:
     """One agent that writes one draft.
 
     Args:
-        role: as in :class:`~moa.messages.Call`.
+        role: as in :class:`~moa.answers.Call`.
         make_request: makes the request from references.
         stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
     """
@@ -90,7 +90,7 @@ class Writer:
                 elif reading.last or self._way is not None:
                     outcome = await self._continue(reading)
                     if outcome.kind == "restarted":
-                        await self._start_over(await _last_of(readings, reading))
+                        await self._finish_in_one_call(await _last_of(readings, reading))
                     if self._draft.ended:
                         return
         finally:
@@ -102,7 +102,7 @@ class Writer:
         self._seam.join(exact=self._way == "prefix")
         return await self._call(request, reading)
 
-    async def _start_over(self, reading: Reading) -> None:
+    async def _finish_in_one_call(self, reading: Reading) -> None:
         """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
         self._calls.notice(f"{self._draft.agent} did not continue where it stopped; finishing in a single call")
         request = self._conversation.resumed(reading.references, self._seam.said)
@@ -116,7 +116,7 @@ class Writer:
         """Have the upstream cache a prompt. The one token it answers is ignored; the draft pays for the call."""
         draft, model = self._draft, self._agent.model
         request = self._make_request(reading.references, "")
-        self._calls.bill(draft, model, request)
+        self._calls.count(draft, model, request)
         short = request.without(TOKEN_LIMITS).replaced(max_tokens=1)
         try:
             async with aclosing(model.stream(short)) as deltas:
