@@ -66,7 +66,7 @@ async def test_a_pipe_still_gets_the_answer_alone(config: str) -> None:
         f"bob 100 %: {SUN}",
         "new 100 %: Octopuses have three hearts.",
     ]
-    assert "not cause" in lines[5]
+    assert "neither cause nor truth" in lines[5]
 
 
 async def test_as_lines_it_is_one_more_object_at_the_end(config: str) -> None:
@@ -89,7 +89,12 @@ async def test_a_terminal_shows_bars_and_sentences(config: str, columns: int) ->
     shown = terminal.text.partition("── what the answer resembles")[2]
     assert shown
     assert all(len(line) <= columns for line in shown.splitlines())
-    assert shown.index("layer 1") < shown.index("layer 2") < shown.index("beside layer 2") < shown.index("bob 100 %")
+    assert (
+        shown.index("layer 1")
+        < shown.index("layer 2")
+        < shown.index("compared with layer 2")
+        < shown.index("bob 100 %")
+    )
     assert "█" in shown and "░" in shown
     assert " ".join(shown.split()).endswith(EXPLAINED)
 

@@ -45,10 +45,10 @@ def files_of(folder: Path) -> list[Path]:
 async def keep(config: str, question: str = "How many?") -> str:
     """Ask, keep the run, and give its name."""
     ended = await run("ask", "--keep", "--config", config, question)
-    assert "kept as " in ended.err, ended
+    assert "saved as run " in ended.err, ended
     rows = (await run("runs")).out.splitlines()
     name = rows[0].split("\t")[0]
-    assert f"moa: kept as {name[:8]}\n" in ended.err
+    assert f"moa: saved as run {name[:8]}\n" in ended.err
     return name
 
 
@@ -57,7 +57,7 @@ async def test_nothing_is_kept_that_nobody_asked_to_keep(config: str, tmp_path: 
     assert (await run("ask", "--config", config, "How many?")).code == 0
     ended = await run("runs")
     assert ended.code == 2
-    assert "`moa serve` keeps them, and `moa ask --keep`" in ended.err
+    assert "`moa serve` and `moa ask --keep` save runs" in ended.err
     assert files_of(tmp_path) == []
 
 
@@ -84,7 +84,7 @@ async def test_runs_are_searched_and_counted(config: str) -> None:
     assert len((await run("runs", "--search", "four")).out.splitlines()) == 2
     assert [row.split("\t")[-1] for row in (await run("runs", "-n", "1")).out.splitlines()] == ["What of herons?"]
     nothing = await run("runs", "--search", "badger")
-    assert (nothing.code, nothing.out, nothing.err) == (0, "", "moa: nothing found\n")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "moa: no run matches\n")
 
 
 async def test_on_a_terminal_a_run_looks_as_when_it_was_asked(config: str) -> None:
@@ -114,7 +114,7 @@ async def test_a_failed_run_goes_on_from_its_proposals(config: str, upstream: Up
     upstream.script("boss", say("It is six."))
     ended = await run("runs", "continue", failed[:8], "--config", config)
     assert (ended.code, ended.out) == (0, "It is six.\n")
-    assert "1 proposal is there already" in ended.err
+    assert "reusing 1 proposal\n" in ended.err
     assert sorted(call.model for call in upstream.requests) == ["bob", "boss"]
     assert "Ann thinks four." in upstream.calls("boss")[0].prompt
     rows = [row.split("\t") for row in (await run("runs")).out.splitlines()]
@@ -132,7 +132,7 @@ async def test_an_interrupted_question_keeps_what_was_paid_for(config: str, upst
         await terminal.until("half of")
         terminal.type("\x03")
         assert await terminal.end() == 130
-        assert "kept as" in terminal.text
+        assert "saved as run" in terminal.text
     (row,) = (await run("runs")).out.splitlines()
     assert row.split("\t")[1] == "stopped"
     upstream.script("bob", say("Bob thinks five."))
@@ -145,7 +145,7 @@ async def test_deleted_runs_are_gone_from_the_file(config: str, tmp_path: Path) 
     first, second = await keep(config, "What of otters?"), await keep(config, "What of herons?")
     ended = await run("runs", "delete", first, "feedbeef")
     assert ended.code == 2
-    assert "no run is called 'feedbeef'" in ended.err
+    assert "no run has the ID 'feedbeef'" in ended.err
     assert len((await run("runs")).out.splitlines()) == 2
     assert (await run("runs", "delete", first, second[:8])).code == 0
     assert (await run("runs")).out == ""
@@ -158,4 +158,4 @@ async def test_a_beginning_of_several_names_is_told(config: str) -> None:
     await keep(config)
     ended = await run("runs", "show", "")
     assert ended.code == 2
-    assert "begins the names of several runs" in ended.err
+    assert "matches several runs" in ended.err

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moa.cli import ask
 from moa.cli.bench import FOLDER, Ready, folder_name, ready
 from moa.cli.measuring import Shared
+from moa.cli.session import Session
 from moa.cli.tables import table
-from moa.cli.terminal import one_line, say, tell
+from moa.cli.terminal import notify, one_line, write
 from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, read_rows
@@ -71,14 +71,14 @@ def merge(
     if out:
         out.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n", encoding="utf-8")
     if as_json:
-        say(json.dumps(result))
+        write(json.dumps(result))
         return 0
-    say(one_line(f"{result['system']}: {len(cases)} prompts, {found.proposals:.1f} proposals each"))
+    write(one_line(f"{result['system']}: {len(cases)} prompts, {found.proposals:.1f} proposals each"))
     table(_correlations(found))
-    say(f"nearly a copy of a proposal: {found.copied:.1%} of answers")
-    say(f"most similar to the best proposal: {found.closest_is_best:.1%}; by chance {1 / found.proposals:.1%}")
+    write(f"nearly a copy of a proposal: {found.copied:.1%} of answers")
+    write(f"most similar to the best proposal: {found.closest_is_best:.1%}; by chance {1 / found.proposals:.1%}")
     if not blind:
-        tell("these figures prove little without --control: answers of models that saw no proposal correlate as well")
+        notify("these figures prove little without --control: answers of models that saw no proposal correlate as well")
     return 0
 
 
@@ -142,20 +142,20 @@ def swept(kind: str, on: str, shared: Shared, variants: Variants) -> int:
 async def _swept(kind: str, work: Ready, shared: Shared, variants: Variants) -> int:
     rows: list[Row] = []
     benchmark = work.benchmark.name
-    async with ask.opened(shared.config) as here:
+    async with Session(shared.config) as here:
         mixture = here.mixture(shared.mixture)
         measuring = work.measuring(shared, here)
         out = shared.out or FOLDER / f"{benchmark}-{kind}" / folder_name(mixture.name.removeprefix("moa/"))
         for variant in variants(mixture, here.config):
-            tell(f"{kind}: {variant.label}")
+            notify(f"{kind}: {variant.label}")
             folder = out / folder_name(variant.label)
             await measuring.measure(variant.mixture, variant.definition, folder)
             rows.append({**variant.setting, **summary(measured(folder), here.config.parameters)})
     if shared.as_json:
-        say(json.dumps({"sweep": kind, "mixture": mixture.name, "benchmark": benchmark, "rows": rows}, indent=1))
+        write(json.dumps({"sweep": kind, "mixture": mixture.name, "benchmark": benchmark, "rows": rows}, indent=1))
     else:
         table([_in_words(row) for row in rows])
-        say(f"saved in {one_line(str(out))}; to plot it: moa report {one_line(str(out))}")
+        write(f"saved in {one_line(str(out))}; to plot it: moa report {one_line(str(out))}")
     return 0 if any(row["score"] is not None for row in rows) else 1
 
 
@@ -194,9 +194,9 @@ def cost(runs: Sequence[Path], parameters: Sequence[str], *, as_json: bool = Fal
             for place in pareto([point for _, point in known]):
                 known[place][0][column] = "yes"
     if as_json:
-        say(json.dumps({"runs": rows}, indent=1))
+        write(json.dumps({"runs": rows}, indent=1))
         return 0
     table([_in_words(row) for row in rows])
     for model in sorted({model for run in found for model in unsized(run, billions)}):
-        tell(f"TFLOPs need the size of {model}: give --parameters {model}=BILLIONS, or [parameters] in moa.toml")
+        notify(f"TFLOPs need the size of {model}: give --parameters {model}=BILLIONS, or [parameters] in moa.toml")
     return 0

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moa.cli import ask
 from moa.cli.measuring import Shared
 from moa.cli.progress import Display, display
-from moa.cli.terminal import clean, one_line, say, tell
+from moa.cli.session import Session
+from moa.cli.terminal import clean, notify, one_line, write
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, Shelf, read_rows
 from moa.evals.benchmark import Benchmark, Options
@@ -43,9 +43,9 @@ def bench(benchmark: Benchmark, shared: Shared, judgments: Path | None, flags: f
         with ready(benchmark, options, shared) as work:
             results = [asyncio.run(_measured(work, shared))]
     if shared.as_json:
-        say(json.dumps({"benchmark": benchmark.name, "results": results}, indent=2, ensure_ascii=False))
+        write(json.dumps({"benchmark": benchmark.name, "results": results}, indent=2, ensure_ascii=False))
     else:
-        say("\n\n".join("\n".join(in_words(benchmark, result)) for result in results))
+        write("\n\n".join("\n".join(in_words(benchmark, result)) for result in results))
     return 0 if any(result.get("judged") != 0 for result in results) else 1
 
 
@@ -58,7 +58,7 @@ class Ready:
     shelf: Shelf
     display: Display
 
-    def measuring(self, shared: Shared, here: ask.Opened) -> Measuring:
+    def measuring(self, shared: Shared, here: Session) -> Measuring:
         """What measures systems with the models of a configuration."""
         return Measuring(
             benchmark=self.benchmark,
@@ -87,18 +87,18 @@ def _shelf(
     with display() as shown:
         licences = {file.benchmark: benchmark.licence for file in benchmark.needs(options)}
         on_fetching = shown.downloading
-        yield Shelf(shared.data, beside=beside, licences=licences, on_notice=tell, on_fetching=on_fetching), shown
+        yield Shelf(shared.data, beside=beside, licences=licences, on_notice=notify, on_fetching=on_fetching), shown
 
 
 async def _measured(work: Ready, shared: Shared) -> Row:
-    async with ask.opened(shared.config) as here:
+    async with Session(shared.config) as here:
         system = _system(here, shared.mixture)
         folder = shared.out or FOLDER / work.benchmark.name / folder_name(system.name.removeprefix("moa/"))
         definition = definition_of(system, here.config)
         return await work.measuring(shared, here).measure(system, definition, folder)
 
 
-def _system(here: ask.Opened, name: str | None) -> Model:
+def _system(here: Session, name: str | None) -> Model:
     """The mixture, or the single model without a mixture around it."""
     name = name or here.config.default
     return here.config.model(name) if "/" in name and not name.startswith("moa/") else here.mixture(name)

@@ -222,7 +222,9 @@ class View:
         while True:
             self._print_layers()
             if self._layers_printed == self._layers and (settled := self._prose.settled()).strip():
-                live.update(Text(""))  # or the region as it was would be drawn once more, below what is printed of it
+                live.update(
+                    Text(""), refresh=True
+                )  # otherwise Rich draws the old region once more, below the printed text
                 self._print_prose(settled)
             live.update(self._region(), refresh=True)
             await asyncio.sleep(FRAME)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from moa.cli.terminal import seconds, tell
+from moa.cli.terminal import notify, seconds
 from moa.evals.asking.harness import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Display:
             self._bars.update(self._tasks[name], completed=done, total=total or None, figures=figures)
         elif time.monotonic() - self._last_line > BETWEEN_LINES or (total and done == total):
             self._last_line = time.monotonic()
-            tell(f"{name}: {figures}")
+            notify(f"{name}: {figures}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from moa.cli.terminal import one_line, say, tell
+from moa.cli.terminal import notify, one_line, write
 from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.evals.reading.cost import sizes
@@ -26,7 +26,7 @@ def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, confi
     except OSError as error:
         raise ConfigError(f"{out}: the report cannot be written there: {error.strerror or error}") from None
     for path in written:
-        say(one_line(str(path)))
+        write(one_line(str(path)))
     return 0
 
 
@@ -48,20 +48,20 @@ def compare(first: Path, second: Path, *, confidence: float = 0.95, as_json: boo
     difference = compared(a, b, confidence=confidence)
     if as_json:
         runs = {"benchmark": a.benchmark.name, "a": str(first), "b": str(second)}
-        say(json.dumps({**runs, "systems": [a.name, b.name], "difference": asdict(difference)}, indent=1))
+        write(json.dumps({**runs, "systems": [a.name, b.name], "difference": asdict(difference)}, indent=1))
         return 0
-    say(one_line(f"{a.benchmark.name}: {a.name} against {b.name}, {difference.items} items that both have"))
-    say(one_line(f"  {a.name}: {difference.a:.2f}    {b.name}: {difference.b:.2f}"))
+    write(one_line(f"{a.benchmark.name}: {a.name} against {b.name}, {difference.items} items that both have"))
+    write(one_line(f"  {a.name}: {difference.a:.2f}    {b.name}: {difference.b:.2f}"))
     ends = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
-    say(f"  difference {difference.difference:+.2f}, {confidence:.0%} confidence interval {ends}")
-    say(f"  better on {difference.better}, worse on {difference.worse}, equal on {difference.even}")
-    say("  the interval excludes 0" if difference.decided else "  no difference is shown: the interval contains 0")
+    write(f"  difference {difference.difference:+.2f}, {confidence:.0%} confidence interval {ends}")
+    write(f"  better on {difference.better}, worse on {difference.worse}, equal on {difference.even}")
+    write("  the interval excludes 0" if difference.decided else "  no difference is shown: the interval contains 0")
     if (controlled := a.benchmark.controlled) and all(run.metric is controlled for run in (a, b)):
-        say(
+        write(
             f"  {controlled.name}: {a.score:.2f} and {b.score:.2f}; "
             f"the difference above is of the {a.benchmark.metric.name}, which is not controlled"
         )
     judges = [run.settings.get("judge") for run in (a, b)]
     if judges[0] != judges[1]:
-        tell(f"the runs have different judges: {judges[0]} and {judges[1]}")
+        notify(f"the runs have different judges: {judges[0]} and {judges[1]}")
     return 0

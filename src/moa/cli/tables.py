@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moa.cli.terminal import one_line, say, screen
+from moa.cli.terminal import one_line, screen, write
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -15,7 +15,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> None:
     cells = [["" if row.get(name) is None else one_line(str(row[name])) for name in headings] for row in rows]
     if not sys.stdout.isatty():
         for line in [headings, *cells]:
-            say("\t".join(line))
+            write("\t".join(line))
         return
     from rich.table import Table
     from rich.text import Text

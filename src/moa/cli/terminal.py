@@ -1,7 +1,7 @@
-"""Where words go: to a terminal, made harmless and coloured; or into a pipe, as they are.
+"""Printing: to a terminal, harmless and coloured; into a pipe, as it is.
 
-What models and servers say is never trusted: on a terminal it may hold no escape sequence, no other control character and
-no sign that reorders what stands around it.
+Text from models and servers is never trusted: on a terminal it may contain no escape sequence, no other control character
+and no character that reorders the text around it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Show(StrEnum):
-    """What of a run is shown beside its answer: everything each agent proposed, or nothing."""
+    """What is shown of a run beside its answer: the whole proposals, or nothing."""
 
     PROPOSALS = "proposals"
     ANSWER = "answer"
@@ -32,58 +32,58 @@ _HARMFUL = re.compile(
 
 
 def clean(text: str) -> str:
-    """The text without anything that a terminal would obey instead of show; newlines and tabs stay.
+    """The text without anything that a terminal would obey instead of display; newlines and tabs stay.
 
-    No match spans lines, so what is clean of a line does not change when more lines come.
+    No match spans lines, so a cleaned line does not change when more lines arrive.
     """
     return _HARMFUL.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """The text, harmless, on a single line."""
+    """The cleaned text on a single line."""
     return " ".join(clean(text).split())
 
 
-def tell(line: str) -> None:
-    """One line to standard error, after the program's name."""
+def notify(line: str) -> None:
+    """Print one line to standard error, after the program's name."""
     _error_line(f"moa: {one_line(line)}")
 
 
-def tell_more(line: str) -> None:
-    """A further line of what :func:`tell` told."""
+def notify_detail(line: str) -> None:
+    """Print a further line of the last :func:`notify`, indented."""
     _error_line(f"     {one_line(line)}")
 
 
 def _error_line(line: str) -> None:
     try:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is where it is meant to go
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where it belongs
     except BrokenPipeError:
         discard(sys.stderr)
 
 
-def say(text: str = "", *, end: str = "\n") -> None:
-    """Plain text to standard output, at once."""
+def write(text: str = "", *, end: str = "\n") -> None:
+    """Print plain text to standard output, and flush it."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is still written to a stream nowhere: its reader has gone, and Python would complain when it exits.
+    """Point a stream whose reader has gone at the null device. Otherwise Python reports the broken pipe when it exits.
 
     https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def live() -> bool:
-    """Whether standard output is a terminal on which lines can be drawn anew."""
+def can_redraw() -> bool:
+    """Whether standard output is a terminal that can redraw lines."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
 def screen() -> Console:
-    """Standard output for things that are laid out. ``NO_COLOR`` takes the colours; a pipe, every escape code.
+    """Standard output with layout. ``NO_COLOR`` removes the colours; a pipe, every escape code.
 
-    Nothing in a text is taken for Rich's markup or for the name of an emoji.
+    Text is never interpreted as Rich's markup or as the name of an emoji.
     """
     from rich.console import Console
 
@@ -99,12 +99,12 @@ def screen() -> Console:
 
 
 def figure(number: float) -> str:
-    """A count as it is read: 873, 12,400, 1.2 M."""
+    """A count for display: 873, 12,400, 1.2 M."""
     return f"{number:,.0f}" if number < 1e6 else f"{number / 1e6:.1f} M"
 
 
 def seconds(duration: float) -> str:
-    """A duration as it is read: 0.4 s, 12 s, 3 min 05 s."""
+    """A duration in seconds for display: 0.4 s, 12 s, 3 min 05 s."""
     if duration < 10:
         return f"{duration:.1f} s"
     if duration < 60:

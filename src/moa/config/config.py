@@ -94,6 +94,13 @@ class Config:
         name = name.removeprefix("moa/")
         return Listed.of(name, *self._table(name))
 
+    def summary(self, listed: Listed) -> str:
+        """The description of a mixture; of the preset ``auto``, what it stands for and why."""
+        if listed.name != "auto" or listed.source != "preset":
+            return listed.description
+        choice = self.auto_choice()
+        return choice.why if choice.mixture == "auto" else f"{choice.mixture}: {choice.why}"
+
     def table(self, name: str) -> MixtureTable:
         """The table of a mixture; ``prompt_file`` is replaced by its content.
 

@@ -1,0 +1,144 @@
+"""A mixture as lines of text: the question, each layer with its agents, the aggregator, the answer, then the settings."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from moa.cli.terminal import one_line
+from moa.config.listing import Listed, ListedAgent
+
+PERSONA_SHOWN, PROMPT_SHOWN = 100, 60
+"""The most characters of a persona and of a prompt."""
+
+AGGREGATE = {
+    "synthesize": "the aggregator writes the answer from the proposals",
+    "select": "the aggregator picks a proposal, word for word",
+    "central": "the proposal most similar to the others, without a call",
+}
+REFERENCES = {"user": "after the last user message", "system": "in the system message, as in the paper"}
+FANOUT = {
+    "turn": "proposers answer each user message once; tool calls reuse their proposals",
+    "every": "proposers are called at every step, also after each tool call",
+}
+UNITS = {"grace": "s", "deadline": "s", "hedge": "s", "chunks": "tokens", "writes": "tokens"}
+"""Units of a schedule's fields."""
+
+
+def drawing(listed: Listed, width: int) -> Iterator[tuple[str, str]]:
+    """The lines, each with its kind: ``title``, ``layer``, ``agent`` or ``aside``.
+
+    Args:
+        width: columns; an agent's sampling moves to a line of its own if it does not fit.
+    """
+    yield "title", f"moa/{listed.name}   {one_line(listed.description)}".rstrip()
+    yield "aside", "preset" if listed.source == "preset" else listed.source
+    yield "aside", ""
+    yield "title", "question"
+    for number, layer in enumerate(listed.layers, 1):
+        yield "aside", " │"
+        reads = f", each reads the {len(listed.layers[number - 2])} above" if number > 1 else ""
+        yield "layer", f" ├─ layer {number}: {len(layer)} proposer{'s' if len(layer) != 1 else ''}{reads}"
+        yield from _agents(layer, width)
+    yield "aside", " │"
+    aggregate = listed.settings["aggregate"]
+    if aggregate == "central":
+        yield "layer", " ├─ no aggregator: the proposal most similar to the others"
+    elif listed.aggregators:
+        writes = "writes the answer" if listed.layers else "answers alone"
+        yield "layer", f" ├─ aggregator: {'picks a proposal' if aggregate == 'select' else writes}"
+        yield from _agents(listed.aggregators[:1], width)
+        if listed.aggregators[1:]:
+            yield "layer", " ├─ if it fails"
+            yield from _agents(listed.aggregators[1:], width)
+    yield "aside", " ▼"
+    yield "title", "answer"
+    yield "aside", ""
+    for name, value in _settings(listed):
+        yield "agent", f"{name:<14}   {value}"
+
+
+def _agents(agents: Sequence[ListedAgent], width: int) -> Iterator[tuple[str, str]]:
+    """One line per agent with its sampling. Identical samples share a line; sampling common to all agents comes first."""
+    counts = Counter(map(_identity, agents))
+    different = {_identity(agent): agent for agent in agents}
+    common = dict(agents[0].sampling) if all(agent.sampling == agents[0].sampling for agent in agents) else {}
+    if common and len(agents) > 1:
+        yield "aside", f" │   each with {_sampling(common)}"
+    else:
+        common = {}
+    heads = []
+    for identity, agent in different.items():
+        named = f"{agent.name}: {agent.model}" if agent.name else agent.model
+        heads.append(one_line(named) + (f" × {counts[identity]}" if counts[identity] > 1 else ""))
+    longest = max(map(len, heads))
+    for head, agent in zip(heads, different.values(), strict=True):
+        sampling = _sampling({key: value for key, value in agent.sampling.items() if key not in common})
+        line = f" │   {head:<{longest}}   {sampling}".rstrip()
+        if len(line) <= width:
+            yield "agent", line
+        else:
+            yield "agent", f" │   {head}"
+            yield "aside", f" │     {sampling}"
+        if agent.persona:
+            yield "aside", f" │     “{_cut(one_line(agent.persona), min(max(width - 9, 20), PERSONA_SHOWN))}”"
+
+
+def _identity(agent: ListedAgent) -> str:
+    """Equal for samples of the same model with the same settings."""
+    return json.dumps([agent.model, agent.name, agent.persona, dict(agent.sampling)], default=str)
+
+
+def _sampling(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in fields.items())
+
+
+def _value(value: Any) -> str:
+    return one_line(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
+    """The settings that change what happens, each with its effect."""
+    settings = listed.settings
+    if listed.layers:
+        aggregate, fanout = settings["aggregate"], settings["fanout"]
+        yield "aggregate", f"{aggregate} ({AGGREGATE.get(aggregate, 'a function')})"
+        names = "" if settings["anonymous"] else ", with the proposers' names"
+        yield "references", REFERENCES[settings["references"]] + names
+        yield "schedule", _schedule(settings.get("schedule"))
+        yield "exact", "yes: always waits for complete proposals" if settings["exact"] else "no"
+        yield "min_proposals", f"{settings['min_proposals']} per layer"
+        yield "fanout", f"{fanout} ({FANOUT[fanout]})"
+        yield "progress", "yes: servers stream the proposals as reasoning" if settings["progress"] else "no"
+    if prompt := settings.get("prompt_file") or settings.get("prompt"):
+        yield "prompt", _cut(one_line(prompt), PROMPT_SHOWN)
+    deadline, max_cost = settings.get("deadline"), settings.get("max_cost")
+    yield "deadline", "none" if deadline is None else f"{deadline:g} s, then the aggregator starts with what is ready"
+    yield "max_cost", "none" if max_cost is None else f"${max_cost:g} per run"
+
+
+def _schedule(fields: Mapping[str, Any] | None) -> str:
+    """The kind of schedule and its fields, with their units."""
+    if fields is None:
+        return "barrier"
+    parts = [f"{name} {_figure(value, UNITS.get(name))}" for name, value in _set(fields)]
+    return f"{fields['kind']}: {', '.join(parts)}" if parts else str(fields["kind"])
+
+
+def _set(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields that have an effect: not the kind, nothing empty, no exit without an early exit."""
+    for name, value in fields.items():
+        if name == "kind" or value in (None, [], False) or (name == "exit_with" and not fields.get("early_exit")):
+            continue
+        yield name, value
+
+
+def _figure(value: Any, unit: str | None) -> str:
+    shown = "/".join(map(str, value)) if isinstance(value, list) else "yes" if value is True else str(value)
+    return f"{shown} {unit}" if unit else shown
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

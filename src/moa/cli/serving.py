@@ -1,0 +1,156 @@
+"""Running the server: its address, its authentication, what it prints, and a shutdown that finishes runs in flight."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from moa.cli.terminal import notify, write
+from moa.config.config import Config
+from moa.errors import ConfigError
+from moa.models.providers import is_loopback
+from moa.server.app import Server, Settings, create_app
+from moa.server.keys import Keys, default_place
+from moa.store.archive import Archive
+from moa.store.file import store_path
+from moa.store.ledger import Ledger
+from moa.store.turns import Turns
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn with a graceful shutdown that ends with exit code 0. A second signal stops it immediately.
+
+    Args:
+        grace: seconds for runs in flight. Then the server cancels its own runs, and closes all connections a second later.
+    """
+
+    def __init__(self, config: uvicorn.Config, grace: int) -> None:
+        super().__init__(config)
+        self._grace, config.timeout_graceful_shutdown = grace, grace + 1
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()  # uvicorn skips it; runs in flight are saved here
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        server: Server = self.config.loaded_app.state.server
+        if not self.should_exit:
+            server.drain(self._grace)
+            notify("shutting down: finishing requests in flight (press Ctrl-C again to stop immediately)")
+        else:
+            server.drain(0)
+            self.force_exit = True
+        self.should_exit = True
+
+
+def serve(
+    *,
+    host: str,
+    port: int,
+    config: str | None,
+    keys: Path | None,
+    no_auth: bool,
+    store: str | None,
+    keep: bool | None,
+    settings: Settings,
+    grace: int,
+) -> int:
+    """Serve until a signal arrives, and give the exit code.
+
+    Raises:
+        ConfigError: the address is in use, or others can reach it and there are no API keys.
+    """
+    ring = _ring(host, keys, no_auth)
+    place = None if store == "off" else Path(store) if store else store_path()
+    if keep and place is None:
+        raise ConfigError("--keep needs a store: remove --store off")
+    keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
+    turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
+    configured = Config(config, memory=turns, on_notice=notify)
+    listener = _listener(host, port)
+    _log_to_stderr()
+    app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            lifespan="on",
+        ),
+        grace,
+    )
+    address = listener.getsockname()
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    write(f"http://{shown}:{address[1]}/v1")  # scripts read this line
+    notify(f"in a browser: http://{shown}:{address[1]}/")
+    notify(f"serving {len(configured.names())} mixtures as moa/NAME; Ctrl-C stops")
+    if configured.default == "auto":
+        choice = configured.auto_choice()
+        notify(f"moa/auto is {choice.mixture}: {choice.why}")
+    if keep:
+        notify(f"saving runs with their text in {place}; --no-keep disables this")
+    server.run(sockets=[listener])
+    app.state.server.recordings.close()  # also after a shutdown that failed
+    turns.close()
+    return 0 if server.started else 1
+
+
+def _ring(host: str, path: Path | None, no_auth: bool) -> Keys | None:
+    """The API keys that are accepted; None if the server needs no authentication."""
+    if no_auth:
+        if not is_loopback(host):
+            notify(f"WARNING: --no-auth on {host}: anyone who can reach this address can spend your money")
+        return None
+    if path is None and is_loopback(host):
+        return None
+    ring = Keys(path or default_place())
+    if not len(ring):
+        raise ConfigError(
+            f"others can reach {host}, but {ring.path} has no API keys: create one with `moa key add NAME`, "
+            "or disable authentication with --no-auth"
+        )
+    return ring
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio disables the delay of small packets only if the socket names its protocol, TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()  # clients may connect as soon as the address is printed; they wait until the server is up
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+        ) from None
+    return listener
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    runs = logging.getLogger("moa.runs")
+    runs.addHandler(handler)
+    runs.setLevel(logging.INFO)
+    runs.propagate = False

@@ -1,0 +1,51 @@
+"""The open configuration of a command, and the mixtures it opens from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from moa.cli.terminal import notify
+from moa.config.config import Config
+from moa.mixture.mixture import Mixture
+
+
+class Session:
+    """An open configuration. Leaving it closes every connection and embedded model.
+
+    Args:
+        path: the path of a moa.toml; None to look in the usual places.
+
+    Attributes:
+        on_notice: called with each line about a step that takes long; prints it to standard error by default.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.on_notice: Callable[[str], None] = notify
+        self.config = Config(path, on_notice=lambda line: self.on_notice(line))
+
+    def mixture(self, name: str | None) -> Mixture:
+        """The mixture of this name, or the default; a single model becomes a mixture that has only an aggregator.
+
+        Reports what ``auto`` stands for, if that is the mixture.
+        """
+        name = name or self.config.default
+        if name.removeprefix("moa/") == "auto":
+            choice = self.config.auto_choice()
+            self.on_notice(choice.why if choice.mixture == "auto" else f"auto is {choice.mixture}: {choice.why}")
+        model = self.config.model(name)
+        if isinstance(model, Mixture):
+            return model
+        return Mixture([], model, name=name, prices=self.config.prices, catalog=self.config.catalog)
+
+    async def aclose(self) -> None:
+        await self.config.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
