@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Upstream(asyncio.Protocol):
-    """Answers each POST at once: with a stream if the body asks for one, else with ``n`` whole answers.
+    """Answers each POST at once: with a stream if the body has ``stream: true``, else with ``n`` whole answers.
 
     A GET returns the number of POSTs so far.
     """

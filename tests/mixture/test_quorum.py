@@ -52,7 +52,7 @@ def test_a_quorum_starts_at_its_deadline() -> None:
 
 
 def test_a_hedge_repeats_a_call_that_is_silent() -> None:
-    """After the given seconds a second call is made; the call that speaks first is kept, the other one is cancelled."""
+    """After the given seconds a second call is made; the first to send anything is kept, the other is cancelled."""
     requests: list[Request] = []
 
     def slow_once(request: Request) -> Scripted:

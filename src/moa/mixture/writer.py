@@ -1,4 +1,4 @@
-"""How an agent writes its draft: from each reading one call, and from the outcome of the call how the draft goes on."""
+"""How an agent writes its draft: one call for each reading, and what follows for the draft from each call's outcome."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class Quorum:
         deadline: seconds after which the agent starts with the usable proposals there are, or with the first that comes.
             None: no limit.
         require: names of agents that the schedule always waits for, except past the deadline.
-        hedge: seconds after which a proposer that has sent nothing is called a second time; the call that speaks first is
-            kept. None: never.
+        hedge: seconds after which a proposer that has sent nothing is called a second time; the first of the
+            two to send anything is kept. None: never.
     """
 
     def __init__(
