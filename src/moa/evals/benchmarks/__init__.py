@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from moa.errors import ConfigError
 from moa.evals.benchmark import Benchmark
-from moa.evals.benchmarks import alpaca_eval, flask, gsm8k, mt_bench
+from moa.evals.benchmarks import alpaca_eval, flask, mt_bench
 
 ALL: tuple[Benchmark, ...] = (
     alpaca_eval.BENCHMARK,
     mt_bench.BENCHMARK,
     flask.BENCHMARK,
-    gsm8k.BENCHMARK,
 )
 
 
