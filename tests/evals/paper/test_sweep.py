@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from moa.evals.reading.cost import pareto, sizes, unsized, work
 from moa.evals.reading.measured import measured
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
+from moa.mixture.plan import Plan
+from moa.mixture.schedules.quorum import Quorum
 from moa.models.scripted import Scripted
 from moa.prices import Price, Prices
 from tests.evals.test_bench_cli import TOML, verdict
@@ -81,14 +84,33 @@ def test_every_model_is_tried_in_both_roles() -> None:
     assert found["aggregator-scripted_m1"] == ([["m0", "m1"]], "m1")
 
 
-def test_all_else_stays() -> None:
-    """References, prompt and sampling are the mixture's; what needs more proposals than there are needs fewer."""
-    of = mixture(references="system", prompt="Merge these.", min_proposals=2, anonymous=False)
+def test_a_variant_keeps_every_other_setting() -> None:
+    """All settings of the plan but those that are varied; a smaller layer needs fewer proposals."""
+    of = mixture(
+        references="system",
+        prompt="Merge these.",
+        min_proposals=2,
+        anonymous=False,
+        schedule=Quorum(2),
+        deadline=9.0,
+        max_cost=0.5,
+        fanout="every",
+        exact=True,
+        progress=True,
+        prices=Prices({"paid/*": Price(1, 1)}),
+    )
     (variant, *_) = sweep.proposers(of, [1])
-    made = variant.mixture
-    assert (made.references, made.prompt, made.anonymous, made.min_proposals) == ("system", "Merge these.", False, 1)
-    assert next(iter(made.layers[0].values())).sampling == {"temperature": 0.7}
-    assert made.name == "moa/base-multiple-1"
+    plan, default = variant.mixture.plan, mixture().plan
+    varied = {"name", "layers", "aggregators", "aggregate", "min_proposals", "memory", "aggregation"}
+    for field in fields(Plan):
+        if field.name not in varied:
+            assert getattr(plan, field.name) == getattr(of.plan, field.name) != getattr(default, field.name)
+    assert (plan.name, plan.min_proposals) == ("moa/base-multiple-1", 1)
+    assert next(iter(plan.layers[0].values())).sampling == {"temperature": 0.7}
+
+
+def test_a_mixture_without_proposers_has_no_variants() -> None:
+    """There is nothing to vary."""
     with pytest.raises(ConfigError, match="has no proposers"):
         [*sweep.layers(Mixture([], Scripted("x"), name="lone"))]
 
