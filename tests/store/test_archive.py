@@ -1,4 +1,4 @@
-"""The file that runs are kept in."""
+"""The archive of runs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def fill(kept: Archive, *runs: str) -> None:
         kept.write([begun(run, f"question {run}"), Lines(run, 1, LINES), ended(run, f"answer {run}")])
 
 
-def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
-    """Its beginning, its outcome and its lines, put in piece by piece, also for another process."""
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Its beginning, its outcome and its lines, written in batches, can be read by another process too."""
     with Archive(tmp_path / "deep" / "runs.sqlite") as mine, Archive(tmp_path / "deep" / "runs.sqlite") as other:
         mine.write([begun("one", "Größe?"), Lines("one", 1, LINES[:2])])
         found = other.kept("one")
@@ -44,8 +44,8 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
         assert other.kept("two") is None
 
 
-def test_a_list_shows_what_it_came_to() -> None:
-    """The latest first, with the beginning of question and answer, and its figures."""
+def test_a_list_shows_results() -> None:
+    """The latest run comes first, with the beginning of question and answer, and its cost, tokens and seconds."""
     with Archive() as kept:
         kept.write([begun("one", "why " * 100), ended("one", "because " * 100), begun("two")])
         two, one = kept.rows()
@@ -55,8 +55,8 @@ def test_a_list_shows_what_it_came_to() -> None:
         assert (two.run, two.outcome, two.answer, two.cost) == ("two", "running", "", Cost(None))
 
 
-def test_a_page_of_a_list_stays_where_it_is() -> None:
-    """Going on before a number gives the next runs, whatever has come in since."""
+def test_pages_of_a_list_do_not_shift() -> None:
+    """The runs before a number are the next page, whatever runs were added meanwhile."""
     with Archive() as kept:
         fill(kept, *"abcde")
         first = kept.rows(limit=2)
@@ -80,8 +80,8 @@ def test_a_page_of_a_list_stays_where_it_is() -> None:
         ("\ud83d", []),
     ],
 )
-def test_a_search_looks_for_these_very_characters(search: str, runs: list[str]) -> None:
-    """In question and answer, in upper or lower case in any script; no character means anything else."""
+def test_a_search_is_literal(search: str, runs: list[str]) -> None:
+    """It finds text in question and answer, ignoring case in any script; no character is a wildcard."""
     with Archive() as kept:
         kept.write([begun("a", "question a"), ended("a", "answer a")])
         kept.write([begun("b", "question b of 100%"), ended("b", "answer b, snake_case")])
@@ -89,8 +89,8 @@ def test_a_search_looks_for_these_very_characters(search: str, runs: list[str]) 
         assert [row.run for row in kept.rows(search=search)] == runs
 
 
-def test_runs_are_their_owners() -> None:
-    """A list has one owner's runs, and nobody finds another's."""
+def test_runs_belong_to_their_owner() -> None:
+    """A list with an owner holds only that owner's runs, and another owner's run is not found."""
     with Archive() as kept:
         kept.write([begun("a", owner="ann"), begun("b", owner="bob")])
         assert [row.run for row in kept.rows("ann")] == ["a"]
@@ -98,23 +98,23 @@ def test_runs_are_their_owners() -> None:
         assert [row.run for row in kept.rows()] == ["b", "a"]
 
 
-def test_the_oldest_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many are kept and no more, lines and requests included; a run under way stays, for a day."""
+def test_the_oldest_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than the limit is kept, lines and requests included; a run in progress stays, for a day."""
     monkeypatch.setattr(archive, "RUNS_BETWEEN_SWEEPS", 1)
     now = 1_700_000_000.0
     monkeypatch.setattr("moa.store.archive.time.time", lambda: now)
     with Archive(most=3) as kept:
-        kept.write([begun("under way")])
+        kept.write([begun("in progress")])
         fill(kept, *"abcde")
-        assert [row.run for row in kept.rows()] == ["e", "d", "c", "under way"]
+        assert [row.run for row in kept.rows()] == ["e", "d", "c", "in progress"]
         now += archive.LINGERING + 1
         fill(kept, "f")
         assert [row.run for row in kept.rows()] == ["f", "e", "d"]
         assert kept.kept("a") is None and kept.lines("a") == []
 
 
-def test_half_of_a_character_pair_is_kept(tmp_path: Path) -> None:
-    """Servers that cut strings anywhere send it, and people paste it."""
+def test_half_of_a_surrogate_pair_is_stored(tmp_path: Path) -> None:
+    """Servers that cut strings at any place send it, and people paste it."""
     with Archive(tmp_path / "runs.sqlite") as kept:
         kept.write([begun("one", "\ud83d?"), ended("one", "\ude00")])
         assert [(row.question, row.answer) for row in kept.rows()] == [("??", "?")]
@@ -122,7 +122,7 @@ def test_half_of_a_character_pair_is_kept(tmp_path: Path) -> None:
         assert found and found.begun == begun("one", "\ud83d?")
 
 
-def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+def test_the_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     """They hold message text: mode 0600."""
     with Archive(tmp_path / "runs.sqlite") as kept:
         fill(kept, "a")
@@ -135,29 +135,29 @@ def bytes_of(folder: Path) -> bytes:
 
 @pytest.mark.parametrize("with_others", [False, True], ids=["alone", "shared"])
 def test_deleted_text_is_gone_from_the_disk(tmp_path: Path, with_others: bool) -> None:
-    """Neither the file nor its log holds a word of it; what its turn remembers for tool calls goes, too."""
+    """Neither the file nor its log holds a word of it, and the proposals kept for its turn are deleted too."""
     secret = os.urandom(8).hex()
     references = f'[{{"agent": "a", "text": "proposal {secret}", "cut": false, "layer": 1}}]'
-    told = [b'{"event":"answer_began","at":1.0,"references":' + references.encode() + b"}"]
+    lines = [b'{"event":"answer_began","at":1.0,"references":' + references.encode() + b"}"]
     with Archive(tmp_path / "runs.sqlite") as kept, Turns(tmp_path / "runs.sqlite") as turns:
         other = Archive(tmp_path / "runs.sqlite") if with_others else None
         turns.keep("turn", [Reference("a", f"proposal {secret}")])
         fill(kept, "before")
-        kept.write([begun("one", f"question {secret} " * 1000), Lines("one", 1, told), ended("one", f"said {secret}")])
+        kept.write([begun("one", f"question {secret} " * 1000), Lines("one", 1, lines), ended("one", f"said {secret}")])
         fill(kept, "behind")
         assert secret.encode() in bytes_of(tmp_path)
         kept.delete("one")
         assert secret.encode() not in bytes_of(tmp_path)
         assert kept.kept("one") is None and turns.recall("turn") is None
         assert [row.run for row in kept.rows()] == ["behind", "before"]
-        kept.write([Lines("one", 2, LINES)])  # a straggler is no harm
+        kept.write([Lines("one", 2, LINES)])  # lines of a deleted run are ignored
         assert kept.lines("one") == []
         if other:
             other.close()
 
 
-def test_text_that_a_reader_still_holds_is_wiped_as_soon_as_it_lets_go(tmp_path: Path) -> None:
-    """Another process in the middle of reading keeps the log from being emptied; the next write does it."""
+def test_text_that_a_reader_still_holds_is_overwritten_by_the_next_write(tmp_path: Path) -> None:
+    """A process that is reading prevents the log from being emptied; the next write empties it."""
     secret = os.urandom(8).hex()
     with Archive(tmp_path / "runs.sqlite") as kept:
         kept._file.execute("PRAGMA busy_timeout = 50")
@@ -173,7 +173,7 @@ def test_text_that_a_reader_still_holds_is_wiped_as_soon_as_it_lets_go(tmp_path:
 
 
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """All of it is there, or none."""
+    """Either all changes are written or none."""
     with Archive(tmp_path / "runs.sqlite") as kept:
         fill(kept, "a")
         with pytest.raises(sqlite3.IntegrityError):

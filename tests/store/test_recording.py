@@ -29,7 +29,7 @@ def started(run: str = "one") -> Event:
     return RunStarted(at=1.0, run_id=run, mixture="moa/m", schedule="Barrier()", started=1_700_000_000.0, seats=())
 
 
-def asked(agent: str = "a") -> Event:
+def agent_started(agent: str = "a") -> Event:
     return AgentStarted(at=1.0, agent=agent, layer=1, model=f"up/{agent}", role="proposer")
 
 
@@ -59,8 +59,8 @@ def end(run: Recording) -> None:
     run.end("answered", Answer("Because.", run_id="one"))
 
 
-async def heard(run: Recording, after: int = 0, pause: float = 0.0) -> list[tuple[int, bytes]]:
-    """All that one follower hears, with ids."""
+async def lines_of(run: Recording, after: int = 0, pause: float = 0.0) -> list[tuple[int, bytes]]:
+    """All lines that one follower receives, with their numbers."""
     lines: list[tuple[int, bytes]] = []
     async with aclosing(run.follow(after)) as following:
         async for first, several in following:
@@ -75,14 +75,14 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_everybody_hears_all_of_it_whenever_they_come() -> None:
-    """From the start or from behind an id, while it goes on and when it is over: the same lines under the same ids."""
+async def test_every_follower_receives_the_same_lines() -> None:
+    """From the start or after a line, during the run and afterwards: the same lines under the same numbers."""
     async with recordings() as kept:
         run = new(kept)
         run.add(started())
-        run.add(asked())
-        early = asyncio.create_task(heard(run))
-        later = asyncio.create_task(heard(run, after=3))
+        run.add(agent_started())
+        early = asyncio.create_task(lines_of(run))
+        later = asyncio.create_task(lines_of(run, after=3))
         await asyncio.sleep(0)
         for number in range(1200):
             run.add(said(f"{number} "))
@@ -93,22 +93,22 @@ async def test_everybody_hears_all_of_it_whenever_they_come() -> None:
         whole = [*enumerate(run.lines, 1)]
         assert await early == whole
         assert await later == whole[3:]
-        assert await heard(run) == whole
-        assert await heard(run, after=len(whole)) == []
+        assert await lines_of(run) == whole
+        assert await lines_of(run, after=len(whole)) == []
         await kept.settle()
-        assert kept.at_hand("one", "") is None
+        assert kept.recent("one", "") is None
         stored = await kept.kept("one", "")
         assert stored and [*enumerate(stored.lines, 1)] == whole
         assert fold(event_of(json.loads(line)) for line in stored.lines).calls[0].text.endswith("1199 ")
 
 
-async def test_a_slow_follower_holds_up_nobody() -> None:
-    """The run and the other followers are done before it has heard half; then it hears the rest, in large pieces."""
+async def test_a_slow_follower_blocks_nobody() -> None:
+    """The run and the other followers end before it has received half; then it receives the rest, in large batches."""
     async with recordings() as kept:
         run = new(kept)
         run.add(started())
-        run.add(asked())
-        slow, quick = asyncio.create_task(heard(run, pause=0.2)), asyncio.create_task(heard(run))
+        run.add(agent_started())
+        slow, quick = asyncio.create_task(lines_of(run, pause=0.2)), asyncio.create_task(lines_of(run))
         await asyncio.sleep(0.01)
         for _ in range(900):
             run.add(said("x"))
@@ -120,8 +120,8 @@ async def test_a_slow_follower_holds_up_nobody() -> None:
             assert await slow == [*enumerate(run.lines, 1)]
 
 
-async def test_silence_is_told() -> None:
-    """A follower that asks for it hears that nothing happens."""
+async def test_a_follower_learns_that_nothing_happened() -> None:
+    """With quiet=, a follower receives an empty batch whenever no line came for that long."""
     async with recordings() as kept:
         run = new(kept)
         run.add(started())
@@ -130,15 +130,22 @@ async def test_silence_is_told() -> None:
         end(run)
 
 
-async def test_what_was_paid_for_is_written_while_the_run_goes_on(
+async def test_finished_calls_are_written_while_the_run_is_in_progress(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Once an agent has finished, all lines so far are in the file before long, though nothing more happens."""
+    """Soon after an agent has finished, all lines so far are in the file, even if nothing more happens."""
     monkeypatch.setattr(recording, "FLUSH", 0.1)
     async with recordings(tmp_path / "runs.sqlite") as kept:
         with Archive(tmp_path / "runs.sqlite") as other:
             run = new(kept)
-            for event in (started(), asked("a"), asked("b"), said("two", "b"), said("one", "a"), finished("a")):
+            for event in (
+                started(),
+                agent_started("a"),
+                agent_started("b"),
+                said("two", "b"),
+                said("one", "a"),
+                finished("a"),
+            ):
                 run.add(event)
             await until(lambda: len(other.lines("one")) == 6)
             run.add(said(" three", "b"))
@@ -152,8 +159,8 @@ async def test_what_was_paid_for_is_written_while_the_run_goes_on(
             assert kept.outcome("one", "running") == "broken off"
 
 
-async def test_a_run_that_is_cancelled_is_told_as_stopped() -> None:
-    """Whoever follows it hears so last, and so does whoever comes later."""
+async def test_a_cancelled_run_is_recorded_as_stopped() -> None:
+    """Its followers receive run_stopped as the last line, and lists show the outcome."""
     async with recordings() as kept:
         run = new(kept)
 
@@ -165,7 +172,7 @@ async def test_a_run_that_is_cancelled_is_told_as_stopped() -> None:
                 run.end("cancelled", Answer(run_id="one"))
 
         task = asyncio.create_task(go())
-        following = asyncio.create_task(heard(run))
+        following = asyncio.create_task(lines_of(run))
         await run.started.wait()
         await asyncio.gather(run.stop(), run.stop())
         assert task.cancelled() and run.outcome == "stopped"
@@ -175,8 +182,8 @@ async def test_a_run_that_is_cancelled_is_told_as_stopped() -> None:
         assert [row.outcome for row in rows] == ["stopped"]
 
 
-async def test_a_run_whose_client_leaves_behind_the_last_event_was_answered() -> None:
-    """It has one end, and its record says the same."""
+async def test_a_run_whose_client_disconnects_after_the_last_event_was_answered() -> None:
+    """The record has one last event, and the outcome matches it."""
     async with recordings() as kept:
         run = new(kept)
         run.add(started())
@@ -185,21 +192,21 @@ async def test_a_run_whose_client_leaves_behind_the_last_event_was_answered() ->
         assert run.outcome == "answered" and json.loads(run.lines[-1])["event"] == "run_finished"
 
 
-async def test_a_run_that_breaks_ends_all_the_same() -> None:
-    """A defect leaves a record with an end, so nobody waits for one."""
+async def test_a_run_that_crashes_has_an_end() -> None:
+    """After a defect the record ends with run_failed, so that followers do not wait for ever."""
     async with recordings() as kept:
         run = new(kept)
         run.add(started())
         run.end("failed", Answer(run_id="one"))
-        last = json.loads((await heard(run))[-1][1])
+        last = json.loads((await lines_of(run))[-1][1])
         assert last["event"] == "run_failed" and "log" in last["error"]
 
 
 @pytest.mark.parametrize("trouble", ["locked", "full"])
-async def test_a_store_that_cannot_be_written_holds_up_nothing(
+async def test_a_store_that_cannot_be_written_blocks_nothing(
     trouble: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The run goes on and is there to be read; when the file can be written again, it is, without anybody's doing."""
+    """The run continues and can be read; as soon as the file can be written again, the run is written."""
     monkeypatch.setattr(recording, "AGAIN", 0.05)
     path = tmp_path / "runs.sqlite"
     archive = Archive(path)
@@ -214,13 +221,13 @@ async def test_a_store_that_cannot_be_written_holds_up_nothing(
     with caplog.at_level(logging.ERROR):
         run = new(kept)
         run.add(started())
-        run.add(asked())
+        run.add(agent_started())
         for number in range(2000):
             run.add(said(f"words {number * 7919} "))
         run.add(finished())
         end(run)
         await kept.settle()
-        assert "tried again" in caplog.text
+        assert "will be retried" in caplog.text
         found = await kept.kept("one", "")
         assert found and (found.outcome, found.lines) == ("answered", run.lines)
     if trouble == "locked":
@@ -228,17 +235,17 @@ async def test_a_store_that_cannot_be_written_holds_up_nothing(
     else:
         archive._file.execute("PRAGMA max_page_count = 100000")
     other.close()
-    await until(lambda: kept.at_hand("one", "") is None)
+    await until(lambda: kept.recent("one", "") is None)
     found = await kept.kept("one", "")
     assert found and (found.outcome, found.lines) == ("answered", run.lines)
     assert "words" not in caplog.text
     await kept.aclose()
 
 
-async def test_runs_that_wait_for_the_store_do_not_grow_without_end(
+async def test_runs_that_wait_for_the_store_are_limited(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The oldest are given up, which the log tells; a run under way is not."""
+    """The oldest are lost, which is logged; a run in progress is not."""
     monkeypatch.setattr(recording, "MOST_UNSAVED", 3)
     archive = Archive(tmp_path / "runs.sqlite")
     archive._file.execute("PRAGMA busy_timeout = 1")
@@ -252,8 +259,8 @@ async def test_runs_that_wait_for_the_store_do_not_grow_without_end(
         run.add(started(f"run {number}"))
         end(run)
         await kept.settle()
-    assert [kept.at_hand(f"run {number}", "") is None for number in range(5)] == [True, True, False, False, False]
-    assert caplog.text.count("is not kept") == 2
+    assert [kept.recent(f"run {number}", "") is None for number in range(5)] == [True, True, False, False, False]
+    assert caplog.text.count("is lost") == 2
     other.close()
     end(going)
     await kept.settle()
@@ -261,15 +268,15 @@ async def test_runs_that_wait_for_the_store_do_not_grow_without_end(
     await kept.aclose()
 
 
-async def test_a_run_that_cannot_be_kept_is_no_harm_to_others(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever the store cannot take is told in the log."""
+async def test_a_run_that_cannot_be_stored_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that the store refuses is logged, and the next run is stored."""
     async with recordings() as kept:
         for _ in range(2):  # the same id twice
             run = new(kept)
             run.add(started())
             end(run)
             await kept.settle()
-        assert "cannot be kept" in caplog.text
+        assert "cannot be stored" in caplog.text
         run = new(kept)
         run.add(started("two"))
         end(run)
@@ -277,7 +284,7 @@ async def test_a_run_that_cannot_be_kept_is_no_harm_to_others(caplog: pytest.Log
 
 
 async def test_deleting_stops_first() -> None:
-    """A run under way is cancelled, and nothing of it is left."""
+    """A run in progress is cancelled, and nothing of it is left."""
     async with recordings() as kept:
         run = new(kept, "ann")
 
@@ -291,15 +298,15 @@ async def test_deleting_stops_first() -> None:
         task = asyncio.create_task(go())
         await run.started.wait()
         assert not await kept.delete("one", "bob")
-        assert not run.is_over
+        assert not run.has_ended
         assert await kept.delete("one", "ann")
         assert task.cancelled()
         assert await kept.kept("one", "ann") is None and await kept.rows("ann") == []
         assert not await kept.delete("one", "ann")
 
 
-def test_without_an_event_loop_the_rest_is_written(tmp_path: Path) -> None:
-    """A server that is told to stop at once has no time for its loop."""
+def test_close_writes_the_rest_without_an_event_loop(tmp_path: Path) -> None:
+    """A server that must stop at once has no time for its loop."""
     kept = Recordings(Archive(tmp_path / "runs.sqlite"))
 
     async def go() -> None:

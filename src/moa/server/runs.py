@@ -97,8 +97,8 @@ def routes(
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
         owner = desk.owner(desk.page_caller(request))
         seen = _last_event_id(request) if after is None else after
-        if recording := recordings.at_hand(run, owner):
-            count, ended = len(recording.lines), recording.is_over
+        if recording := recordings.recent(run, owner):
+            count, ended = len(recording.lines), recording.has_ended
             packets = _packets(recording.follow(seen))
         else:
             kept = await found(run, owner)
@@ -110,7 +110,7 @@ def routes(
     @router.post("/runs/{run}/stop", status_code=204, summary="Stop a run; its events so far stay")
     async def stop(run: RunId, request: Request) -> Response:
         owner = desk.owner(desk.page_caller(request))
-        if recording := recordings.at_hand(run, owner):
+        if recording := recordings.recent(run, owner):
             await recording.stop()
         else:
             await found(run, owner)

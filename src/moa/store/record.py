@@ -1,6 +1,6 @@
-"""A kept run as one JSON object: how it began, and what its events come to.
+"""A stored run as one JSON object: its beginning, and the fold of its events.
 
-Nothing of it but the beginning is kept: all else is folded from the lines, so that a run that goes on has the same object.
+Everything but the beginning is folded from the lines, so a run in progress has the same object.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from moa.store.figures import call_object, cost_fields, usage_object
 
 
 def record_of(kept: StoredRun, outcome: str, prices: Prices) -> dict[str, Any]:
-    """The whole run. Long ones take a while: not for an event loop.
+    """The whole run. It includes the attribution, which may take seconds: call it in a thread.
 
     Args:
-        outcome: as it is told, which the archive alone may not know.
-        prices: for calls that were cut off, whose cost is estimated.
+        outcome: the outcome to show, as from :meth:`~moa.store.recording.Recordings.outcome`.
+        prices: for the estimated cost of interrupted calls.
     """
-    begun, said = kept.begun, answer_of(kept.lines)
-    answer = with_estimates(said, Request(begun.request), prices)
+    begun = kept.begun
+    answer = with_estimates(answer_of(kept.lines), Request(begun.request), prices)
     error = answer.error
     return {
         "run": begun.run,
@@ -61,12 +61,12 @@ def record_of(kept: StoredRun, outcome: str, prices: Prices) -> dict[str, Any]:
 
 
 def answer_of(lines: Iterable[bytes]) -> Answer:
-    """What a run came to, from the lines of its events."""
+    """The result of a run, from its event lines."""
     return fold(events_of(lines))
 
 
 def finished_proposals(lines: Iterable[bytes]) -> list[Reference]:
-    """What a further run need not ask again: proposals that came to their end, and those this one had of another."""
+    """The proposals that a continuing run reuses: those that are complete, and those that this run reused itself."""
     answer = answer_of(lines)
     calls = [
         *answer.recalled,
@@ -93,6 +93,6 @@ def row_object(row: Row, outcome: str) -> dict[str, Any]:
 
 
 def _call(call: Call) -> dict[str, Any]:
-    said = {"text": call.text, "reasoning": call.reasoning, "started": call.started, "cut": call.cut}
-    made_of = {"calls": [_call(inner) for inner in call.calls]} if call.calls else {}
-    return {**call_object(call), **said, **made_of}
+    text = {"text": call.text, "reasoning": call.reasoning, "started": call.started, "cut": call.cut}
+    inner_calls = {"calls": [_call(each) for each in call.calls]} if call.calls else {}
+    return {**call_object(call), **text, **inner_calls}

@@ -1,10 +1,10 @@
-"""Runs while they are recorded: their lines so far, whoever follows them, and their way into the archive.
+"""Runs while they are recorded: their event lines so far, their followers, and their way into the archive.
 
 Notable decisions:
-- A recording is a list that only grows. Followers read it at their own pace, so a slow one holds up nobody.
-- The archive is written by a thread of its own, in batches. What cannot be written is kept and tried again: a full disk or a
-  locked file costs no answer, and holds up no run.
-- A recording stays at hand until its last line is in the archive; ids of lines are the same here and there.
+- A recording is a list that only grows. Followers read it at their own pace, so a slow one does not block the others.
+- A thread of its own writes to the archive, in batches. Failed writes are retried: a full disk or a locked file costs no
+  answer and blocks no run.
+- A recording stays in memory until its last line is in the archive. Line numbers are the same in both.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from moa.mixture.events import (
 from moa.store.archive import Archive, Begun, Change, Ended, Lines, Row, StoredRun
 
 FLUSH = 1.0
-"""Seconds that must pass between two writes of a run that goes on."""
+"""Minimum seconds between two writes of a run in progress."""
 
 BATCH = 0.25
-"""Seconds in which changes are gathered for one write."""
+"""Seconds for which changes are collected into one write."""
 
 AGAIN = 5.0
-"""Seconds after which a write that failed is tried again."""
+"""Seconds before a failed write is retried."""
 
 MOST_UNSAVED = 32
-"""How many finished runs wait for an archive that cannot be written; the oldest are then given up."""
+"""Ended runs that wait for an archive that cannot be written. Beyond this number, the oldest are lost."""
 
 PACKET = 500
-"""Lines that a follower gets at once, at most."""
+"""Maximum lines that a follower receives at once."""
 
 log = logging.getLogger("moa.server")
 
@@ -56,10 +56,11 @@ class Recording:
     """One run, from its first event on. Made by :meth:`Recordings.new`.
 
     Attributes:
-        lines: its events so far, as JSON; the first has the id 1.
-        outcome: ``running``, then how it ended.
-        begun: set with the first event.
-        stopping: whether somebody asked for its end.
+        lines: its event lines so far; the first has the number 1.
+        outcome: ``running``, then ``answered``, ``degraded``, ``failed`` or ``stopped``.
+        begun: how the run began; None before the first event.
+        started: set with the first event.
+        stopping: whether :meth:`stop` was called while the run was in progress.
     """
 
     def __init__(self, recordings: Recordings, start: Callable[[str, float], Begun]) -> None:
@@ -70,17 +71,17 @@ class Recording:
         self.stopping = self._cancelled = False
         self._recordings, self._start = recordings, start
         self._task: asyncio.Task[Any] | None = None
-        self._more, self._over = asyncio.Event(), asyncio.Event()
+        self._more, self._ended = asyncio.Event(), asyncio.Event()
         self._written, self._last_written = 0, 0.0
         self._flush: asyncio.TimerHandle | None = None
         self._last: Event | None = None
 
     @property
-    def is_over(self) -> bool:
-        return self._over.is_set()
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
 
     def add(self, event: Event) -> None:
-        """Take in the next event. The task that gives the first one is the one to cancel when the run is to stop."""
+        """Record the next event. The task that adds the first event is the one that :meth:`cancel` cancels."""
         self.lines.append(encoded_event(event))
         self._last = event
         if isinstance(event, RunStarted):
@@ -94,42 +95,45 @@ class Recording:
         self._more.clear()
 
     def end(self, outcome: str, answer: Answer) -> None:
-        """There are no more events. A run that was cancelled is told as stopped.
+        """End the record: no more events will come. Does nothing before the first event, or when called again.
+
+        A cancelled run gets a RunStopped event and the outcome ``stopped``, unless its last event was added already: then
+        only its client disconnected too early to see it.
 
         Args:
             outcome: ``answered``, ``degraded``, ``failed``, or ``cancelled``.
-            answer: what it came to.
+            answer: the run's result, estimates included.
         """
-        if self.begun is None or self.is_over:
+        if self.begun is None or self.has_ended:
             return
         now = asyncio.get_running_loop().time()
-        is_told = isinstance(self._last, RunFinished | RunFailed)
-        if outcome == "cancelled" and is_told:  # whoever asked left behind the last event
+        has_last_event = isinstance(self._last, RunFinished | RunFailed)
+        if outcome == "cancelled" and has_last_event:
             outcome = "failed" if isinstance(self._last, RunFailed) else "degraded" if answer.degraded else "answered"
         elif outcome == "cancelled":
             outcome = "stopped"
             self.add(RunStopped(at=now))
-        elif not is_told:
+        elif not has_last_event:
             self.add(RunFailed(at=now, error=RunError("the server broke; its log says how")))
         self.outcome = outcome
-        self._over.set()
+        self._ended.set()
         self._more.set()
         self._write()
-        self._recordings.end(self, Ended(self.begun.run, outcome, answer))
+        self._recordings.change(Ended(self.begun.run, outcome, answer))
 
     async def follow(self, after: int = 0, quiet: float | None = None) -> AsyncGenerator[tuple[int, list[bytes]], None]:
-        """Its lines from that id on, as they come: the id of the first, and the lines; ends with the run.
+        """The run's lines as they arrive, in pairs of the first line's number and the lines; ends with the run.
 
         Args:
-            after: the id of the last line that is known already.
-            quiet: seconds after which, when nothing happened, no lines are given, too.
+            after: the number of the last line that the caller has already.
+            quiet: seconds without a new line after which a pair with no lines is yielded; None waits without limit.
         """
         while True:
             while after < len(self.lines):
                 lines = self.lines[after : after + PACKET]
                 yield after + 1, lines
                 after += len(lines)
-            if self.is_over:
+            if self.has_ended:
                 return
             try:
                 async with asyncio.timeout(quiet):
@@ -138,24 +142,24 @@ class Recording:
                 yield after + 1, []
 
     async def stop(self) -> None:
-        """Somebody asks for its end: cancel the run, and wait until it is over."""
-        self.stopping = not self.is_over
+        """Cancel the run at a user's request, and wait until it has ended."""
+        self.stopping = not self.has_ended
         await self.cancel()
 
     async def cancel(self) -> None:
-        """Cancel the run, and wait until it is over."""
-        if not self.is_over and self._task:
+        """Cancel the run, and wait until it has ended."""
+        if not self.has_ended and self._task:
             if not self._cancelled:
                 self._cancelled = True
                 self._task.cancel()
-            await self._over.wait()
+            await self._ended.wait()
 
     def _flush_soon(self) -> None:
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_at(self._last_written + FLUSH, self._write)
 
     def _write(self) -> None:
-        """Give the archive what it does not have yet."""
+        """Queue the lines that the archive does not have yet."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
@@ -166,16 +170,15 @@ class Recording:
 
 
 class Recordings:
-    """All runs: those that are recorded now, and those in the archive.
+    """All runs: those in progress, and those in the archive. :meth:`aclose` closes the archive, too.
 
-    Args:
-        archive: closed with it.
+    ``owner`` in all methods is the name of an API key; runs of other owners count as missing.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._thread = ThreadPoolExecutor(1, "archive")
-        self._at_hand: dict[str, Recording] = {}
+        self._recent: dict[str, Recording] = {}
         self._changes: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
@@ -189,20 +192,18 @@ class Recordings:
         mixture: Mapping[str, Any] | None = None,
         continues: str | None = None,
     ) -> Recording:
-        """A recording for a run that is about to begin; see :class:`~moa.store.archive.Begun`."""
+        """A recording for a run that is about to start; for the arguments see :class:`~moa.store.archive.Begun`."""
         return Recording(self, lambda run, at: Begun(run, owner, at, model, request, mixture, continues))
 
-    # -- what recordings tell ----------------------------------------------------------------------------------------
+    # -- called by recordings ----------------------------------------------------------------------------------------
 
     def begin(self, recording: Recording, begun: Begun) -> None:
-        self._at_hand[begun.run] = recording
+        """Hold a recording until its end is in the archive, and queue its beginning."""
+        self._recent[begun.run] = recording
         self.change(begun)
 
-    def end(self, recording: Recording, ended: Ended) -> None:
-        self.change(ended)
-
     def change(self, change: Change) -> None:
-        """Have this written to the archive before long."""
+        """Queue a change for the archive; it is written within :data:`BATCH` seconds."""
         self._changes.append(change)
         self._write_in(BATCH)
 
@@ -226,11 +227,11 @@ class Recordings:
         try:
             await self._in_thread(lambda: self._archive.write(changes))
         except sqlite3.OperationalError as error:
-            # The disk is full, or another process holds the file: it may be better soon.
-            log.error("the run store cannot be written, which is tried again: %s", error)
+            # The disk is full, or another process has locked the file: a later write may succeed.
+            log.error("the run store cannot be written and will be retried: %s", error)
             self._changes, again = [*self._fewer(changes), *self._changes], AGAIN
         except Exception as error:
-            log.error("a run cannot be kept", exc_info=error)
+            log.error("a run cannot be stored", exc_info=error)
             self._forget(changes)
         else:
             self._forget(changes)
@@ -240,21 +241,22 @@ class Recordings:
                 self._write_in(again)
 
     def _forget(self, changes: Sequence[Change]) -> None:
-        """The archive has these runs."""
+        """Release the recordings that have ended: the archive has them now."""
         for change in changes:
             if isinstance(change, Ended):
-                self._at_hand.pop(change.run, None)
+                self._recent.pop(change.run, None)
 
     def _fewer(self, changes: list[Change]) -> list[Change]:
+        """The changes without those of the oldest ended runs, if more than :data:`MOST_UNSAVED` are waiting."""
         ended = [change.run for change in changes if isinstance(change, Ended)]
         lost = set(ended[:-MOST_UNSAVED])
         for run in lost:
-            log.error("run %s is not kept: the run store could not be written for too long", run)
-            self._at_hand.pop(run, None)
+            log.error("run %s is lost: the run store could not be written for too long", run)
+            self._recent.pop(run, None)
         return [change for change in changes if change.run not in lost]
 
     async def settle(self) -> None:
-        """Write what there is to write, now. Where that fails, the log tells."""
+        """Write all queued changes now. A failure is logged and retried later."""
         if self._writing:
             await asyncio.shield(self._writing)
         if self._writing or self._changes:
@@ -266,24 +268,24 @@ class Recordings:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def rows(self, owner: str, *, search: str = "", before: int | None = None, limit: int = 50) -> list[Row]:
-        """Runs of an owner as a list shows them, the latest first; see :meth:`Archive.rows`."""
+        """Runs of an owner for a list, the latest first; for the arguments see :meth:`Archive.rows`."""
         await self.settle()
         return await self._in_thread(lambda: self._archive.rows(owner, search=search, before=before, limit=limit))
 
-    def at_hand(self, run: str, owner: str) -> Recording | None:
-        """The run of this owner where it is recorded now, or was just now."""
-        recording = self._at_hand.get(run)
+    def recent(self, run: str, owner: str) -> Recording | None:
+        """The recording of a run in progress, or of one that is not yet in the archive; None if there is none."""
+        recording = self._recent.get(run)
         return recording if recording and recording.begun and recording.begun.owner == owner else None
 
     async def kept(self, run: str, owner: str) -> StoredRun | None:
-        """A run of this owner, as far as it came; None where there is none."""
-        if (recording := self.at_hand(run, owner)) and recording.begun:
+        """A run up to now; None if there is none."""
+        if (recording := self.recent(run, owner)) and recording.begun:
             return StoredRun(recording.begun, recording.outcome, recording.lines[:])
         return await self._in_thread(lambda: self._archive.kept(run, owner))
 
     def outcome(self, run: str, outcome: str) -> str:
-        """A run's outcome; what the archive knows no end of, and is not recorded here, was broken off."""
-        recording = self._at_hand.get(run)
+        """The outcome of a run, given the archive's. A run without an end that is not recorded here was ``broken off``."""
+        recording = self._recent.get(run)
         if recording:
             return recording.outcome
         return "broken off" if outcome == "running" else outcome
@@ -291,11 +293,11 @@ class Recordings:
     # -- ending ------------------------------------------------------------------------------------------------------
 
     async def delete(self, run: str, owner: str) -> bool:
-        """Stop it, and forget it; False where there is none."""
-        if recording := self.at_hand(run, owner):
+        """Stop a run if it is in progress, and delete it. False if there is none."""
+        if recording := self.recent(run, owner):
             await recording.stop()
             await self.settle()
-            self._at_hand.pop(run, None)
+            self._recent.pop(run, None)
             self._changes = [change for change in self._changes if change.run != run]
         elif await self._in_thread(lambda: self._archive.kept(run, owner)) is None:
             return False
@@ -303,13 +305,13 @@ class Recordings:
         return True
 
     async def aclose(self) -> None:
-        """Stop what goes on, and write all of it."""
-        await asyncio.gather(*(recording.cancel() for recording in [*self._at_hand.values()]))
+        """Cancel all runs in progress, write everything, and close the archive."""
+        await asyncio.gather(*(recording.cancel() for recording in [*self._recent.values()]))
         await self.settle()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """The same without an event loop; nothing may be recorded any more."""
+        """Write everything and close the archive, without an event loop. Nothing may be recorded afterwards."""
         self._thread.shutdown()
         changes, self._changes = self._changes, []
         try:
