@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -124,16 +124,29 @@ async def window(
     ready: str = "#mixture option",
     **options: Any,
 ) -> AsyncIterator[Window]:
-    """A window of its own on the page, opened until the selector ``ready`` matches; any problem in it fails the test."""
+    """A window with a profile of its own: its size, its options, no cache and no storage. See :func:`tab` for the rest."""
     context = await browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-    context.set_default_timeout(PATIENCE)
     try:
-        opened = Window(await context.new_page(), origin)
+        async with tab(context, origin, at, ready) as opened:
+            yield opened
+    finally:
+        await context.close()
+
+
+@asynccontextmanager
+async def tab(
+    context: BrowserContext, origin: str, at: str = "/", ready: str = "#mixture option"
+) -> AsyncIterator[Window]:
+    """A window of a profile, opened until the selector ``ready`` matches; any problem in it fails the test."""
+    context.set_default_timeout(PATIENCE)
+    page = await context.new_page()
+    try:
+        opened = Window(page, origin)
         if ready == "#key[open]":
             opened.expected.append("401")
-        await opened.tab.goto(f"{origin}{at}")
-        await opened.tab.wait_for_selector(ready, state="attached")
+        await page.goto(f"{origin}{at}")
+        await page.wait_for_selector(ready, state="attached")
         yield opened
         opened.check()
     finally:
-        await context.close()
+        await page.close()

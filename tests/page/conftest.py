@@ -1,13 +1,13 @@
-"""One browser, one upstream and one server for all tests of the page; a window of its own for each test."""
+"""One browser, one upstream and one server for all tests of the page; a window for each test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
-from tests.fakes.browser import PATIENCE, Window, browsing, window
+from tests.fakes.browser import PATIENCE, Window, browsing, tab, window
 from tests.fakes.serving import CONFIG, Served, answer_well
 from tests.fakes.upstream import Upstream
 
@@ -34,6 +34,14 @@ expect.set_options(timeout=PATIENCE)
 async def browser() -> AsyncIterator[Browser]:
     async with browsing() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+async def profile(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A browser profile whose cache has the page's files. Tests that store something use ``own_page``."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context
+    await context.close()
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +72,13 @@ def config(upstream: Upstream) -> str:
 
 
 @pytest.fixture
-async def page(browser: Browser, served: Served, upstream: Upstream) -> AsyncIterator[Window]:
+async def page(profile: BrowserContext, served: Served, upstream: Upstream) -> AsyncIterator[Window]:
+    async with tab(profile, served.origin) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def own_page(browser: Browser, served: Served, upstream: Upstream) -> AsyncIterator[Window]:
+    """A window with a profile of its own, for a test that stores something."""
     async with window(browser, served.origin) as opened:
         yield opened

@@ -155,17 +155,17 @@ async def test_long_names_and_errors_fit_the_window(
         assert await page.overflow() == 0
 
 
-async def test_the_page_prints_completely(page: Window, upstream: Upstream) -> None:
+async def test_the_page_prints_completely(own_page: Window, upstream: Upstream) -> None:
     """On paper, proposals are complete, dark on white, without buttons."""
     upstream.script("a", say("One line.\n\n" * 40))
-    await page.ask("Why?", "moa/trio")
-    await page.finished()
-    await page.tab.click("#theme")
-    await page.tab.emulate_media(media="print")
-    text = page.card("a").locator(".text")
+    await own_page.ask("Why?", "moa/trio")
+    await own_page.finished()
+    await own_page.tab.click("#theme")
+    await own_page.tab.emulate_media(media="print")
+    text = own_page.card("a").locator(".text")
     assert await text.evaluate("node => node.scrollHeight <= node.clientHeight + 1")
-    assert not await page.tab.locator(".actions, .ask, .top").first.is_visible()
-    assert await page.tab.evaluate("getComputedStyle(document.body).color") == "rgb(22, 25, 31)"
+    assert not await own_page.tab.locator(".actions, .ask, .top").first.is_visible()
+    assert await own_page.tab.evaluate("getComputedStyle(document.body).color") == "rgb(22, 25, 31)"
 
 
 async def test_forced_colours_keep_their_meaning(browser: Browser, served: Served, upstream: Upstream) -> None:
@@ -182,18 +182,18 @@ async def test_forced_colours_keep_their_meaning(browser: Browser, served: Serve
         assert await page.tab.locator(".bar i").first.evaluate(bar) == "rgb(47, 111, 237)"
 
 
-async def test_colours_are_chosen_and_remembered(page: Window) -> None:
+async def test_colours_are_chosen_and_remembered(own_page: Window) -> None:
     """The button cycles through the system's colours, dark and light; a reload keeps the choice."""
     paper = "getComputedStyle(document.body).backgroundColor"
-    light = await page.tab.evaluate(paper)
-    await page.tab.click("#theme")
-    dark = await page.tab.evaluate(paper)
+    light = await own_page.tab.evaluate(paper)
+    await own_page.tab.click("#theme")
+    dark = await own_page.tab.evaluate(paper)
     assert dark != light
-    await page.tab.reload()
-    await page.tab.wait_for_selector("#mixture option", state="attached")
-    assert await page.tab.evaluate(paper) == dark
-    await page.tab.click("#theme")
-    assert await page.tab.evaluate(paper) == light
+    await own_page.tab.reload()
+    await own_page.tab.wait_for_selector("#mixture option", state="attached")
+    assert await own_page.tab.evaluate(paper) == dark
+    await own_page.tab.click("#theme")
+    assert await own_page.tab.evaluate(paper) == light
 
 
 async def test_a_proposal_that_is_cut_fades_at_its_end(page: Window, upstream: Upstream) -> None:

@@ -113,8 +113,8 @@ async def test_a_clicked_sentence_stays_highlighted(merged: Window) -> None:
     assert await merged.tab.locator(".lit").count() == 0
 
 
-async def test_a_long_answer_is_drawn_and_pointed_at_quickly(page: Window, upstream: Upstream) -> None:
-    """Twenty thousand words in two thousand sentences: pointing at one of them takes a quarter of a second at most."""
+async def test_pointing_at_a_long_answer_changes_little(page: Window, upstream: Upstream) -> None:
+    """In an answer of two thousand sentences, pointing at one changes a few elements, and not one for each sentence."""
     sentences = [
         f"In the year {1000 + n} the river rose by {n} hands and took {n * 7 % 977} sheep." for n in range(2000)
     ]
@@ -126,12 +126,15 @@ async def test_a_long_answer_is_drawn_and_pointed_at_quickly(page: Window, upstr
     await page.ask("Why?", "moa/trio")
     await page.finished()
     assert await page.tab.locator(".sentence").count() >= 2000
-    slowest = await page.tab.evaluate(
-        """Math.max(...[...document.querySelectorAll(".sentence")].slice(0, 50).map(each => {
-            const began = performance.now();
-            each.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
-            document.body.getBoundingClientRect();
-            return performance.now() - began;
-        }))"""
+    changes = await page.tab.evaluate(
+        """() => {
+            const observer = new MutationObserver(() => {});
+            observer.observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+            return [...document.querySelectorAll(".sentence")].slice(0, 50).map(each => {
+                each.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+                return observer.takeRecords().length;
+            });
+        }"""
     )
-    assert slowest < 250
+    assert min(changes) > 0
+    assert max(changes) < 30
