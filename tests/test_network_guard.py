@@ -27,16 +27,16 @@ def test_an_ipv6_connection_elsewhere_fails() -> None:
         client.connect(("2001:db8::1", 80))
 
 
-def test_a_name_elsewhere_is_not_looked_up() -> None:
-    """Not even the question for a name's address goes out, for str and bytes."""
+def test_a_name_of_another_machine_is_not_looked_up() -> None:
+    """No DNS query leaves this machine, for str and bytes."""
     for host in ("api.openai.com", b"api.openai.com"):
         with pytest.raises(AssertionError, match=r"api\.openai\.com"):
             socket.getaddrinfo(host, 443)
 
 
 @pytest.mark.anyio
-async def test_clients_meet_the_guard() -> None:
-    """What the product connects with meets the guard, not only bare sockets."""
+async def test_http_clients_meet_the_guard() -> None:
+    """The clients that the product uses meet the guard, not only bare sockets."""
     with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
         await asyncio.open_connection("192.0.2.1", 80)
     async with aiohttp.ClientSession() as session:
@@ -51,6 +51,6 @@ def test_this_machine_is_allowed() -> None:
             socket.create_connection((host, server.getsockname()[1])).close()
 
 
-def test_no_key_of_whoever_runs_the_suite_is_seen() -> None:
-    """No provider's key is in the environment of a test."""
+def test_no_api_key_of_the_developer_is_visible() -> None:
+    """No provider's API key is in the environment of a test."""
     assert not [row.name for row in PROVIDERS.values() if row.key_variable in os.environ]

@@ -15,13 +15,13 @@ AT = datetime(2025, 11, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "gpt-4o-mini-2024-07-18"])
 def test_a_known_model_has_its_list_price(name: str) -> None:
-    """A model is found in its seller's list, under a dated name too."""
+    """A model is found in its seller's list, also by a dated name."""
     assert Prices().price(f"openai/{name}", MILLION, at=AT) == Cost(0.75)
     assert Prices().per_million(f"openai/{name}", at=AT) == Price(0.15, 0.6, cached=0.075)
 
 
-def test_cached_tokens_cost_what_cached_tokens_cost() -> None:
-    """Input that the provider read from its cache is billed at the cached price, and never for more than the input."""
+def test_cached_tokens_have_their_own_price() -> None:
+    """Input that the provider read from its cache has the cached price, and is never more than the input."""
     cached = Usage(input_tokens=1_000_000, cached_tokens=400_000)
     impossible = Usage(input_tokens=1_000_000, cached_tokens=2_000_000)
     for prices in (Prices(), Prices({"openai/gpt-4o-mini": Price(0.15, 0.6, cached=0.075)})):
@@ -44,15 +44,15 @@ def test_cached_tokens_cost_what_cached_tokens_cost() -> None:
         "xai/grok-4",
     ],
 )
-def test_sellers_under_their_own_and_other_ids_are_found(model: str) -> None:
-    """Models are found whether or not the list calls their seller as a user does."""
+def test_sellers_are_found_by_their_own_and_other_ids(model: str) -> None:
+    """A model is found also where the list has another ID for its seller."""
     price = Prices().per_million(model)
     assert price is not None
     assert 0 < price.input <= price.output
 
 
 def test_every_renamed_seller_is_in_the_list() -> None:
-    """The names that stand for another id point to ids that the list has, and are none themselves."""
+    """Every replaced ID maps to an ID that the list has, and is not in the list itself."""
     from genai_prices.data import providers
 
     listed = {provider.id for provider in providers}
@@ -72,26 +72,26 @@ def test_every_renamed_seller_is_in_the_list() -> None:
     ],
 )
 def test_an_unknown_price_is_unknown(model: str) -> None:
-    """Where no price is known the cost is unknown: not 0, and not what another seller takes."""
+    """Without a known price the cost is unknown: not 0, and not another seller's price."""
     assert Prices().price(model, MILLION) == Cost(None)
     assert Prices().per_million(model) is None
 
 
 @pytest.mark.parametrize("model", ["local/smollm2", "ollama/qwen3", "openrouter/some/new-model:free"])
-def test_what_sends_no_bill_is_free(model: str) -> None:
-    """Models on one's own machine and OpenRouter's free variants cost $0, which is known."""
+def test_models_without_a_bill_are_free(model: str) -> None:
+    """Models on the user's machine and OpenRouter's free variants have a known cost of $0."""
     assert Prices().price(model, MILLION) == Cost(0.0)
 
 
-def test_who_is_free_can_be_told() -> None:
-    """The set of free providers is the caller's to choose."""
+def test_free_providers_can_be_chosen() -> None:
+    """The caller can choose the set of free providers."""
     prices = Prices(free=frozenset({"campus"}))
     assert prices.price("campus/llama", MILLION) == Cost(0.0)
     assert prices.price("local/llama", MILLION) == Cost(None)
 
 
-def test_overrides_stand_above_the_list() -> None:
-    """An exact override comes before a wildcard, a longer wildcard before a shorter one, and any before the list."""
+def test_overrides_come_before_the_list() -> None:
+    """An exact override wins over a wildcard, a longer wildcard over a shorter one, and any override over the list."""
     prices = Prices(
         {
             "work/*": Price(1, 1),
@@ -112,8 +112,8 @@ def test_overrides_stand_above_the_list() -> None:
         assert prices.price(model, MILLION) == Cost(2.0 * expected)
 
 
-def test_the_seller_can_be_named_apart() -> None:
-    """A provider given by name sells the whole model name, with or without the provider in front of it."""
+def test_the_seller_can_be_given_separately() -> None:
+    """With ``provider``, the whole name is the seller's name of the model, with or without the provider in front."""
     prices = Prices()
     expected = prices.price("openrouter/qwen/qwen3-max", MILLION, at=AT)
     assert expected.dollars
@@ -121,8 +121,8 @@ def test_the_seller_can_be_named_apart() -> None:
     assert prices.price("openrouter/qwen/qwen3-max", MILLION, provider="openrouter", at=AT) == expected
 
 
-def test_tiers_are_estimated_from_the_lowest() -> None:
-    """Where long prompts cost more, a long call is billed so, and the estimate before a call names the base price."""
+def test_estimates_use_the_lowest_tier() -> None:
+    """Where long prompts cost more, a long call is billed at that tier, and the estimate before it uses the lowest."""
     prices = Prices()
     base = prices.per_million("anthropic/claude-sonnet-4-5", at=AT)
     assert base is not None
@@ -132,8 +132,8 @@ def test_tiers_are_estimated_from_the_lowest() -> None:
     assert billed > base.of(long_call)
 
 
-def test_the_list_is_read_only_when_asked() -> None:
-    """Importing the module, and prices that need no list, do not pay for reading the list."""
+def test_the_list_is_read_only_when_needed() -> None:
+    """Importing the module, and prices that need no list, do not read the list."""
     code = (
         "import sys; from moa.prices import Prices; from moa.messages import Usage; "
         "Prices().price('local/x', Usage()); sys.exit('genai_prices' in sys.modules)"

@@ -1,11 +1,10 @@
-"""Tokens -> money.
+"""Prices: from tokens to US dollars.
 
 Notable decisions:
-- A price that is not known stays unknown (``Cost(None)``). It is never 0, and never another seller's price for the
-  same model.
-- The list is the one inside ``genai-prices``: read offline, never updated over the network.
+- An unknown price stays unknown (``Cost(None)``). It is never 0, and never another seller's price for the same model.
+- The price list is the one inside ``genai-prices``: read offline, never updated over the network.
   https://github.com/pydantic/genai-prices
-- Sellers are matched by their exact id. The library's own matching is looser: "my-openai-proxy" would be billed as
+- Sellers are matched by their exact ID. The library's own matching is looser: "my-openai-proxy" would be billed as
   OpenAI.
 """
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 FREE_PROVIDERS = frozenset({"local", "ollama", "vllm", "lmstudio", "llamacpp", "scripted", "recorded"})
-"""Providers that send no bill: the model runs on one's own machine, or is none."""
+"""Providers that send no bill: the model runs on the user's machine, or is a fake."""
 
 LISTED_AS = {
     "bedrock": "aws",
@@ -38,7 +37,7 @@ LISTED_AS = {
     "z-ai": "zai",
     "zhipu": "zhipuai",
 }
-"""Providers whose id in the price list differs from the name used here."""
+"""Providers whose ID in the price list differs from the name used here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Price:
     cached: float | None = None
 
     def of(self, usage: Usage) -> float:
-        """What these tokens cost, in US dollars."""
+        """The cost of these tokens in US dollars."""
         cached_tokens = min(usage.cached_tokens, usage.input_tokens)
         cached = self.input if self.cached is None else self.cached
         fresh_dollars = (usage.input_tokens - cached_tokens) * self.input
@@ -58,17 +57,17 @@ class Price:
 
 
 class Prices:
-    """What models cost."""
+    """The prices of models: the user's overrides, then the list."""
 
     def __init__(self, overrides: Mapping[str, Price] | None = None, *, free: frozenset[str] = FREE_PROVIDERS) -> None:
         """
         Args:
-            overrides: prices that stand above the list, by ``provider/name``, or by the beginning of one with ``*`` at
-                its end (``"openrouter/qwen/*"``, ``"work/*"``, ``"*"``). The exact name comes first, then the longest.
+            overrides: prices that override the list, by ``provider/name``, or by a prefix of it that ends in ``*``
+                (``"openrouter/qwen/*"``, ``"work/*"``, ``"*"``). The exact name wins, then the longest prefix.
             free: providers whose calls cost $0.
         """
         self._exact = {name: price for name, price in (overrides or {}).items() if not name.endswith("*")}
-        self._beginnings = sorted(
+        self._prefixes = sorted(
             ((name[:-1], price) for name, price in (overrides or {}).items() if name.endswith("*")),
             key=lambda pair: len(pair[0]),
             reverse=True,
@@ -76,25 +75,25 @@ class Prices:
         self._free = free
 
     def is_listed(self, model_name: str) -> bool:
-        """Whether the price of a model has to be looked up in the list."""
+        """Whether the price of a model comes from the list, so that :meth:`load` saves time later."""
         return self._own(*_seller_and_name(model_name, None)) is None
 
     def load(self) -> None:
-        """Read the price list now. It takes about half a second, which the first look-up takes otherwise.
+        """Read the price list now, which takes about half a second; otherwise the first lookup does.
 
-        Call it (``await asyncio.to_thread(prices.load)``) where an event loop must not wait.
+        In an event loop, call it as ``await asyncio.to_thread(prices.load)``.
         """
-        _listed("openai", "gpt-4o")
+        _list_entry("openai", "gpt-4o")
 
     def price(self, model_name: str, usage: Usage, *, provider: str | None = None, at: datetime | None = None) -> Cost:
-        """What one call cost.
+        """The cost of one call.
 
         Args:
             model_name: ``provider/name``, as in :attr:`moa.models.Model.name`.
-            usage: the tokens of this one call; a sum of calls would reach price tiers that no call reached.
-            provider: who sells the model, where that is not what stands before the first ``/``; the whole name is then
-                the seller's.
-            at: when the call was made, now by default; some prices change by date or hour.
+            usage: the tokens of this one call; the sum of several calls could reach a price tier that none of them reached.
+            provider: the seller, where it is not the part before the first ``/``; the whole name is then the seller's
+                name of the model.
+            at: the time of the call, now by default; some prices depend on the date or the hour.
 
         Returns:
             US dollars; ``Cost(None)`` where no price is known.
@@ -102,7 +101,7 @@ class Prices:
         seller, name = _seller_and_name(model_name, provider)
         if own := self._own(seller, name):
             return Cost(own.of(usage))
-        listed = _listed(seller, name)
+        listed = _list_entry(seller, name)
         if listed is None:
             return Cost(None)
         info, sold_by = listed
@@ -119,7 +118,7 @@ class Prices:
         return Cost(float(info.calc_price(tokens, sold_by, genai_request_timestamp=at).total_price))
 
     def per_million(self, model_name: str, *, provider: str | None = None, at: datetime | None = None) -> Price | None:
-        """The price to estimate a call with before it is made, that of the lowest tier where there are tiers.
+        """The price for an estimate before a call; that of the lowest tier where there are tiers.
 
         Args:
             model_name, provider, at: as in :meth:`price`.
@@ -130,18 +129,18 @@ class Prices:
         seller, name = _seller_and_name(model_name, provider)
         if own := self._own(seller, name):
             return own
-        listed = _listed(seller, name)
+        listed = _list_entry(seller, name)
         return _token_price(listed[0].get_prices(at or datetime.now(UTC))) if listed else None
 
     def _own(self, seller: str, name: str) -> Price | None:
-        """The price that needs no list: an override, or nothing at all."""
+        """The price that needs no list: an override, or 0 for a free provider."""
         whole = f"{seller}/{name}"
         if whole in self._exact:
             return self._exact[whole]
-        for beginning, price in self._beginnings:
-            if whole.startswith(beginning):
+        for prefix, price in self._prefixes:
+            if whole.startswith(prefix):
                 return price
-        # OpenRouter's own promise: https://openrouter.ai/docs/guides/routing/model-variants/free
+        # OpenRouter documents these as free: https://openrouter.ai/docs/guides/routing/model-variants/free
         if seller in self._free or (seller == "openrouter" and name.endswith(":free")):
             return Price(0.0, 0.0)
         return None
@@ -154,14 +153,14 @@ def _seller_and_name(model_name: str, provider: str | None) -> tuple[str, str]:
     return seller, name
 
 
-@lru_cache(maxsize=1024)  # a look-up goes through all models of the seller: 0.3 to 0.7 ms
-def _listed(seller: str, name: str) -> tuple[ModelInfo, Provider] | None:
+@lru_cache(maxsize=1024)  # a lookup goes through all models of the seller: 0.3 to 0.7 ms
+def _list_entry(seller: str, name: str) -> tuple[ModelInfo, Provider] | None:
     """The model and its seller in the price list."""
     from genai_prices.data_snapshot import get_snapshot
 
     seller = LISTED_AS.get(seller, seller)
     if seller == "huggingface":
-        # The router's price is that of the provider chosen by the suffix: https://huggingface.co/docs/inference-providers
+        # The router charges the price of the provider in the suffix: https://huggingface.co/docs/inference-providers
         name, _, routed_to = name.partition(":")
         seller = f"huggingface_{routed_to}"
     providers = get_snapshot().providers

@@ -130,9 +130,9 @@ def test_auto_does_not_take_what_is_no_model_server(
 def test_local_synthesizes_where_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small weights select, large ones write: the largest at hand stands in every seat."""
     small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), MERGES_FROM)
-    monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small])
+    monkeypatch.setattr("moa.models.weights.available", lambda: [small])
     assert preset("local")["aggregate"] == "central"
-    monkeypatch.setattr("moa.models.weights.at_hand", lambda: [small, large])
+    monkeypatch.setattr("moa.models.weights.available", lambda: [small, large])
     table = preset("local")
     assert table.get("aggregate", "synthesize") == "synthesize"
     assert {member["model"] for member in [*table["layers"][0], table["aggregator"]]} == {"local/big"}

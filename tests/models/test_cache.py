@@ -52,8 +52,8 @@ class At(Scripted):
         return Traits(identity=self._identity)
 
 
-async def test_the_same_request_is_answered_once_and_replayed_piece_by_piece(cache: Cache) -> None:
-    """A remembered answer comes in the same pieces with the same usage, costs $0, and asks nobody."""
+async def test_a_repeated_request_is_replayed_delta_by_delta(cache: Cache) -> None:
+    """A cached answer has the same deltas and usage, costs $0, and calls no model."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     model = Scripted("hello there", name=NAME, reasoning="They want a greeting.", tool_calls=[call])
     first = await deltas_of(Cached(model, cache))
@@ -62,8 +62,8 @@ async def test_the_same_request_is_answered_once_and_replayed_piece_by_piece(cac
     assert again == [*first[:-1], first[-1].replaced(cost=Cost(0.0))]
 
 
-async def test_a_remembered_answer_of_a_mixture_was_not_paid_again(cache: Cache) -> None:
-    """The calls behind a remembered answer keep their usage and cost nothing, at every depth."""
+async def test_a_cached_answer_of_a_mixture_costs_nothing(cache: Cache) -> None:
+    """The calls behind a cached answer keep their usage and cost $0, at every depth."""
     inner = Call("p", 1, "x/y", usage=Usage(1, 2), cost=Cost(0.1))
     outer = Call("a", 2, "moa/lite", role="aggregator", usage=Usage(3, 4), cost=Cost(0.2), calls=(inner,))
 
@@ -81,10 +81,10 @@ async def test_a_remembered_answer_of_a_mixture_was_not_paid_again(cache: Cache)
     assert answer.calls == (replace(outer, cost=Cost(0.0), calls=(replace(inner, cost=Cost(0.0)),)),)
 
 
-async def test_another_request_is_another_answer(cache: Cache) -> None:
-    """The wording of the prompt, a sampling parameter, the place, the model and the sample are all in the key."""
+async def test_everything_that_matters_is_in_the_key(cache: Cache) -> None:
+    """The wording of the prompt, sampling parameters, the model's name, its identity and the sample are all in the key."""
     model = At("http://here", script=[str(n) for n in range(9)])
-    asked = [
+    streams = [
         Cached(model, cache).stream(HELLO),
         Cached(model, cache).stream(HELLO.replaced(temperature=0.7)),
         Cached(model, cache).stream(Request.of([{"role": "system", "content": "Older wording."}, *HELLO.messages])),
@@ -94,8 +94,8 @@ async def test_another_request_is_another_answer(cache: Cache) -> None:
         Cached(Scripted("someone else", name="scripted/b"), cache).stream(HELLO),
         Cached(model, cache).stream(Request.of(dict(reversed({**HELLO.body, "temperature": 0.7}.items())))),
     ]
-    said = [collected([delta async for delta in deltas]).text for deltas in asked]
-    assert said == ["0", "1", "2", "3", "4", "elsewhere", "someone else", "1"]
+    texts = [collected([delta async for delta in deltas]).text for deltas in streams]
+    assert texts == ["0", "1", "2", "3", "4", "elsewhere", "someone else", "1"]
 
 
 async def test_mixtures_with_different_aggregators_do_not_share_answers(cache: Cache) -> None:
@@ -113,8 +113,8 @@ async def test_mixtures_with_different_aggregators_do_not_share_answers(cache: C
     assert len(identities) == 4
 
 
-async def test_only_a_whole_answer_is_remembered(cache: Cache) -> None:
-    """A broken, an unfinished, a failed and a closed answer are asked for again."""
+async def test_only_complete_answers_are_cached(cache: Cache) -> None:
+    """After a broken, an unfinished, a failed and a closed answer, the model is called again."""
     for script in (
         Scripted("hello there", fail_after=1),
         Scripted("hello there", finish_reason=None),
@@ -131,8 +131,8 @@ async def test_only_a_whole_answer_is_remembered(cache: Cache) -> None:
     assert await text_of(Cached(model, cache)) == "whole"
 
 
-async def test_clear_forgets_everything(cache: Cache) -> None:
-    """After ``clear`` the model is asked again."""
+async def test_clear_deletes_everything(cache: Cache) -> None:
+    """After ``clear`` the model is called again."""
     model = Scripted("hello", name=NAME)
     await deltas_of(Cached(model, cache))
     cache.clear()
@@ -140,8 +140,8 @@ async def test_clear_forgets_everything(cache: Cache) -> None:
     assert len(model.requests) == 2
 
 
-async def test_answers_outlive_the_process_that_asked(tmp_path: Path) -> None:
-    """A cache opened again still knows its answers."""
+async def test_answers_outlive_the_process(tmp_path: Path) -> None:
+    """A cache that is opened again still has its answers."""
     path = tmp_path / "new" / "answers.sqlite"
     with Cache(path) as cache:
         await deltas_of(Cached(Scripted("hello", name=NAME), cache))
@@ -149,8 +149,8 @@ async def test_answers_outlive_the_process_that_asked(tmp_path: Path) -> None:
         assert await text_of(Cached(Scripted([], name=NAME), cache)) == "hello"
 
 
-async def test_nobody_else_can_read_the_answers(cache: Cache) -> None:
-    """The cache and the files SQLite puts beside it are for their owner's eyes only."""
+async def test_only_the_owner_can_read_the_answers(cache: Cache) -> None:
+    """The cache and the files that SQLite puts beside it are readable by their owner only."""
     await deltas_of(Cached(Scripted("a secret", name=NAME), cache))
     files = list(cache.path.parent.iterdir())
     assert len(files) == 3
@@ -197,8 +197,8 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 
 
 @given(deltas=st.lists(DELTAS, max_size=4))
-def test_what_is_kept_comes_back_as_it_was(shared_cache: Cache, deltas: list[Delta]) -> None:
-    """Whatever deltas are put into the cache, equal ones come out."""
+def test_stored_answers_come_back_equal(shared_cache: Cache, deltas: list[Delta]) -> None:
+    """Whatever deltas are stored, equal ones come back."""
     shared_cache.put("key", deltas)
     assert shared_cache.get("key") == deltas
 
@@ -219,8 +219,8 @@ def foreign_database(path: Path) -> None:
     ],
     ids=["not a database", "another program's database", "a directory"],
 )
-def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path: Path, spoil: Any) -> None:
-    """A damaged file, another program's database and a directory are refused, left as they are, and named."""
+def test_a_file_that_is_not_a_cache_is_refused_by_name(tmp_path: Path, spoil: Any) -> None:
+    """A damaged file, another program's database and a directory are refused, left unchanged, and named."""
     path = tmp_path / "answers.sqlite"
     spoil(path)
     before = None if path.is_dir() else path.read_bytes()
@@ -230,8 +230,8 @@ def test_a_file_that_is_no_cache_is_refused_by_name(tmp_path: Path, spoil: Any) 
 
 
 @pytest.mark.parametrize("damaged", ['[{"text": 5}]', '[{"text": "hel', '{"text": "hello"}'])
-def test_a_damaged_entry_is_named(cache: Cache, damaged: str) -> None:
-    """An entry that is not what was written there is an error that names the file, not a wrong answer."""
+def test_a_damaged_entry_is_an_error(cache: Cache, damaged: str) -> None:
+    """A damaged entry is an error that names the file, not a wrong answer."""
     cache.put("key", [Delta(text="hello")])
     other = sqlite3.connect(cache.path)
     other.execute("UPDATE answers SET deltas = ?", (damaged,))
@@ -241,8 +241,10 @@ def test_a_damaged_entry_is_named(cache: Cache, damaged: str) -> None:
         cache.get("key")
 
 
-async def test_an_answer_that_cannot_be_kept_is_still_an_answer(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
-    """While another process holds the file, the answer is given, not kept, and the log says so."""
+async def test_an_answer_that_cannot_be_stored_is_still_returned(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another process locks the file, the answer is returned, not stored, and the log reports it."""
     other = sqlite3.connect(cache.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     model = Scripted("hello", name=NAME)
@@ -255,7 +257,7 @@ async def test_an_answer_that_cannot_be_kept_is_still_an_answer(cache: Cache, ca
 
 
 def test_many_processes_may_open_one_cache_at_once(tmp_path: Path) -> None:
-    """Workers that start together on a file that does not exist yet all get to use it."""
+    """Processes that start together on a file that does not exist yet can all use it."""
     code = (
         "import sys\n"
         "from moa.messages import Delta\n"
@@ -271,8 +273,8 @@ def test_many_processes_may_open_one_cache_at_once(tmp_path: Path) -> None:
     assert [worker.returncode for worker in workers] == [0] * 4, errors
 
 
-def test_identical_requests_at_the_same_time_all_reach_the_model(tmp_path: Path) -> None:
-    """Nobody waits for another's call: identical requests made together all go upstream."""
+def test_concurrent_identical_requests_all_reach_the_model(tmp_path: Path) -> None:
+    """Identical requests at the same time all go to the model; none waits for another."""
 
     async def run() -> int:
         model = Scripted("hello", name=NAME, first_token=1)

@@ -333,7 +333,7 @@ async def test_weights_that_cannot_be_fetched_fail_the_call(monkeypatch: pytest.
     model = EmbeddedModel("org/repo")
     with pytest.raises(ConfigError, match=r"pip install 'mixture-of-agents\[local\]'"):
         await model.load()
-    with pytest.raises(ModelError, match=r"^local/org/repo: it is not here"):
+    with pytest.raises(ModelError, match=r"^local/org/repo: it is not on this machine"):
         await deltas_of(model, ask())
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 NAME = "scripted/a"
 
 
-def test_no_more_calls_at_once_than_allowed_and_in_order() -> None:
-    """Calls beyond ``max_concurrency`` wait for a place, and those who came first go first."""
+def test_calls_beyond_max_concurrency_wait_in_order() -> None:
+    """Calls beyond ``max_concurrency`` wait for a slot, and get it in the order in which they came."""
 
     async def run() -> tuple[int, list[str], float]:
         model = Scripted("hello", name=NAME, first_token=1)
@@ -38,8 +38,8 @@ def test_no_more_calls_at_once_than_allowed_and_in_order() -> None:
     assert run_in_virtual_time(run()) == (2, ["0", "1", "2", "3", "4", "5"], 3.0)
 
 
-async def test_a_place_is_given_back_however_the_call_ends() -> None:
-    """Closing early, failing and being cancelled all free the place."""
+async def test_a_slot_is_released_however_the_call_ends() -> None:
+    """Closing early, failing and being cancelled all release the slot."""
     limits = Limits(max_concurrency=1)
     async with aclosing(Limited(Scripted("hello there"), limits).stream(HELLO)) as deltas:
         await anext(deltas)
@@ -68,14 +68,14 @@ async def started_at(limits: Limits, requests: list[Request], used: int | None =
 
 
 def test_requests_per_minute() -> None:
-    """A minute's worth of calls may start at once; the others start as the minute passes."""
+    """A minute's worth of calls starts at once; the others start as the minute passes."""
     times = run_in_virtual_time(started_at(Limits(requests_per_minute=4), [HELLO] * 7))
     assert times == pytest.approx([0, 0, 0, 0, 15, 30, 45])
 
 
 @pytest.mark.parametrize(("used", "second_start"), [(600, 60), (60, 6), (1200, 120)])
-def test_tokens_per_minute_are_settled_by_what_was_used(used: int, second_start: float) -> None:
-    """A call is charged an estimate of its tokens, then what it reports: less gives room back, more takes it."""
+def test_tokens_per_minute_are_corrected_by_the_usage(used: int, second_start: float) -> None:
+    """A call is charged an estimate of its tokens, corrected by its reported usage in either direction."""
     request = HELLO.replaced(max_tokens=594)  # 6 tokens of input make 600
 
     async def one_after_the_other() -> list[float]:
@@ -85,21 +85,21 @@ def test_tokens_per_minute_are_settled_by_what_was_used(used: int, second_start:
     assert run_in_virtual_time(one_after_the_other()) == pytest.approx([0, second_start])
 
 
-def test_a_request_larger_than_the_bucket_waits_for_an_empty_one() -> None:
-    """A call that needs more than a minute's tokens goes through in its turn, and those after it wait it out."""
+def test_a_request_larger_than_the_bucket_waits_for_an_empty_bucket() -> None:
+    """A call that needs more than a minute's tokens starts in its turn, and later calls wait for its excess to drain."""
     small, large = HELLO.replaced(max_tokens=94), HELLO.replaced(max_tokens=1_994)  # 100 and 2,000 tokens
     times = run_in_virtual_time(started_at(Limits(tokens_per_minute=1_000), [small, large, small]))
     assert times == pytest.approx([0, 6, 6 + (2_000 + 100 - 1_000) * 60 / 1_000])
 
 
 def test_limits_outlive_an_event_loop() -> None:
-    """One object serves program after program, each with its own loop, waiting in every one of them."""
+    """One object works in one event loop after another, with waiting calls in each."""
     limits = Limits(max_concurrency=1, requests_per_minute=2, tokens_per_minute=100_000)
     for _ in range(3):
         assert run_in_virtual_time(started_at(limits, [HELLO] * 3)) == pytest.approx([0, 0, 30])
 
 
 def test_limits_must_be_above_zero() -> None:
-    """A limit that would let nothing through is refused."""
+    """A limit of 0 is refused."""
     with pytest.raises(ValueError, match="above 0"):
         Limits(max_concurrency=0)

@@ -6,7 +6,7 @@ from moa import Request, Scripted
 from moa.messages import text_of
 from moa.models.embedded import EmbeddedModel
 from moa.models.probe import BEGUN, ways_to_continue
-from moa.models.weights import at_hand
+from moa.models.weights import available
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +14,7 @@ WHOLE = f"{BEGUN} nine, ten, eleven"
 
 
 async def test_ways_that_work_are_found() -> None:
-    """A server that continues the assistant's message, one that must be told to, and one that goes on when asked."""
+    """The probe recognizes servers that continue the last message, that need a flag for it, and that continue in turns."""
 
     def continues(request: Request) -> str:
         return " nine, ten" if request.messages[-1]["role"] == "assistant" else WHOLE
@@ -30,14 +30,14 @@ async def test_ways_that_work_are_found() -> None:
     assert await ways_to_continue(Scripted(takes_turns)) == ["turns"]
 
 
-async def test_a_model_that_starts_over_or_fails_cannot_go_on() -> None:
-    """Saying it all again, answering about the request, or refusing it is no way to go on."""
+async def test_a_model_that_starts_over_or_fails_cannot_continue() -> None:
+    """Repeating the text, commenting on the request, or refusing it does not count as continuing."""
     assert await ways_to_continue(Scripted(WHOLE)) == []
     assert await ways_to_continue(Scripted("Sure! Here is the rest: nine")) == []
 
 
-@pytest.mark.skipif(not at_hand(), reason="no embedded weights are installed")
+@pytest.mark.skipif(not available(), reason="no embedded weights are installed")
 async def test_an_embedded_model_continues_its_message() -> None:
-    """llama.cpp takes the beginning of the assistant's message as it is."""
+    """llama.cpp continues the assistant's last message."""
     async with EmbeddedModel("smollm2", context=1024, slots=1) as model:
         assert "prefix" in await ways_to_continue(model)

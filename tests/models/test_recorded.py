@@ -25,7 +25,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-async def test_answers_what_was_recorded(path: Path) -> None:
+async def test_returns_the_recorded_answer(path: Path) -> None:
     """A plain or gzipped file gives each prompt its own answer, line separators inside an answer included."""
     model = Recorded.from_jsonl(path, name="recorded/a")
     for row in ROWS:
@@ -34,7 +34,7 @@ async def test_answers_what_was_recorded(path: Path) -> None:
 
 
 async def test_looks_up_the_last_user_message() -> None:
-    """What else the conversation holds, references for an aggregator say, does not change which answer is found."""
+    """Other messages, such as an aggregator's references, do not change which answer is found."""
     model = Recorded({"Say A.": "A"})
     messages: list[Message] = [
         {"role": "system", "content": "References: 1. B"},
@@ -45,7 +45,7 @@ async def test_looks_up_the_last_user_message() -> None:
 
 
 async def test_refuses_an_unknown_prompt_in_one_line() -> None:
-    """A prompt without a recording is refused, and the one line that says so names the prompt's beginning."""
+    """A prompt without a recording is refused, in one line that quotes the prompt's beginning."""
     with pytest.raises(CallRejected) as caught:
         await deltas_of(Recorded({}, name="recorded/a"), Request.of("Say\nwhat nobody ever said before. " * 10))
     assert str(caught.value) == (
@@ -64,15 +64,15 @@ async def test_refuses_an_unknown_prompt_in_one_line() -> None:
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, content: str, reason: str) -> None:
-    """A line that holds no prompt and answer is refused with the file and the line's number."""
+    """A line without prompt and answer is refused with the file and the line's number."""
     path = tmp_path / "answers.jsonl"
     path.write_text(f"\n{content}\n")
     with pytest.raises(ConfigError, match=reason):
         Recorded.from_jsonl(path)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing file, and one that is not the gzip it claims to be, are refused by name."""
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    """A missing file, and a ``.gz`` file that is not gzip, are refused by name."""
     (tmp_path / "plain.jsonl.gz").write_text("{}")
     for name in ("missing.jsonl", "plain.jsonl.gz"):
         with pytest.raises(ConfigError, match=name):
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @needs_recordings
 async def test_replays_a_published_system_word_for_word() -> None:
-    """Every one of the 805 AlpacaEval answers of a real model comes back exactly as it was published."""
+    """All 805 AlpacaEval answers of a real model come back exactly as published."""
     model = recorded_on_alpaca_eval("Qwen1.5-110B-Chat")
     assert len(model.answers) == 805
     for instruction in list(alpaca_eval_instructions().values())[::50]:

@@ -35,23 +35,23 @@ def impatient(model: Model) -> Retried:
 
 
 @pytest.mark.parametrize("kind", [Unreachable, TimedOut, RateLimited, UpstreamFailed, StreamBroken])
-async def test_asks_again_what_may_succeed_later(kind: type[ModelError]) -> None:
-    """A call that failed before it said anything, for a reason that may pass, is made again."""
+async def test_retries_failures_that_may_pass(kind: type[ModelError]) -> None:
+    """A call that fails before its first delta, for a reason that may pass, is retried."""
     model = Scripted([kind(NAME, "not now"), kind(NAME, "not now"), "hello"], name=NAME)
     assert await text_of(impatient(model)) == "hello"
     assert model.requests == [HELLO] * 3
 
 
 async def test_gives_up_after_the_last_attempt_with_its_error() -> None:
-    """When every attempt fails, the last error is the one that is raised."""
+    """When every attempt fails, the last error is raised."""
     model = Scripted([UpstreamFailed(NAME, f"failure {n}") for n in (1, 2, 3)], name=NAME)
     with pytest.raises(UpstreamFailed, match="failure 3"):
         await deltas_of(impatient(model))
 
 
 @pytest.mark.parametrize("error", [KeyRejected(NAME, "no", status=401), CallRejected(NAME, "no", status=404)])
-async def test_does_not_ask_again_what_will_fail_again(error: ModelError) -> None:
-    """A refused key or a refused call is given up at once."""
+async def test_does_not_retry_permanent_failures(error: ModelError) -> None:
+    """A rejected key and a rejected call are not retried."""
     model = Scripted([error, "hello"], name=NAME)
     with pytest.raises(type(error)):
         await deltas_of(Retried(model))
@@ -59,16 +59,16 @@ async def test_does_not_ask_again_what_will_fail_again(error: ModelError) -> Non
 
 
 @pytest.mark.parametrize("reasoning", ["", "Thinking."])
-async def test_does_not_ask_again_once_something_was_said(reasoning: str) -> None:
-    """A stream that breaks after its first piece, of text or of reasoning, is broken: the reader has that piece."""
+async def test_does_not_retry_after_the_first_delta(reasoning: str) -> None:
+    """A stream that breaks after its first delta, text or reasoning, is not retried: the reader has that delta already."""
     model = Scripted("hello there", name=NAME, reasoning=reasoning, fail_after=1)
     with pytest.raises(StreamBroken):
         await deltas_of(Retried(model))
     assert len(model.requests) == 1
 
 
-async def test_an_empty_delta_says_nothing() -> None:
-    """A server that opens its stream with an empty chunk and then fails can be asked again."""
+async def test_retries_after_an_empty_delta() -> None:
+    """A server that opens its stream with an empty chunk and then fails is called again."""
 
     class OpensEmpty:
         name = NAME
@@ -84,8 +84,8 @@ async def test_an_empty_delta_says_nothing() -> None:
     assert await text_of(impatient(OpensEmpty())) == "hello"
 
 
-def test_waits_as_long_as_the_server_says() -> None:
-    """``Retry-After`` counts instead of the usual wait, and the random seconds only ever add to it."""
+def test_waits_as_long_as_the_server_asks() -> None:
+    """``Retry-After`` replaces the usual wait, and the jitter only adds to it."""
 
     async def finished_at() -> float:
         model = Scripted([RateLimited(NAME, "slow down", retry_after=30), "hello"], name=NAME)
@@ -96,7 +96,7 @@ def test_waits_as_long_as_the_server_says() -> None:
 
 
 async def test_gives_up_when_the_server_asks_for_too_long_a_wait() -> None:
-    """A ``Retry-After`` beyond the limit is not waited for; the error still tells it."""
+    """A ``Retry-After`` beyond the limit is not waited for; the error still holds it."""
     model = Scripted([RateLimited(NAME, "come back tomorrow", retry_after=86_400), "hello"], name=NAME)
     with pytest.raises(RateLimited) as caught:
         await deltas_of(Retried(model))
@@ -104,8 +104,8 @@ async def test_gives_up_when_the_server_asks_for_too_long_a_wait() -> None:
     assert len(model.requests) == 1
 
 
-def test_waits_double_up_to_a_longest_one() -> None:
-    """Without word from the server, each wait is twice the one before, up to ``wait_max``."""
+def test_waits_double_up_to_a_maximum() -> None:
+    """Without ``Retry-After``, each wait is twice the one before, up to ``wait_max``."""
 
     async def finished_at() -> float:
         model = Scripted([*[TimedOut(NAME, "no answer")] * 4, "hello"], name=NAME)
@@ -115,8 +115,8 @@ def test_waits_double_up_to_a_longest_one() -> None:
     assert run_in_virtual_time(finished_at()) == 1 + 2 + 3 + 3
 
 
-def test_makes_no_further_attempt_after_its_time() -> None:
-    """``timeout`` bounds when another attempt may start, not how long one may take."""
+def test_starts_no_attempt_after_the_timeout() -> None:
+    """``timeout`` limits when another attempt may start, not how long an attempt may take."""
 
     async def attempts() -> int:
         model = Scripted(TimedOut(NAME, "no answer"), name=NAME, first_token=10)
@@ -127,8 +127,8 @@ def test_makes_no_further_attempt_after_its_time() -> None:
     assert run_in_virtual_time(attempts()) == 1
 
 
-async def test_cancellation_is_not_a_failure_to_retry() -> None:
-    """A call that is cancelled while it waits for its first word stops at once, and is not made again."""
+async def test_cancellation_is_not_retried() -> None:
+    """A call that is cancelled while it waits for its first delta stops at once and is not retried."""
     model = Scripted("hello", name=NAME, first_token=60)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -137,7 +137,7 @@ async def test_cancellation_is_not_a_failure_to_retry() -> None:
 
 
 async def test_closing_early_closes_the_call_inside() -> None:
-    """Whoever closes the stream of a wrapped model cuts off the call inside."""
+    """Closing the stream of a wrapped model closes the call inside."""
     model = Scripted("hello there", name=NAME)
     async with aclosing(Limited(Retried(model), Limits(1)).stream(HELLO)) as deltas:
         assert await anext(deltas) == Delta(text="hello ")

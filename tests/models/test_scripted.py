@@ -17,8 +17,8 @@ from tests.models.calling import HELLO, deltas_of
 pytestmark = pytest.mark.anyio
 
 
-async def test_says_its_text_then_how_it_ended_then_its_usage() -> None:
-    """A plain script is said in words, and the last two deltas carry the finish reason and an estimated usage."""
+async def test_streams_text_then_finish_reason_then_usage() -> None:
+    """A plain script streams its words; the last two deltas hold the finish reason and an estimated usage."""
     assert await deltas_of(Scripted("hello there")) == [
         Delta(text="hello "),
         Delta(text="there"),
@@ -28,27 +28,27 @@ async def test_says_its_text_then_how_it_ended_then_its_usage() -> None:
 
 
 def test_is_a_model() -> None:
-    """A scripted model has the shape that every model has."""
+    """A scripted model has the shape of every model."""
     assert isinstance(Scripted("hello"), Model)
     assert Scripted("hello", name="scripted/a").name == "scripted/a"
 
 
 @given(st.text())
 def test_pieces_concatenate_to_the_text(text: str) -> None:
-    """Whatever the text, its pieces put together are the text, and none is empty."""
+    """For every text, its pieces joined are the text, and no piece is empty."""
     pieces = pieces_of(text)
     assert "".join(pieces) == text
     assert all(pieces)
 
 
-async def test_answers_by_the_prompt() -> None:
+async def test_a_script_may_be_a_function() -> None:
     """A script can be a function of the request: here, an echo."""
     echo = Scripted(lambda request: text_of(request.messages[-1]))
     assert collected(await deltas_of(echo)).text == "Say hello to everyone."
 
 
-async def test_a_function_may_raise_or_hand_over_to_another_script() -> None:
-    """What a function returns may be a script of its own, with its own ending; what it raises is raised."""
+async def test_a_function_may_raise_or_return_another_script() -> None:
+    """A function may return another scripted model, with its own ending; an error that it raises is raised."""
 
     def script(request: Request) -> Scripted:
         if "hello" in text_of(request.messages[-1]):
@@ -61,8 +61,8 @@ async def test_a_function_may_raise_or_hand_over_to_another_script() -> None:
         await deltas_of(model, Request.of("Bye."))
 
 
-async def test_answers_in_turn_and_says_when_none_is_left() -> None:
-    """A list is given answer by answer, errors among them; asking beyond its end is refused."""
+async def test_a_list_has_one_answer_per_call() -> None:
+    """A list is used answer by answer, errors among them; a call beyond its end is refused."""
     model = Scripted([RateLimited("scripted/model", "slow down"), "first", lambda _: "second"])
     with pytest.raises(RateLimited):
         await deltas_of(model)
@@ -73,24 +73,24 @@ async def test_answers_in_turn_and_says_when_none_is_left() -> None:
 
 
 async def test_fails_after_so_many_pieces() -> None:
-    """``fail_after`` pieces are said, then the stream breaks, and nothing says that it finished."""
-    said = []
+    """After ``fail_after`` pieces the stream breaks, without a finish reason."""
+    received = []
     with pytest.raises(StreamBroken):
         async for delta in Scripted("one two three", fail_after=2).stream(HELLO):
-            said.append(delta)  # noqa: PERF401 - what was said before the failure is the point
-    assert said == [Delta(text="one "), Delta(text="two ")]
+            received.append(delta)  # noqa: PERF401 - the deltas before the failure are the point
+    assert received == [Delta(text="one "), Delta(text="two ")]
 
 
 @pytest.mark.parametrize("fail_after", [None, 0, 1, 99])
 async def test_an_error_is_always_raised(fail_after: int | None) -> None:
-    """An error comes before the first piece unless told otherwise, and at the latest in place of the finish reason."""
+    """An error comes before the first piece by default, and at the latest in place of the finish reason."""
     model = Scripted("hello", error=RateLimited("scripted/model", "slow down", retry_after=3), fail_after=fail_after)
     with pytest.raises(RateLimited) as caught:
         await deltas_of(model)
     assert caught.value.retry_after == 3
 
 
-async def test_thinks_speaks_and_asks_for_tools() -> None:
+async def test_streams_reasoning_text_and_tool_calls() -> None:
     """Reasoning comes before the text, tool calls after it, in pieces that join to the whole."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     deltas = await deltas_of(Scripted("Let me look.", reasoning="They ask about Paris.", tool_calls=[call]))
@@ -101,14 +101,14 @@ async def test_thinks_speaks_and_asks_for_tools() -> None:
     assert sum(bool(delta.tool_calls) for delta in deltas) > 2
 
 
-async def test_reports_the_usage_it_is_given() -> None:
-    """A usage given is reported as it is, not marked estimated."""
+async def test_reports_the_given_usage() -> None:
+    """A given usage is reported as it is, not marked estimated."""
     usage = Usage(input_tokens=10, output_tokens=20)
     assert collected(await deltas_of(Scripted("hello", usage=usage))).usage == usage
 
 
-def test_keeps_the_pace_it_is_told() -> None:
-    """The first piece comes after ``first_token`` seconds and the others at ``tokens_per_second``."""
+def test_keeps_the_given_pace() -> None:
+    """The first piece comes after ``first_token`` seconds, and the others at ``tokens_per_second``."""
 
     async def times() -> list[float]:
         loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ def test_keeps_the_pace_it_is_told() -> None:
 
 
 def test_a_slow_reader_does_not_slow_it_down() -> None:
-    """Pieces are due at their own times: a reader that takes longer finds the next ones waiting."""
+    """Each piece is due at its own time: a slow reader finds the next ones waiting."""
 
     async def whole() -> float:
         async for _ in Scripted("one two three four", tokens_per_second=1).stream(HELLO):
@@ -129,8 +129,8 @@ def test_a_slow_reader_does_not_slow_it_down() -> None:
     assert run_in_virtual_time(whole()) == pytest.approx(3 + 3 * 0.5)
 
 
-async def test_parallel_calls_interleave_without_a_pace() -> None:
-    """Even with no wait at all, two models speak in turns, not one after the other."""
+async def test_concurrent_calls_interleave_without_a_pace() -> None:
+    """Even without any wait, two models stream in turns, not one after the other."""
     order: list[str] = []
 
     async def listen(name: str) -> None:
@@ -141,8 +141,8 @@ async def test_parallel_calls_interleave_without_a_pace() -> None:
     assert order[:6] == ["a", "b"] * 3
 
 
-async def test_counts_calls_that_were_cut_off() -> None:
-    """A call that is closed early or cancelled is counted, one that was heard to its end is not."""
+async def test_counts_cancelled_calls() -> None:
+    """A call that is closed early or cancelled is counted; one that is read to its end is not."""
     model = Scripted("one two three", tokens_per_second=0.001)
     async with aclosing(model.stream(HELLO)) as deltas:
         await anext(deltas)

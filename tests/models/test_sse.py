@@ -35,7 +35,7 @@ def test_any_cut_gives_the_events_that_were_sent(data: st.DataObject, sent: list
 
 @given(st.data(), st.binary(max_size=80))
 def test_noise_is_read_the_same_in_any_cut(data: st.DataObject, noise: bytes) -> None:
-    """Bytes that are no event stream at all raise nothing and are read alike whole and in pieces."""
+    """Bytes that are no event stream raise nothing, and give the same events in one packet and in many."""
     assert events_of(*data.draw(cut(noise))) == events_of(noise)
 
 
@@ -66,20 +66,20 @@ def test_noise_is_read_the_same_in_any_cut(data: st.DataObject, noise: bytes) ->
     ],
 )
 def test_reads(stream: str, expected: list[ServerEvent]) -> None:
-    """Each rule of the format holds for the whole stream and for single bytes."""
+    """Each rule of the format holds for the stream in one packet and byte by byte."""
     encoded = stream.encode()
     assert events_of(encoded) == expected
     assert events_of(*(encoded[place : place + 1] for place in range(len(encoded)))) == expected
 
 
-def test_an_event_is_given_as_soon_as_its_blank_line_is() -> None:
-    """An event does not wait for the packet after it, not even when its blank line ends in a lone CR."""
+def test_an_event_is_complete_with_its_blank_line() -> None:
+    """An event does not wait for the next packet, not even when its blank line ends in a lone CR."""
     assert EventSplitter().feed(b"data: x\n\n") == [ServerEvent("x")]
     assert EventSplitter().feed(b"data: x\r\n\r") == [ServerEvent("x")]
 
 
 def test_a_line_of_a_megabyte_in_small_packets() -> None:
-    """A line of a megabyte in packets of 64 bytes comes out whole."""
+    """A line of a megabyte in packets of 64 bytes is read completely."""
     line = "é" * 500_000
     stream = f"data: {line}\n\n".encode()
     assert events_of(*(stream[place : place + 64] for place in range(0, len(stream), 64))) == [ServerEvent(line)]

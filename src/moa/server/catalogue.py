@@ -139,7 +139,7 @@ class Catalogue:
             for agent in model.agents:
                 self._check_weights(agent.model)
         elif model.name.startswith("local/") and model.name not in self._downloaded:
-            if weights.here(model.name.removeprefix("local/")) is None:
+            if weights.find_local(model.name.removeprefix("local/")) is None:
                 remedy = f"download them with `moa check {model.name}`"
                 raise ConfigError(f"the weights of {model.name} are not on the server's machine; {remedy}")
             self._downloaded.add(model.name)

@@ -17,9 +17,9 @@ MERGES_FROM = 900_000_000
 def preset(name: str) -> dict[str, Any]:
     """The table of a preset; of ``auto``, one table per provider; of ``local``, the one that suits the available weights."""
     if name == "local":
-        from moa.models.weights import at_hand
+        from moa.models.weights import available
 
-        largest = max(at_hand(), key=lambda weights: weights.bytes, default=None)
+        largest = max(available(), key=lambda weights: weights.bytes, default=None)
         if largest and largest.bytes >= MERGES_FROM:
             return tomllib.loads(_text("local-large").replace("local/BEST", f"local/{largest.name}"))
     return tomllib.loads(_text(name))
