@@ -1,4 +1,4 @@
-"""The server as clients meet it: the official SDK, curl and JavaScript, against a real process on a real socket."""
+"""The server as clients use it: the official SDK, curl and JavaScript, against a real process on a real socket."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-# -- the official SDK ----------------------------------------------------------------------------------------------------
+# -- the official SDK ---------------------------------------------------------------------------------------------------
 
 
 async def test_the_sdk_lists_mixtures_and_single_models(client: AsyncOpenAI) -> None:
-    """Mixtures of the file and presets stand there as moa/NAME, the models they are made of as provider/name."""
+    """Mixtures of the file and presets are listed as moa/NAME, their members as provider/name."""
     models = {model.id: model async for model in client.models.list()}
     assert {"moa/trio", "moa/auto", "moa/paper", "up/a", "up/last"} <= set(models)
     assert not any("/moa/" in name or name.startswith("openai/") for name in models)
@@ -74,7 +74,7 @@ async def test_the_sdk_lists_mixtures_and_single_models(client: AsyncOpenAI) -> 
 
 
 async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """Text, finish reason, usage of all calls and the model's name as asked for."""
+    """It has text, finish reason, the usage of all calls, and the model's name from the request."""
     answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "Why?"}])
     assert answer.choices[0].message.content == "the whole answer"
     assert answer.choices[0].message.role == "assistant"
@@ -87,8 +87,8 @@ async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstre
 
 
 async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """Words come in order, the usage last, as the SDK's own types."""
-    upstream.script("last", say("the whole answer", pace=0.02))  # apart: what comes in one packet is passed on as one
+    """Words arrive in order and the usage last, in the SDK's own types."""
+    upstream.script("last", say("the whole answer", pace=0.02))  # apart: words of one packet are passed on together
     stream = await client.chat.completions.create(
         model="moa/trio",
         messages=[{"role": "user", "content": "Why?"}],
@@ -100,8 +100,8 @@ async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
     assert chunks[-1].usage and chunks[-1].usage.total_tokens == 60
 
 
-async def test_the_sync_sdk_does_the_same(server: Served) -> None:
-    """Models, a whole answer and a stream, without asyncio."""
+async def test_the_synchronous_sdk_works_too(server: Served) -> None:
+    """It lists models, gets a whole answer, and streams one."""
 
     def use() -> tuple[list[str], str | None, str]:
         with OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
@@ -118,7 +118,7 @@ async def test_the_sync_sdk_does_the_same(server: Served) -> None:
 
 
 async def test_a_single_model_answers_under_its_own_name(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """One call and no proposers; also a model of a configured endpoint that no mixture names."""
+    """It makes one call without proposers, also if it is a model of a configured endpoint that no mixture names."""
     upstream.script("lonely", say("alone"))
     for name, text in (("up/a", "proposal a"), ("up/lonely", "alone")):
         answer = await client.chat.completions.create(model=name, messages=[{"role": "user", "content": "Why?"}])
@@ -126,8 +126,8 @@ async def test_a_single_model_answers_under_its_own_name(client: AsyncOpenAI, up
     assert [call.model for call in upstream.requests] == ["a", "lonely"]
 
 
-async def test_a_tool_loop_of_two_steps_asks_proposers_once(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """The SDK runs two calls and reads the answer; the upstream's prompt only grows, byte for byte, from step to step."""
+async def test_a_tool_loop_of_two_steps_calls_proposers_once(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """The SDK makes two requests and reads the answer; the upstream's prompt only grows from step to step, byte for byte."""
     upstream.script(
         "last",
         call_tool("weather", {"city": "Oslo"}, "call_1"),
@@ -159,13 +159,13 @@ async def test_a_tool_loop_of_two_steps_asks_proposers_once(client: AsyncOpenAI,
         assert after.startswith(before.removesuffix("]"))
     assert all(call.body["tools"] == [WEATHER] for call in upstream.calls("last"))
     for name in "abc":
-        asked = upstream.calls(name)[0].body
-        assert "tools" not in asked
-        assert "weather(city): The weather of a city." in asked["messages"][0]["content"]
+        request = upstream.calls(name)[0].body
+        assert "tools" not in request
+        assert "weather(city): The weather of a city." in request["messages"][0]["content"]
 
 
-async def test_tool_calls_stream_out_as_they_came(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """Name and id first, then the arguments in pieces, then the finish reason."""
+async def test_tool_calls_stream_in_the_order_received(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """The name and the ID come first, then the arguments in pieces, then the finish reason."""
     upstream.script("last", call_tool("weather", {"city": "Oslo"}))
     stream = await client.chat.completions.create(
         model="moa/trio", messages=[{"role": "user", "content": "Oslo?"}], tools=[WEATHER], stream=True
@@ -179,10 +179,10 @@ async def test_tool_calls_stream_out_as_they_came(client: AsyncOpenAI, upstream:
     assert choices[-1].finish_reason == "tool_calls"
 
 
-async def test_a_mixture_can_ask_for_new_proposals_at_every_step(
+async def test_a_mixture_can_call_its_proposers_at_every_step(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """With fanout = "every" a tool's result goes to the proposers, too."""
+    """With fanout = "every" the proposers receive tool results, too."""
     loop = [
         {"role": "user", "content": "Oslo?"},
         {
@@ -198,7 +198,7 @@ async def test_a_mixture_can_ask_for_new_proposals_at_every_step(
 
 
 async def test_a_json_schema_reaches_the_aggregator_alone(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """The SDK's parse() gives an object; proposers may write as they like."""
+    """The SDK's parse() returns an object; proposers may answer in any form."""
 
     class Verdict(BaseModel):
         city: str
@@ -213,8 +213,8 @@ async def test_a_json_schema_reaches_the_aggregator_alone(client: AsyncOpenAI, u
     assert "response_format" not in upstream.calls("a")[0].body
 
 
-async def test_images_reach_everyone(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """A message of parts keeps its parts; references come as one more of them."""
+async def test_images_reach_every_agent(client: AsyncOpenAI, upstream: Upstream) -> None:
+    """A message of parts keeps its parts; references are added as one more part."""
     url = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
     parts: Any = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
     await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": parts}])
@@ -223,7 +223,7 @@ async def test_images_reach_everyone(client: AsyncOpenAI, upstream: Upstream) ->
 
 
 async def test_a_history_of_fifty_turns_arrives_whole(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """Every message reaches proposers and aggregator in order; only the last one has references after it."""
+    """Proposers and the aggregator receive every message in order; only the last message is followed by references."""
     history: list[Any] = [
         {"role": role, "content": f"{role} {turn}"} for turn in range(50) for role in ("user", "assistant")
     ]
@@ -235,7 +235,7 @@ async def test_a_history_of_fifty_turns_arrives_whole(client: AsyncOpenAI, upstr
     assert sent[-1]["content"].startswith("And now?\n\n")
 
 
-async def test_the_sdk_raises_what_it_raises_for_openai(client: AsyncOpenAI, upstream: Upstream) -> None:
+async def test_the_sdk_raises_the_same_exceptions_as_for_openai(client: AsyncOpenAI, upstream: Upstream) -> None:
     """Each status becomes the SDK's own exception, with message, type, param and code."""
     with pytest.raises(openai.NotFoundError) as missing:
         await client.chat.completions.create(model="moa/trios", messages=[{"role": "user", "content": "?"}])
@@ -252,55 +252,55 @@ async def test_the_sdk_raises_what_it_raises_for_openai(client: AsyncOpenAI, ups
     assert limited.value.response.headers["retry-after"] == "7"
 
 
-# -- the wire ------------------------------------------------------------------------------------------------------------
+# -- the wire -----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_order_of_chunks_is_openais(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """Role first and alone, then words, then the finish reason in an empty delta with the moa object, then [DONE]."""
+    """The role comes alone, then words, then the finish reason in an empty delta with the moa object, then [DONE]."""
     upstream.script("last", say("the whole answer", pace=0.02))
-    heard = await all_events(http, server, asking())
-    assert heard[-1] == "[DONE]"
-    choices = [event["choices"][0] for event in heard[:-1]]
+    received = await all_events(http, server, asking())
+    assert received[-1] == "[DONE]"
+    choices = [event["choices"][0] for event in received[:-1]]
     assert choices[0]["delta"] == {"role": "assistant", "content": ""}
     assert [choice["delta"] for choice in choices[1:-1]] == [{"content": w} for w in ("the", " whole", " answer")]
     assert choices[-1]["delta"] == {}
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
-    assert {event["object"] for event in heard[:-1]} == {"chat.completion.chunk"}
-    assert len({(event["id"], event["created"], event["model"]) for event in heard[:-1]}) == 1
-    assert not any("usage" in event for event in heard[:-1])
-    assert ["moa" in event for event in heard[:-1]] == [False] * (len(heard) - 2) + [True]
+    assert {event["object"] for event in received[:-1]} == {"chat.completion.chunk"}
+    assert len({(event["id"], event["created"], event["model"]) for event in received[:-1]}) == 1
+    assert not any("usage" in event for event in received[:-1])
+    assert ["moa" in event for event in received[:-1]] == [False] * (len(received) - 2) + [True]
 
 
-async def test_usage_in_a_stream_comes_when_asked_for(http: aiohttp.ClientSession, server: Served) -> None:
-    """Null in every chunk, then one chunk without choices that has usage and the moa object."""
-    heard = await all_events(http, server, asking(stream_options={"include_usage": True}))
-    assert all(event["usage"] is None for event in heard[:-2])
-    assert heard[-2]["choices"] == []
-    assert heard[-2]["usage"]["total_tokens"] == 60
-    assert heard[-2]["moa"]["run"] == heard[-2]["id"].removeprefix("chatcmpl-")
+async def test_a_stream_has_usage_on_request(http: aiohttp.ClientSession, server: Served) -> None:
+    """It is null in every chunk, until one chunk without choices has the usage and the moa object."""
+    received = await all_events(http, server, asking(stream_options={"include_usage": True}))
+    assert all(event["usage"] is None for event in received[:-2])
+    assert received[-2]["choices"] == []
+    assert received[-2]["usage"]["total_tokens"] == 60
+    assert received[-2]["moa"]["run"] == received[-2]["id"].removeprefix("chatcmpl-")
 
 
 async def test_words_arrive_while_they_are_written(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The first word is here before the upstream has sent the last."""
-    go_on = asyncio.Event()
+    """The client receives the first word before the upstream sends the last."""
+    resume = asyncio.Event()
 
     async def wait(call: Any) -> None:
-        await asyncio.wait_for(go_on.wait(), 10)
+        await asyncio.wait_for(resume.wait(), 10)
 
     upstream.script("last", words("first ") + step(wait) + words("second") + finish() + done())
-    async with streamed(http, server, asking()) as heard:
-        async for event in heard:
+    async with streamed(http, server, asking()) as received:
+        async for event in received:
             if event != "[DONE]" and event["choices"][0]["delta"].get("content"):
-                go_on.set()
-    assert go_on.is_set()
+                resume.set()
+    assert resume.is_set()
 
 
-async def test_the_callers_fields_reach_whom_they_concern(
+async def test_request_fields_reach_the_agents_that_they_concern(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The aggregator gets everything; proposers sampling and unknown fields, and their own sampling wins."""
+    """The aggregator receives all; proposers receive sampling and unknown fields, and their own sampling overrides."""
     shared: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.8,
@@ -335,7 +335,7 @@ async def test_the_callers_fields_reach_whom_they_concern(
 async def test_n_runs_the_aggregator_n_times_on_one_set_of_proposals(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Three choices, three aggregations, each proposer asked once; usage and calls count all of it."""
+    """Three choices take three aggregations and call each proposer once; usage and calls count all of it."""
     upstream.script("last", say("one"), say("two"), say("three"))
     _, whole, _ = await post(http, server, asking(n=3))
     assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
@@ -344,28 +344,30 @@ async def test_n_runs_the_aggregator_n_times_on_one_set_of_proposals(
     assert whole["usage"]["total_tokens"] == 6 * 15
     assert len(whole["moa"]["calls"]) == 6
     upstream.script("last", say("one"), say("two"), say("three"))
-    heard = await all_events(http, server, asking(n=3))
-    assert sorted(said(heard, index=index) for index in range(3)) == ["one", "three", "two"]
+    received = await all_events(http, server, asking(n=3))
+    assert sorted(said(received, index=index) for index in range(3)) == ["one", "three", "two"]
     for index in range(3):
-        mine = [e["choices"][0] for e in heard[:-1] if e["choices"] and e["choices"][0]["index"] == index]
+        mine = [e["choices"][0] for e in received[:-1] if e["choices"] and e["choices"][0]["index"] == index]
         assert mine[0]["delta"]["role"] == "assistant"
         assert mine[-1]["finish_reason"] == "stop"
 
 
 async def test_logprobs_come_back(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """In pieces when streaming, put together otherwise."""
+    """They arrive in pieces in a stream, and joined otherwise."""
     tokens: list[Any] = [{"content": [{"token": word, "logprob": -0.1, "top_logprobs": []}]} for word in ("a", "b")]
     pieces = [chunk({"content": each["content"][0]["token"]}, logprobs=each) for each in tokens]
     upstream.script("last", pieces[0] + pieces[1] + finish() + usage() + done())
     _, whole, _ = await post(http, server, asking(logprobs=True))
     assert [each["token"] for each in whole["choices"][0]["logprobs"]["content"]] == ["a", "b"]
-    heard = await all_events(http, server, asking(logprobs=True))
-    streamed = [event["choices"][0]["logprobs"] for event in heard[1:3]]
+    received = await all_events(http, server, asking(logprobs=True))
+    streamed = [event["choices"][0]["logprobs"] for event in received[1:3]]
     assert [each["content"][0]["token"] for each in streamed] == ["a", "b"]
 
 
-async def test_a_refusal_stands_in_the_message(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """What an upstream says of a message, beside its text, is of the message here as well, not of the choice."""
+async def test_a_refusal_is_a_field_of_the_message(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Fields that an upstream sends in the message beside its text are in the message here, too, not in the choice."""
     upstream.script("last", words("I ") + chunk({"refusal": "will "}) + chunk({"refusal": "not"}) + finish() + done())
     _, whole, _ = await post(http, server, asking())
     assert whole["choices"][0]["message"]["refusal"] == "will not"
@@ -373,44 +375,44 @@ async def test_a_refusal_stands_in_the_message(http: aiohttp.ClientSession, serv
     assert said(await all_events(http, server, asking()), "refusal") == "will not"
 
 
-async def test_a_models_thinking_stands_apart(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """The aggregator's reasoning comes as reasoning_content, not in the answer."""
+async def test_reasoning_is_apart_from_the_answer(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The aggregator's reasoning arrives as reasoning_content."""
     upstream.script("last", think("hm hm", "Four."))
     _, whole, _ = await post(http, server, asking())
     assert whole["choices"][0]["message"]["reasoning_content"] == "hm hm"
     assert whole["choices"][0]["message"]["content"] == "Four."
 
 
-async def test_half_a_character_pair_does_no_harm(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream
-) -> None:
-    """Servers that cut strings anywhere send the halves apart; both arrive, and make one character again."""
+async def test_lone_surrogates_pass_through(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Servers that cut strings anywhere send the halves of a pair apart; both arrive and are one character again."""
     upstream.script("last", chunk({"content": "\ud83d"}) + chunk({"content": "\ude00"}) + finish() + done())
     _, whole, _ = await post(http, server, asking(text="half \ud83d"))
     assert whole["choices"][0]["message"]["content"] == "😀"
-    heard = await all_events(http, server, asking())
-    assert said(heard).encode("utf-16", "surrogatepass").decode("utf-16") == "😀"
+    received = await all_events(http, server, asking())
+    assert said(received).encode("utf-16", "surrogatepass").decode("utf-16") == "😀"
 
 
-# -- something to see at once --------------------------------------------------------------------------------------------
+# -- progress -----------------------------------------------------------------------------------------------------------
 
 
 async def test_progress_shows_proposals_one_after_another(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The first to speak is shown live, the others in their turn, layer by layer; the answer itself is untouched."""
+    """The first agent with text is shown live, the others in turn, layer by layer; the answer itself does not change."""
     upstream.script("a", pause(0.05) + say("slow words of a", pace=0.05))
     upstream.script("b", say("first words of b", pace=0.03))
     upstream.script("c", pause(0.15) + refuse(500, "out of order"))
-    heard = await all_events(http, server, asking("moa/shown"))
-    seen = said(heard, "reasoning_content")
+    received = await all_events(http, server, asking("moa/shown"))
+    seen = said(received, "reasoning_content")
     assert [seen.index(mark) for mark in MARKS] == sorted(seen.index(mark) for mark in MARKS)
     assert "**b** · layer 1\n\nfirst words of b\n\n**" in seen
     assert "slow words of a" in seen
     assert "*failed: up/c: 500" in seen and "out of order" in seen
     assert seen.endswith("**d** · layer 2\n\nproposal d\n\n")
-    assert said(heard) == "the whole answer"
-    kinds = ["".join(event["choices"][0]["delta"]) for event in heard[:-1]]
+    assert said(received) == "the whole answer"
+    kinds = ["".join(event["choices"][0]["delta"]) for event in received[:-1]]
     assert kinds[0] == "rolecontent"
     assert kinds.index("content") > max(i for i, kind in enumerate(kinds) if kind == "reasoning_content")
 
@@ -418,66 +420,68 @@ async def test_progress_shows_proposals_one_after_another(
 MARKS = ("**b** · layer 1", "**a** · layer 1", "**d** · layer 2")
 
 
-async def test_progress_is_for_the_request_to_ask_for(http: aiohttp.ClientSession, server: Served) -> None:
-    """ "moa": {"progress": …} goes before what the mixture says; without either nothing is shown."""
-    asked = await all_events(http, server, asking("moa/trio", moa={"progress": True}))
-    assert "proposal a" in said(asked, "reasoning_content")
+async def test_a_request_decides_about_progress(http: aiohttp.ClientSession, server: Served) -> None:
+    """ "moa": {"progress": …} overrides the mixture's setting; without either, no proposal is shown."""
+    chunks = await all_events(http, server, asking("moa/trio", moa={"progress": True}))
+    assert "proposal a" in said(chunks, "reasoning_content")
     plain = await all_events(http, server, asking("moa/trio"))
     assert said(plain, "reasoning_content") == ""
     off = await all_events(http, server, asking("moa/shown", moa={"progress": False}))
     assert said(off, "reasoning_content") == ""
 
 
-async def test_progress_is_there_before_the_answer_can_be(
+async def test_progress_arrives_before_the_answer_can(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The first visible token comes while proposers still write."""
+    """The first visible token arrives while proposers still write."""
     seen = asyncio.Event()
 
     async def wait(call: Any) -> None:
         await asyncio.wait_for(seen.wait(), 10)
 
     upstream.script("a", words("early ") + step(wait) + words("late") + finish() + done())
-    async with streamed(http, server, asking("moa/shown")) as heard:
-        async for event in heard:
+    async with streamed(http, server, asking("moa/shown")) as received:
+        async for event in received:
             if event != "[DONE]" and "early" in event["choices"][0]["delta"].get("reasoning_content", ""):
                 seen.set()
     assert seen.is_set()
 
 
-# -- true cost -----------------------------------------------------------------------------------------------------------
+# -- costs --------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_moa_object_accounts_for_every_call(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Per call: agent, layer, role, model, tokens, cached tokens, cost, times; the sums are the run's."""
+    """Each call has its agent, layer, role, model, tokens, cached tokens, cost and times; they sum to the run's."""
     cached = {"prompt_tokens_details": {"cached_tokens": 60}}
     upstream.script("c", words("c") + finish() + usage(100, 10, **cached) + done())
     status, whole, headers = await post(http, server, asking())
     assert status == 200
-    told = whole["moa"]
-    assert headers["x-moa-run"] == told["run"] == whole["id"].removeprefix("chatcmpl-")
-    assert [(call["agent"], call["layer"], call["role"], call["model"]) for call in told["calls"]] == [
+    payload = whole["moa"]
+    assert headers["x-moa-run"] == payload["run"] == whole["id"].removeprefix("chatcmpl-")
+    assert [(call["agent"], call["layer"], call["role"], call["model"]) for call in payload["calls"]] == [
         ("a", 1, "proposer", "up/a"),
         ("b", 1, "proposer", "up/b"),
         ("c", 1, "proposer", "up/c"),
         ("last", 2, "aggregator", "up/last"),
     ]
-    assert [call["cost"] for call in told["calls"]] == pytest.approx([15e-6, 30e-6, (40 * 3 + 60 + 30) * 1e-6, 150e-6])
-    assert told["cost"] == pytest.approx(405e-6)
-    assert told["cost_is_at_least"] is False
-    assert [call["cached_tokens"] for call in told["calls"]] == [0, 0, 60, 0]
-    assert whole["usage"]["prompt_tokens"] == sum(call["input_tokens"] for call in told["calls"]) == 130
+    assert [call["cost"] for call in payload["calls"]] == pytest.approx(
+        [15e-6, 30e-6, (40 * 3 + 60 + 30) * 1e-6, 150e-6]
+    )
+    assert payload["cost"] == pytest.approx(405e-6)
+    assert payload["cost_is_at_least"] is False
+    assert [call["cached_tokens"] for call in payload["calls"]] == [0, 0, 60, 0]
+    assert whole["usage"]["prompt_tokens"] == sum(call["input_tokens"] for call in payload["calls"]) == 130
     assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] == 60
-    assert told["degraded"] == []
-    for call in told["calls"]:
-        assert 0 <= call["time_to_first_token"] <= call["duration"] <= told["duration"]
-    assert told["time_to_first_token"] <= told["duration"]
+    assert payload["degraded"] == []
+    for call in payload["calls"]:
+        assert 0 <= call["time_to_first_token"] <= call["duration"] <= payload["duration"]
+    assert payload["time_to_first_token"] <= payload["duration"]
 
 
 async def test_an_unknown_price_is_null(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """Never 0: null where nothing is known, and "at least" where something is."""
+    """It is never 0: null where no price is known, and "at least" where some are."""
     _, whole, _ = await post(http, server, asking("moa/unpriced"))
     assert whole["moa"]["cost"] is None
     assert [call["cost"] for call in whole["moa"]["calls"]] == [None, None]
@@ -487,27 +491,27 @@ async def test_an_unknown_price_is_null(http: aiohttp.ClientSession, server: Ser
     assert whole["moa"]["cost_is_at_least"] is True
 
 
-async def test_degraded_says_why(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """A dropped proposer and an answer by a fallback are told with their reasons, streamed or not."""
+async def test_degraded_gives_the_reasons(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """A dropped proposer and a fallback's answer are reported with their reasons, streamed or not."""
     upstream.script("b", refuse(500, "on fire"))
     _, whole, _ = await post(http, server, asking())
     assert len(whole["moa"]["degraded"]) == 1
     assert "b (layer 1)" in whole["moa"]["degraded"][0] and "on fire" in whole["moa"]["degraded"][0]
     assert "on fire" in next(call["dropped"] for call in whole["moa"]["calls"] if call["agent"] == "b")
     upstream.script("last", refuse(500, "also on fire"))
-    heard = await all_events(http, server, asking("moa/safe"))
-    assert said(heard) == "words of spare"
-    assert "also on fire" in str(heard[-2]["moa"]["degraded"])
+    received = await all_events(http, server, asking("moa/safe"))
+    assert said(received) == "words of spare"
+    assert "also on fire" in str(received[-2]["moa"]["degraded"])
 
 
 async def test_a_selected_proposal_streams_word_by_word(http: aiohttp.ClientSession, server: Served) -> None:
-    """Where no aggregator writes, the chosen proposal comes in the same chunks, with a finish reason."""
-    heard = await all_events(http, server, asking("moa/central"))
-    assert said(heard).startswith("proposal ")
-    assert heard[-2]["choices"][0]["finish_reason"] == "stop"
+    """Without an aggregator that writes, the selected proposal arrives in the same chunks, with a finish reason."""
+    received = await all_events(http, server, asking("moa/central"))
+    assert said(received).startswith("proposal ")
+    assert received[-2]["choices"][0]["finish_reason"] == "stop"
 
 
-# -- other clients -------------------------------------------------------------------------------------------------------
+# -- other clients ------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
 const [url, body] = process.argv.slice(1)
@@ -549,20 +553,20 @@ async def program(*args: str) -> str:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not on this machine")
 async def test_plain_javascript_reads_the_stream(server: Served, upstream: Upstream) -> None:
-    """fetch and a reader loop, without any library: words outside ASCII, progress and [DONE]."""
+    """fetch and a reader loop, without a library, receive words outside ASCII, progress and [DONE]."""
     upstream.script("last", say("Größe 你好 😀"))
     out = await program(
         "node", "--input-type=module", "-e", SCRIPT, server.url, json.dumps(asking("moa/shown", stream=True))
     )
-    told = json.loads(out)
-    assert (told["status"], told["answer"], told["done"]) == (200, "Größe 你好 😀", True)
-    assert "**d** · layer 2" in told["thought"]
-    assert len(told["run"]) == 32
+    payload = json.loads(out)
+    assert (payload["status"], payload["answer"], payload["done"]) == (200, "Größe 你好 😀", True)
+    assert "**d** · layer 2" in payload["thought"]
+    assert len(payload["run"]) == 32
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
-async def test_curl_streams_and_asks(server: Served) -> None:
-    """The commands of the documentation, with no more than a body."""
+async def test_curl_gets_streams_and_whole_answers(server: Served) -> None:
+    """The documented commands work, with only a body."""
     body = json.dumps(asking(stream=True))
     out = await program(
         *("curl", "-sN", f"{server.url}/chat/completions", "-H", "content-type: application/json", "-d", body)
@@ -581,29 +585,29 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "server.md"
 
 
 def example(language: str, server: Served) -> str:
-    """The first example in a language that asks something, put to this server."""
+    """The first example in a language that calls a mixture, changed to call this server."""
     blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     block = str(next(block for block in blocks if "moa/auto" in block))
     return block.replace("http://127.0.0.1:8000", server.origin).replace("moa/auto", "moa/trio")
 
 
 async def test_the_documented_python_runs(server: Served) -> None:
-    """As it stands, but for the address and the mixture."""
+    """It runs unchanged except for the address and the mixture."""
     assert await program(sys.executable, "-c", example("python", server)) == "the whole answer"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 async def test_the_documented_curl_runs(server: Served) -> None:
-    """With progress, then the answer."""
+    """It prints progress, then the answer."""
     out = await program("sh", "-c", example("sh", server).replace("curl", "curl -s", 1))
     assert "**a** · layer 1" in out and out.endswith("data: [DONE]\n\n")
 
 
-# -- many at once --------------------------------------------------------------------------------------------------------
+# -- many concurrent runs -----------------------------------------------------------------------------------------------
 
 
-async def test_two_hundred_runs_at_once_do_not_mix(server: Served, upstream: Upstream) -> None:
-    """Each answer carries its own marker through its proposals and its aggregate, streamed and not."""
+async def test_two_hundred_concurrent_runs_do_not_mix(server: Served, upstream: Upstream) -> None:
+    """Each answer carries its own marker through its proposals and its aggregate, streamed or not."""
 
     def own_words(body: Any) -> Any:
         return say(" ".join(word for word in str(body["messages"][-1]["content"]).split() if word.startswith("user-")))
@@ -624,7 +628,7 @@ async def test_two_hundred_runs_at_once_do_not_mix(server: Served, upstream: Ups
 
 
 async def test_many_runs_share_a_few_connections(http: aiohttp.ClientSession, server: Served) -> None:
-    """One pooled client for all runs, not one for each: after the first, no further sockets are open."""
+    """All runs share one pooled client: after the first run, no further sockets stay open."""
 
     def sockets() -> int:
         links = [Path(entry).readlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir()]
@@ -637,11 +641,11 @@ async def test_many_runs_share_a_few_connections(http: aiohttp.ClientSession, se
     assert sockets() <= before + 4
 
 
-async def test_the_thoughts_of_proposers_stay_with_them(
+async def test_reasoning_of_proposers_stays_hidden(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """A proposer's hidden thinking is neither shown nor a reference."""
+    """A proposer's reasoning is neither shown nor a reference."""
     upstream.script("a", thoughts("secret") + words("open") + finish() + usage() + done())
-    heard = await all_events(http, server, asking("moa/shown"))
-    assert "secret" not in json.dumps(heard)
+    received = await all_events(http, server, asking("moa/shown"))
+    assert "secret" not in json.dumps(received)
     assert "secret" not in upstream.calls("d")[0].prompt

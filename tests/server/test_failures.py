@@ -1,4 +1,4 @@
-"""What the server answers when a request is wrong, and when there is no answer: always an error that says so."""
+"""Invalid requests and failed runs: the server always answers with an error that gives the reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_openais(body: Any) -> dict[str, Any]:
     return error
 
 
-# -- requests that are wrong ---------------------------------------------------------------------------------------------
+# -- invalid requests ---------------------------------------------------------------------------------------------------
 
 USER = {"role": "user", "content": "?"}
 WRONG: list[tuple[Any, str | None]] = [
@@ -107,12 +107,12 @@ WRONG: list[tuple[Any, str | None]] = [
 @pytest.mark.parametrize(
     ("body", "param"), WRONG, ids=lambda value: str(value)[-60:] if isinstance(value, dict) else ""
 )
-async def test_a_wrong_field_is_400_and_named(
+async def test_an_invalid_field_is_400_and_named(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, body: Any, param: str
 ) -> None:
-    """Status 400, OpenAI's error form, ``param`` the field; nobody is asked."""
-    status, told, _ = await post(http, server, body)
-    error = assert_openais(told)
+    """Status 400, OpenAI's error form, ``param`` the field; no model is called."""
+    status, payload, _ = await post(http, server, body)
+    error = assert_openais(payload)
     assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert upstream.requests == []
 
@@ -142,7 +142,7 @@ async def test_a_wrong_field_is_400_and_named(
 async def test_a_body_that_is_no_json_object_is_400(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, data: bytes
 ) -> None:
-    """Broken, empty, not UTF-8, not finite or nested without end: 400 in OpenAI's form, and nobody is asked."""
+    """Broken, empty, not UTF-8, not finite or nested without end: 400 in OpenAI's form, and no model is called."""
     async with http.post(f"{server.url}/chat/completions", data=data) as response:
         assert response.status == 400
         assert assert_openais(await response.json())["type"] == "invalid_request_error"
@@ -170,21 +170,21 @@ async def test_a_body_that_is_no_json_object_is_400(
     ],
     ids=lambda name: ascii(name)[:40],
 )
-async def test_what_is_not_set_up_is_not_found(
+async def test_unconfigured_models_are_404(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, name: str
 ) -> None:
-    """No file, no address and no provider beyond the configured ones can be named: 404, and nothing is opened."""
-    status, told, _ = await post(http, server, asking(name))
-    error = assert_openais(told)
+    """A request can name no file, address or provider beyond the configured ones: 404, and nothing is opened."""
+    status, payload, _ = await post(http, server, asking(name))
+    error = assert_openais(payload)
     assert (status, error["param"], error["code"]) == (404, "model", "model_not_found")
     assert upstream.requests == []
 
 
 async def test_a_mixture_whose_key_is_missing_is_503(http: aiohttp.ClientSession, server: Served) -> None:
-    """It says which variable the operator has to set."""
-    status, told, _ = await post(http, server, asking("moa/keyless"))
+    """The error names the variable that the operator must set."""
+    status, payload, _ = await post(http, server, asking("moa/keyless"))
     assert status == 503
-    assert "OPENAI_API_KEY" in assert_openais(told)["message"]
+    assert "OPENAI_API_KEY" in assert_openais(payload)["message"]
 
 
 @pytest.mark.parametrize(
@@ -201,17 +201,17 @@ async def test_a_mixture_whose_key_is_missing_is_503(http: aiohttp.ClientSession
         ("GET", "/../../etc/passwd", 404),
     ],
 )
-async def test_wrong_methods_and_paths(
+async def test_wrong_methods_and_paths_are_404_and_405(
     http: aiohttp.ClientSession, server: Served, method: str, path: str, status: int
 ) -> None:
-    """404 and 405 have OpenAI's error form, too."""
+    """These errors have OpenAI's form, too."""
     async with http.request(method, server.origin + path) as response:
         assert response.status == status
         assert_openais(await response.json())
 
 
 async def test_a_body_that_is_too_large_is_413(http: aiohttp.ClientSession, server: Served) -> None:
-    """Announced or not: with a content-length it is refused unread, and in chunks as soon as it is too much."""
+    """With a content-length it is refused unread; in chunks, as soon as it exceeds the limit."""
     body = json.dumps(asking(text="x" * 200_000)).encode()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -225,8 +225,8 @@ async def test_a_body_that_is_too_large_is_413(http: aiohttp.ClientSession, serv
 
 
 @pytest.mark.parametrize("length", [b"many", b"-5", b"1e3", b"9" * 40], ids=repr)
-async def test_a_content_length_that_is_no_length(server: Served, length: bytes) -> None:
-    """The connection gets a 4xx, and the server goes on."""
+async def test_an_invalid_content_length_is_refused(server: Served, length: bytes) -> None:
+    """The connection gets a 4xx, and the server continues."""
     host, port = server.origin.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{}")
@@ -236,18 +236,18 @@ async def test_a_content_length_that_is_no_length(server: Served, length: bytes)
     await writer.wait_closed()
 
 
-# -- no answer -----------------------------------------------------------------------------------------------------------
+# -- no answer ----------------------------------------------------------------------------------------------------------
 
 
 async def test_no_usable_proposals_is_502_with_every_cause(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Streamed or not, with the run's id in the header; the aggregator is not asked."""
+    """Streamed or not, with the run ID in the header; the aggregator is not called."""
     for name in "abc":
         upstream.script(name, refuse(500, f"broken {name}"))
     for stream in (False, True):
-        status, told, headers = await post(http, server, asking(stream=stream))
-        error = assert_openais(told)
+        status, payload, headers = await post(http, server, asking(stream=stream))
+        error = assert_openais(payload)
         assert status == 502
         assert [any(f"broken {name}" in cause for cause in error["causes"]) for name in "abc"] == [True] * 3
         assert headers["x-moa-run"] == error["moa"]["run"]
@@ -267,45 +267,45 @@ async def test_no_usable_proposals_is_502_with_every_cause(
         (refuse(429, "slow down"), 429),
         (finish() + usage(), 502),
     ],
-    ids=["500", "401", "404", "400", "429 with a time", "429", "says nothing"],
+    ids=["500", "401", "404", "400", "429 with a time", "429", "no text"],
 )
-async def test_a_failed_aggregator_has_the_status_it_deserves(
+async def test_the_status_reports_why_the_aggregator_failed(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, script: Any, status: int, stream: bool
 ) -> None:
-    """Never 200: 502, or 429 with Retry-After, or 400 where the upstream says that the request is wrong."""
+    """Never 200: 502, or 429 with Retry-After, or 400 if the upstream rejects the request itself."""
     upstream.script("last", script)
-    got, told, headers = await post(http, server, asking(stream=stream))
+    got, payload, headers = await post(http, server, asking(stream=stream))
     assert got == status
-    assert assert_openais(told)["causes"]
+    assert assert_openais(payload)["causes"]
     assert ("retry-after" in headers) == (status == 429)
 
 
-async def test_a_server_that_is_not_there_is_502(http: aiohttp.ClientSession, server: Served) -> None:
+async def test_an_unreachable_upstream_is_502(http: aiohttp.ClientSession, server: Served) -> None:
     """For a single model as well as for a mixture."""
-    status, told, _ = await post(http, server, asking("dead/model"))
+    status, payload, _ = await post(http, server, asking("dead/model"))
     assert status == 502
-    assert "127.0.0.1:9" in assert_openais(told)["message"]
+    assert "127.0.0.1:9" in assert_openais(payload)["message"]
 
 
-async def test_a_deadline_with_nothing_to_answer_from_is_504(
+async def test_a_deadline_without_proposals_is_504(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The proposers said nothing in time."""
+    """The proposers produced no text in time."""
     upstream.script("a", hang())
-    status, told, _ = await post(http, server, asking("moa/hasty"))
-    assert (status, assert_openais(told)["code"]) == (504, "deadline_passed")
+    status, payload, _ = await post(http, server, asking("moa/hasty"))
+    assert (status, assert_openais(payload)["code"]) == (504, "deadline_passed")
 
 
 @pytest.mark.parametrize("break_off", [drop(), error_event("on fire"), usage()], ids=["cut", "error event", "no end"])
 async def test_a_failure_after_the_first_word_ends_the_stream_with_an_error(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, break_off: Any
 ) -> None:
-    """The words that were said, then an error event and nothing more: no finish reason, no [DONE]. The SDK raises."""
+    """The words so far, then an error event and nothing more: no finish reason, no [DONE]. The SDK raises."""
     upstream.script("last", words("half an answer") + pause(0.02) + break_off)
-    heard = await all_events(http, server, asking())
-    assert said(heard[:-1]) == "half an answer"
-    assert assert_openais(heard[-1])["code"] == "upstream_failed"
-    assert all(event["choices"][0]["finish_reason"] is None for event in heard[:-1])
+    received = await all_events(http, server, asking())
+    assert said(received[:-1]) == "half an answer"
+    assert assert_openais(received[-1])["code"] == "upstream_failed"
+    assert all(event["choices"][0]["finish_reason"] is None for event in received[:-1])
     text = ""
     async with AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         with pytest.raises(openai.APIError):
@@ -319,27 +319,27 @@ async def test_a_failure_after_the_first_word_ends_the_stream_with_an_error(
 async def test_a_failure_after_progress_is_an_error_event_too(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Proposals were shown; then the aggregator failed."""
+    """The proposals were shown; then the aggregator failed."""
     upstream.script("last", refuse(500, "on fire"))
-    heard = await all_events(http, server, asking("moa/shown"))
-    assert "proposal a" in said(heard[:-1], "reasoning_content")
-    assert "on fire" in assert_openais(heard[-1])["message"]
+    received = await all_events(http, server, asking("moa/shown"))
+    assert "proposal a" in said(received[:-1], "reasoning_content")
+    assert "on fire" in assert_openais(received[-1])["message"]
 
 
-async def test_one_choice_of_several_that_fails_fails_the_answer(
+async def test_one_failed_choice_fails_the_answer(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Two of three choices are no answer to a request for three; no call is left open."""
+    """Two of three choices do not answer a request for three; no call stays open."""
     upstream.script("last", say("one"), refuse(500, "broken"), chunk({"content": "x"}) + hang())
-    status, told, _ = await post(http, server, asking(n=3))
+    status, payload, _ = await post(http, server, asking(n=3))
     assert status == 502
-    assert_openais(told)
+    assert_openais(payload)
     async with asyncio.timeout(5):
         while upstream.open_calls:  # noqa: ASYNC110 - the server has no event for this
             await asyncio.sleep(0.01)
 
 
-# -- in this process: what only a defect of the server can bring about ------------------------------------------------------
+# -- in this process: defects of the server -----------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -363,38 +363,38 @@ def breaks(*args: Any, **kwargs: Any) -> Any:
     raise ZeroDivisionError("private words")
 
 
-async def test_a_defect_is_500_without_a_word_of_it(
+async def test_an_internal_error_is_500_without_its_message(
     http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """OpenAI's error form, streamed or not, and as an event once words were sent; the traceback is for the log alone."""
+    """OpenAI's error form, streamed or not, and an event once words were sent; only the log has the traceback."""
     async with in_this_process(upstream, tmp_path) as server:
         with monkeypatch.context() as patch:
             for name in ("whole", "delta", "end"):
                 patch.setattr(ChatEncoder, name, breaks)
             for stream in (False, True):
-                status, told, _ = await post(http, server, asking(stream=stream))
-                assert (status, assert_openais(told)["code"]) == (500, "internal_error")
-                assert "private" not in json.dumps(told)
+                status, payload, _ = await post(http, server, asking(stream=stream))
+                assert (status, assert_openais(payload)["code"]) == (500, "internal_error")
+                assert "private" not in json.dumps(payload)
         monkeypatch.setattr(ChatEncoder, "end", breaks)
-        heard = await all_events(http, server, asking())
-        assert said(heard[:-1]) == "the whole answer"
-        assert assert_openais(heard[-1])["code"] == "internal_error"
+        received = await all_events(http, server, asking())
+        assert said(received[:-1]) == "the whole answer"
+        assert assert_openais(received[-1])["code"] == "internal_error"
 
 
-async def test_a_defect_before_the_run_is_500_too(
+async def test_an_internal_error_before_the_run_is_500_too(
     http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Wherever it breaks."""
+    """The error form is the same."""
     async with in_this_process(upstream, tmp_path) as server:
         monkeypatch.setattr("moa.server.dialects.chat.checked", breaks)
-        status, told, _ = await post(http, server, asking())
-        assert (status, assert_openais(told)["code"]) == (500, "internal_error")
+        status, payload, _ = await post(http, server, asking())
+        assert (status, assert_openais(payload)["code"]) == (500, "internal_error")
 
 
 async def test_a_long_silence_is_filled_with_comments(
     http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Connections do not time out while proposers think; clients skip comments; the answer is whole."""
+    """Connections do not time out while proposers think; clients skip comments; the answer is complete."""
     monkeypatch.setattr(connection, "QUIET", 0.1)
     upstream.script("a", pause(0.35) + say("late"))
     async with in_this_process(upstream, tmp_path) as server:

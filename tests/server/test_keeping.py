@@ -1,4 +1,4 @@
-"""Whose runs they are, what is kept of them, and what becomes of them when the server is told to stop."""
+"""The owners of runs, which runs are stored, and what happens to them when the server stops."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ SOON = 2.0
 """Seconds: a generous bound on a busy machine."""
 
 
-# -- who may ask -------------------------------------------------------------------------------------------------------
+# -- callers ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1"])
-async def test_a_name_that_is_made_to_mean_this_machine_reads_nothing(
-    http: aiohttp.ClientSession, server: Served, host: str
-) -> None:
-    """A web page of that name would be of the server's own origin; every route refuses it."""
+async def test_dns_rebinding_reads_no_runs(http: aiohttp.ClientSession, server: Served, host: str) -> None:
+    """A web page of that domain would have the server's own origin; every route refuses it."""
     for method, path in (
         ("GET", "/runs"),
         ("POST", "/runs"),
@@ -48,29 +46,31 @@ async def test_a_name_that_is_made_to_mean_this_machine_reads_nothing(
         ("GET", "/mixtures"),
         ("POST", "/mixtures/toml"),
     ):
-        status, told = await call(http, method, server, path, headers={"Host": host})
-        assert (status, told["error"]["code"]) == (403, "host_not_allowed"), path
+        status, payload = await call(http, method, server, path, headers={"Host": host})
+        assert (status, payload["error"]["code"]) == (403, "host_not_allowed"), path
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "192.168.1.5:8000"])
-async def test_this_machine_and_addresses_are_let_in(http: aiohttp.ClientSession, server: Served, host: str) -> None:
-    """However it is reached without a name that somebody else could have made."""
+async def test_loopback_names_and_addresses_are_accepted(
+    http: aiohttp.ClientSession, server: Served, host: str
+) -> None:
+    """Nobody else can have made these names point at the server."""
     assert (await call(http, "GET", server, "/runs", headers={"Host": host}))[0] == 200
 
 
-async def test_pages_from_elsewhere_may_not_ask(
+async def test_pages_of_other_sites_are_refused(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """As for chat: by their Origin."""
+    """By their Origin, as for chat."""
     for method, path in (("POST", "/runs"), ("GET", "/runs"), ("DELETE", "/runs/x"), ("POST", "/runs/x/stop")):
-        status, told = await call(http, method, server, path, asking(), headers={"Origin": "https://evil.example"})
-        assert (status, told["error"]["code"]) == (403, "origin_not_allowed")
+        status, payload = await call(http, method, server, path, asking(), headers={"Origin": "https://evil.example"})
+        assert (status, payload["error"]["code"]) == (403, "origin_not_allowed")
     status, _ = await call(http, "GET", server, "/runs", headers={"Origin": server.origin})
     assert status == 200 and not upstream.requests
 
 
 async def test_runs_belong_to_their_key(http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path) -> None:
-    """To another key they are not there; limits count; without a key there is nothing at all."""
+    """Other keys get 404; limits count; without a key every route refuses."""
     config = CONFIG.format(base_url=upstream.base_url)
     ann = await moa(tmp_path, "key", "add", "ann", "--keys", str(tmp_path / "keys.json"))
     limits = ("--dollars-per-day", "0.0001", "--requests-per-minute", "5")
@@ -89,23 +89,23 @@ async def test_runs_belong_to_their_key(http: aiohttp.ClientSession, upstream: U
         for each in (run, going):
             for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/stop"), ("DELETE", "")):
                 assert (await call(http, method, server, f"/runs/{each}{path}", **his))[0] == 404
-            status, told = await call(http, "POST", server, "/runs", {"continue": each}, **his)
-            assert (status, told["error"]["code"]) == (404, "run_not_found")
+            status, payload = await call(http, "POST", server, "/runs", {"continue": each}, **his)
+            assert (status, payload["error"]["code"]) == (404, "run_not_found")
         for method, path in (("GET", "/runs"), ("POST", "/runs"), ("GET", f"/runs/{run}"), ("GET", "/mixtures")):
             assert (await call(http, method, server, path))[0] == 401
         assert (await record(http, server, going, **hers))["outcome"] == "running"
         await call(http, "POST", server, f"/runs/{going}/stop", **hers)
         answer_well(upstream)
-        status, told = await call(http, "GET", server, "/runs", headers={"Host": "evil.example", **hers["headers"]})
-        assert status == 200  # a key is what a page from elsewhere does not have
+        status, payload = await call(http, "GET", server, "/runs", headers={"Host": "evil.example", **hers["headers"]})
+        assert status == 200  # another site's page has no key
         mine = await begin(http, server, asking(), **his)
         await follow(http, server, mine, **his)
         assert (await server.logged(mine))["key"] == "bob"
-        status, told = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, told["error"]["code"]) == (429, "insufficient_quota")
+        status, payload = await call(http, "POST", server, "/runs", asking(), **his)
+        assert (status, payload["error"]["code"]) == (429, "insufficient_quota")
         for _ in range(4):
-            status, told = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
+            status, payload = await call(http, "POST", server, "/runs", asking(), **his)
+        assert (status, payload["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
 async def moa(folder: Path, *args: str) -> str:
@@ -123,7 +123,7 @@ async def moa(folder: Path, *args: str) -> str:
     return next((line for line in lines if line.startswith("moa-")), lines[-1])
 
 
-# -- keeping or not ----------------------------------------------------------------------------------------------------
+# -- storing or not -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,32 +136,32 @@ async def moa(folder: Path, *args: str) -> str:
         (("--keys", "KEYS"), False),
     ],
 )
-async def test_what_is_kept_unless_it_is_said(
+async def test_which_runs_are_stored_by_default(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path, args: tuple[str, ...], kept: bool
 ) -> None:
-    """Everything on this machine without keys; elsewhere nothing of the API, and nothing at all on disk."""
+    """On this machine without keys, all; otherwise none of the API's, and nothing is on disk."""
     secret = os.urandom(8).hex()
     how: dict[str, Any] = {}
     if "--keys" in args:
         args = ("--keys", str(tmp_path / "keys.json"))
         how["headers"] = {"Authorization": f"Bearer {await moa(tmp_path, 'key', 'add', 'ann', *args)}"}
     async with Served(tmp_path, *args, config=CONFIG.format(base_url=upstream.base_url)) as server:
-        _, told, _ = await post(http, server, asking(text=f"over the API {secret}"), **how)
+        _, payload, _ = await post(http, server, asking(text=f"over the API {secret}"), **how)
         run = await begin(http, server, asking(text=f"mine {secret}"), **how)
         await follow(http, server, run, **how)
         assert (await record(http, server, run, **how))["outcome"] == "answered"
         _, listed = await call(http, "GET", server, "/runs", **how)
         assert listed["kept"] is kept
-        assert [each["run"] for each in listed["runs"]] == [run, *([told["moa"]["run"]] if kept else [])]
+        assert [each["run"] for each in listed["runs"]] == [run, *([payload["moa"]["run"]] if kept else [])]
         state = tmp_path / "state" / "moa"
         on_disk = b"".join(path.read_bytes() for path in state.iterdir()) if state.exists() else b""
         assert (secret.encode() in on_disk) is kept
 
 
-async def test_in_memory_the_last_few_are_at_hand(
+async def test_in_memory_the_last_few_runs_are_available(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """Not all that there ever were."""
+    """Older ones are deleted."""
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--store", "off", config=config) as server:
         for number in range(40):
@@ -171,20 +171,20 @@ async def test_in_memory_the_last_few_are_at_hand(
         assert 32 <= len(listed["runs"]) <= 36 and listed["runs"][0]["question"] == "question 39"
 
 
-async def test_keeping_without_a_store_is_a_contradiction(tmp_path: Path) -> None:
-    """Said at the start."""
+async def test_keeping_without_a_store_is_refused(tmp_path: Path) -> None:
+    """The server reports it at the start."""
     assert "--keep needs a store" in await moa(tmp_path, "serve", "--port", "0", "--keep", "--store", "off")
 
 
-# -- told to stop ------------------------------------------------------------------------------------------------------
+# -- shutting down ------------------------------------------------------------------------------------------------------
 
 
-async def test_on_sigterm_runs_may_end_and_are_kept(
+async def test_on_sigterm_runs_finish_and_are_stored(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """Nobody follows it, and the server waits all the same; a follower of another hears its end."""
-    go_on = asyncio.Event()
-    upstream.script("last", words("first ") + until(go_on) + words("second") + finish() + done())
+    """The server waits for a run that nobody follows, and a follower of another receives its end."""
+    resume = asyncio.Event()
+    upstream.script("last", words("first ") + until(resume) + words("second") + finish() + done())
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--grace", "20", config=config) as server:
         alone = await begin(http, server, asking())
@@ -195,23 +195,23 @@ async def test_on_sigterm_runs_may_end_and_are_kept(
         await holds(lambda: "stopping" in server.text)
         await asyncio.sleep(0.3)
         assert server.process.returncode is None
-        go_on.set()
+        resume.set()
         assert (await following)[-1][1]["event"] == "run_finished"
         async with asyncio.timeout(10):
             assert await server.process.wait() == 0
     assert "Traceback" not in server.text
     async with Served(tmp_path, config=config) as server:
         for run in (alone, followed):
-            told = await record(http, server, run)
-            assert (told["outcome"], told["answer"]["text"]) == ("answered", "first second")
+            payload = await record(http, server, run)
+            assert (payload["outcome"], payload["answer"]["text"]) == ("answered", "first second")
 
 
-@pytest.mark.parametrize("twice", [False, True], ids=["after the grace", "told twice"])
+@pytest.mark.parametrize("twice", [False, True], ids=["after the grace", "at a second signal"])
 @pytest.mark.parametrize("followed", [False, True], ids=["alone", "followed"])
-async def test_what_does_not_end_is_stopped_and_kept(
+async def test_runs_beyond_the_grace_are_stopped_and_stored(
     upstream: Upstream, tmp_path: Path, twice: bool, followed: bool
 ) -> None:
-    """After the grace, or at once when told twice: its calls are cancelled, and it can be gone on with."""
+    """After the grace, or at a second signal, its calls are cancelled, and it can be continued."""
     upstream.script("last", words("half") + hang(), say("at last"))
     config = CONFIG.format(base_url=upstream.base_url)
     grace = ("--grace", "30" if twice else "1")
@@ -233,17 +233,17 @@ async def test_what_does_not_end_is_stopped_and_kept(
     assert "Traceback" not in server.text
     async with Served(tmp_path, config=config) as server, aiohttp.ClientSession() as http:
         assert (await record(http, server, run))["outcome"] == "stopped"
-        told = await ended(http, server, await begin(http, server, {"continue": run}))
-        assert told["answer"]["text"] == "at last" and len(told["recalled"]) == 3
+        payload = await ended(http, server, await begin(http, server, {"continue": run}))
+        assert payload["answer"]["text"] == "at last" and len(payload["recalled"]) == 3
 
 
-# -- several servers ---------------------------------------------------------------------------------------------------
+# -- several servers ----------------------------------------------------------------------------------------------------
 
 
 async def test_servers_that_share_a_store_share_runs(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """What one ran, another shows, goes on with and deletes."""
+    """One server lists, continues and deletes the runs of another."""
     config = CONFIG.format(base_url=upstream.base_url)
     store = ("--store", str(tmp_path / "shared.sqlite"))
     async with (
@@ -254,8 +254,8 @@ async def test_servers_that_share_a_store_share_runs(
         whole = await follow(http, one, run)
         await call(http, "GET", one, "/runs")
         assert await follow(http, two, run) == whole
-        told = await ended(http, two, await begin(http, two, {"continue": run}))
-        assert len(told["recalled"]) == 3
+        payload = await ended(http, two, await begin(http, two, {"continue": run}))
+        assert len(payload["recalled"]) == 3
         assert len((await call(http, "GET", two, "/runs"))[1]["runs"]) == 2
         assert (await call(http, "DELETE", two, f"/runs/{run}"))[0] == 204
         assert (await call(http, "GET", one, f"/runs/{run}"))[0] == 404

@@ -1,4 +1,4 @@
-"""Who may ask, and how much."""
+"""API keys: which callers are accepted, and their limits."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def bearer(secret: str) -> dict[str, str]:
     [{}, bearer(""), bearer("moa-wrong"), bearer("ü"), {"Authorization": "Basic x"}, {"Authorization": "moa-x"}],
     ids=str,
 )
-async def test_without_a_known_key_there_is_nothing_to_see(
+async def test_without_a_known_key_every_route_is_401(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, headers: dict[str, str]
 ) -> None:
-    """401 in OpenAI's form, for models, questions and metrics; what was sent is not said back."""
+    """401 in OpenAI's form, for models, completions and metrics; the error does not quote the key that was sent."""
     for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("GET", "/models/moa/trio")):
         async with http.request(method, server.url + path, json=asking(), headers=headers) as response:
             assert response.status == 401
-            told = await response.json()
-            assert (told["error"]["type"], told["error"]["code"]) == ("authentication_error", "invalid_api_key")
-            assert "wrong" not in json.dumps(told)
+            payload = await response.json()
+            assert (payload["error"]["type"], payload["error"]["code"]) == ("authentication_error", "invalid_api_key")
+            assert "wrong" not in json.dumps(payload)
     async with http.get(f"{server.origin}/metrics", headers=headers) as response:
         assert response.status == 401
     assert upstream.requests == []
@@ -73,10 +73,10 @@ async def test_health_needs_no_key(http: aiohttp.ClientSession, server: Served) 
             assert response.status == 200
 
 
-async def test_a_known_key_opens_and_its_name_is_logged(
+async def test_a_known_key_is_accepted_and_its_name_is_logged(
     server: Served, secrets: dict[str, str], http: aiohttp.ClientSession
 ) -> None:
-    """The SDK's api_key is all it takes; the log line and the metrics have the key's name."""
+    """The SDK's api_key is enough; the log line and the metrics have the key's name."""
     async with AsyncOpenAI(base_url=server.url, api_key=secrets["ann"], max_retries=0) as client:
         answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "?"}])
     assert answer.model_extra
@@ -88,14 +88,16 @@ async def test_a_known_key_opens_and_its_name_is_logged(
 
 
 async def test_the_wrong_key_raises_in_the_sdk(server: Served) -> None:
-    """AuthenticationError."""
+    """It raises AuthenticationError."""
     async with AsyncOpenAI(base_url=server.url, api_key="moa-wrong", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError):
             await client.models.list()
 
 
-async def test_requests_per_minute(http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]) -> None:
-    """The third in a minute gets 429 with the seconds to wait; another key is not held up."""
+async def test_requests_per_minute_are_limited(
+    http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]
+) -> None:
+    """The third request in a minute gets 429 with the seconds to wait; another key is not affected."""
     answers = [await post(http, server, asking("up/a"), headers=bearer(secrets["bob"])) for _ in range(5)]
     assert 429 in [status for status, _, _ in answers]
     refused = next(each for each in answers if each[0] == 429)
@@ -104,21 +106,23 @@ async def test_requests_per_minute(http: aiohttp.ClientSession, server: Served, 
     assert (await post(http, server, asking("up/a"), headers=bearer(secrets["ann"])))[0] == 200
 
 
-async def test_dollars_per_day(http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]) -> None:
-    """When what a key has spent reaches its limit, 429 until the day is over (UTC)."""
+async def test_dollars_per_day_are_limited(
+    http: aiohttp.ClientSession, server: Served, secrets: dict[str, str]
+) -> None:
+    """Once a key has spent its budget, it gets 429 until the day ends (UTC)."""
     statuses = []
     for _ in range(3):
-        status, told, headers = await post(http, server, asking(), headers=bearer(secrets["cid"]))
+        status, payload, headers = await post(http, server, asking(), headers=bearer(secrets["cid"]))
         statuses.append(status)
     assert statuses[0] == 200 and statuses[-1] == 429
-    assert told["error"]["code"] == "insufficient_quota"
+    assert payload["error"]["code"] == "insufficient_quota"
     assert 1 <= int(headers["retry-after"]) <= 86400
 
 
-async def test_hanging_up_early_does_not_make_it_free(
+async def test_disconnecting_early_is_charged(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
 ) -> None:
-    """What was asked and said by then counts, as estimated."""
+    """The text read and written by then counts, as an estimate."""
     upstream.script("last", words("on and on " * 20) + hang())
     async with http.post(
         f"{server.url}/chat/completions", json=asking(stream=True), headers=bearer(secrets["dot"])
@@ -131,7 +135,7 @@ async def test_hanging_up_early_does_not_make_it_free(
     assert status == 429
 
 
-# -- where keys are needed -------------------------------------------------------------------------------------------------
+# -- where keys are needed ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -147,10 +151,10 @@ async def test_hanging_up_early_does_not_make_it_free(
         ("app://obsidian.md", 200),
     ],
 )
-async def test_without_keys_no_page_from_elsewhere_may_ask(
+async def test_without_keys_pages_of_other_sites_are_refused(
     http: aiohttp.ClientSession, keyless: Served, upstream: Upstream, origin: str, status: int
 ) -> None:
-    """A page that the user opens cannot spend their money, not even under a name that was made to mean this machine."""
+    """A page that the user opens cannot spend their money, not even through DNS rebinding."""
     for host in (keyless.origin.removeprefix("http://"), "evil.example:8000"):
         headers = {"Origin": origin, "Host": host, "Content-Type": "text/plain"}
         async with http.post(f"{keyless.url}/chat/completions", data=json.dumps(asking()), headers=headers) as response:
@@ -166,16 +170,16 @@ async def keyless(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-async def test_beyond_this_machine_it_does_not_start_without_keys(tmp_path: Path, host: str) -> None:
-    """Exit code 2 and a line that says what to do: make a key, or say --no-auth."""
+async def test_beyond_this_machine_the_server_needs_keys(tmp_path: Path, host: str) -> None:
+    """Exit code 2 and a line with the remedy: make a key, or pass --no-auth."""
     ended = await run("serve", "--host", host, "--port", "0", env=home(tmp_path))
     assert ended.code == 2
     assert ended.out == ""
     assert "moa key add" in ended.err and "--no-auth" in ended.err and "Traceback" not in ended.err
 
 
-async def test_no_auth_is_said_aloud(upstream: Upstream, tmp_path: Path) -> None:
-    """It starts, and warns that whoever reaches the address spends the operator's money."""
+async def test_no_auth_prints_a_warning(upstream: Upstream, tmp_path: Path) -> None:
+    """The server starts, and warns that anyone who can reach the address spends the operator's money."""
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--host", "0.0.0.0", "--no-auth", config=config) as server:
         assert server.url.startswith("http://0.0.0.0:")
@@ -185,7 +189,7 @@ async def test_no_auth_is_said_aloud(upstream: Upstream, tmp_path: Path) -> None
 
 
 async def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:
-    """A key is printed once; the file has its hash, is its owner's alone, and nothing else shows the key."""
+    """A key is printed once; the file holds its hash and is readable by its owner alone; nothing else shows the key."""
     env = home(tmp_path)
     made = await run("key", "add", "ann", "--requests-per-minute", "60", "--dollars-per-day", "2.5", env=env)
     secret = made.out.strip()
@@ -198,8 +202,8 @@ async def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:
     assert len(Keys(path)) == 0
 
 
-def test_keys_are_told_apart(tmp_path: Path) -> None:
-    """By their whole text; removed ones are not known any more; the file stays private when it is written again."""
+def test_keys_are_compared_whole(tmp_path: Path) -> None:
+    """Removed keys are unknown; the file stays private when it is rewritten."""
     ring = Keys(tmp_path / "keys.json")
     ann, bob = ring.add("ann"), ring.add("bob")
     assert [key.name if (key := Keys(ring.path).find(each)) else None for each in (ann, bob, ann[:-1], "")] == [
@@ -218,8 +222,8 @@ def test_keys_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "5", "[5]", '[{"name": "x"}]', '[{"name": "x", "sha256": 5}]', '[{"no": 1}]'])
-def test_a_file_that_holds_no_keys_is_said_to(tmp_path: Path, text: str) -> None:
-    """ConfigError with the path and the way out, not a traceback and not an open door."""
+def test_an_invalid_key_file_is_an_error(tmp_path: Path, text: str) -> None:
+    """ConfigError with the path and the remedy, neither a traceback nor an open server."""
     path = tmp_path / "keys.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"keys\.json is not a key file"):

@@ -1,4 +1,4 @@
-"""Coming and going: clients that hang up, a server that is full, and a server that is told to stop."""
+"""Disconnecting clients, a full server, and a server that shuts down."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ STAGES: dict[str, tuple[dict[str, Script], list[str]]] = {
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("stage", STAGES)
-async def test_when_the_client_hangs_up_every_upstream_call_is_cancelled(
+async def test_when_the_client_disconnects_every_upstream_call_is_cancelled(
     server: Served, upstream: Upstream, stage: str, stream: bool, record_property: Any
 ) -> None:
-    """Wherever the run is; nothing runs on, paid for, and the run's place is free again."""
+    """Wherever the run is: no call continues and costs money, and the run's slot is free again."""
     scripts, open_calls = STAGES[stage]
     for name, script in scripts.items():
         upstream.script(name, script)
@@ -99,14 +99,14 @@ async def until_gauges(http: aiohttp.ClientSession, server: Served, wanted: tupl
             await asyncio.sleep(0.005)
 
 
-async def test_the_cap_the_queue_and_what_is_beyond(
+async def test_concurrent_runs_are_limited_and_the_queue_is_bounded(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Two run, two wait, a fifth gets 429 with Retry-After; one that hangs up in the queue asks nobody; the rest answer."""
-    go_on = asyncio.Event()
+    """Two run, two wait, a fifth gets 429 with Retry-After; one that leaves the queue calls no model; the rest succeed."""
+    resume = asyncio.Event()
 
     async def wait(call: Received) -> None:
-        await asyncio.wait_for(go_on.wait(), PATIENCE)
+        await asyncio.wait_for(resume.wait(), PATIENCE)
 
     upstream.script("a", step(wait) + say("go"))
 
@@ -120,7 +120,7 @@ async def test_the_cap_the_queue_and_what_is_beyond(
         assert (status, body["error"]["code"], headers["retry-after"]) == (429, "busy", "1")
     impatient.transport.abort()
     await until_gauges(http, server, (2, 1))
-    go_on.set()
+    resume.set()
     assert [status for status, _, _ in await asyncio.gather(*running)] == [200, 200]
     assert said(await waiting) == "go"
     assert len(upstream.requests) == 3
@@ -128,8 +128,8 @@ async def test_the_cap_the_queue_and_what_is_beyond(
     await until_gauges(http, server, (0, 0))
 
 
-async def test_a_client_that_hangs_up_in_the_middle_of_its_request_does_no_harm(server: Served) -> None:
-    """No run, no traceback, and the next one is answered."""
+async def test_a_client_may_disconnect_in_the_middle_of_its_request(server: Served) -> None:
+    """There is no run and no traceback, and the next request is answered."""
     host, port = server.origin.removeprefix("http://").split(":")
     for part in (b"", b"PO", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{"):
         _, writer = await asyncio.open_connection(host, int(port))
@@ -143,15 +143,15 @@ async def test_a_client_that_hangs_up_in_the_middle_of_its_request_does_no_harm(
     assert "Traceback" not in server.text
 
 
-# -- told to stop --------------------------------------------------------------------------------------------------------
+# -- shutting down ------------------------------------------------------------------------------------------------------
 
 
 async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstream, tmp_path: Path) -> None:
-    """Streamed and whole ones get their last word, nobody else gets in, and the exit code is 0."""
-    go_on = asyncio.Event()
+    """Streamed and whole answers are completed, no new connection is accepted, and the exit code is 0."""
+    resume = asyncio.Event()
 
     async def wait(call: Received) -> None:
-        await asyncio.wait_for(go_on.wait(), PATIENCE)
+        await asyncio.wait_for(resume.wait(), PATIENCE)
 
     upstream.script("last", words("first ") + step(wait) + words("second") + finish() + done())
     config = CONFIG.format(base_url=upstream.base_url)
@@ -166,7 +166,7 @@ async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstrea
             async with aiohttp.ClientSession() as other:
                 await post(other, server, asking())
         assert server.process.returncode is None
-        go_on.set()
+        resume.set()
         assert said(await streaming) == "first second"
         assert (await whole)[1]["choices"][0]["message"]["content"] == "first second"
         async with asyncio.timeout(10):
@@ -174,8 +174,8 @@ async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstrea
     assert "Traceback" not in server.text
 
 
-async def test_after_the_grace_runs_are_cut_off(upstream: Upstream, tmp_path: Path) -> None:
-    """Their upstream calls are cancelled, and the exit code is 0 all the same."""
+async def test_after_the_grace_runs_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
+    """Their upstream calls are cancelled, and the exit code is still 0."""
     upstream.script("last", words("on and on") + hang())
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--grace", "1", config=config) as server, aiohttp.ClientSession() as http:
@@ -193,8 +193,8 @@ async def test_after_the_grace_runs_are_cut_off(upstream: Upstream, tmp_path: Pa
     assert server.runs()[-1]["outcome"] == "cancelled"
 
 
-async def test_without_runs_it_stops_at_once(upstream: Upstream, tmp_path: Path) -> None:
-    """Ctrl-C ends it as SIGTERM does, with exit code 0 and no traceback, also with an idle connection open."""
+async def test_an_idle_server_stops_at_once(upstream: Upstream, tmp_path: Path) -> None:
+    """Ctrl-C ends it as SIGTERM does, with exit code 0 and no traceback, even with an idle connection open."""
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, config=config) as server, aiohttp.ClientSession() as http:
         async with http.get(f"{server.origin}/readyz") as response:

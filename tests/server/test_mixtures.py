@@ -1,4 +1,4 @@
-"""Mixtures of callers' own: tables that are run, refused, gone on with, and taken away as a file."""
+"""Callers' own mixtures: tables that are run, refused, continued and exported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_callers_own_mixture_answers(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """With everything a table may say; nothing of it is left when it is done."""
+    """With every field that a table may have; nothing of it remains afterwards."""
     table: dict[str, Any] = {
         "layers": [
             [{"model": "up/a", "name": "first", "temperature": 0.3, "persona": "Be kind."}, "up/b"],
@@ -31,21 +31,19 @@ async def test_a_callers_own_mixture_answers(http: aiohttp.ClientSession, server
         "prompt": "Merge these.",
     }
     body = {"mixture": table, "messages": asking()["messages"], "model": None, "continue": None}
-    told = await ended(http, server, await begin(http, server, body))
-    assert (told["outcome"], told["model"], told["parameters"]) == ("answered", "moa/unnamed", {})
+    payload = await ended(http, server, await begin(http, server, body))
+    assert (payload["outcome"], payload["model"], payload["parameters"]) == ("answered", "moa/unnamed", {})
     assert not {"mixture", "continue"} & upstream.calls("a")[0].body.keys()
-    assert told["mixture"]["layers"][0][0] == table["layers"][0][0]
-    assert told["mixture"]["schedule"]["usable"] == 1 and told["mixture"]["prompt"] == "Merge these."
+    assert payload["mixture"]["layers"][0][0] == table["layers"][0][0]
+    assert payload["mixture"]["schedule"]["usable"] == 1 and payload["mixture"]["prompt"] == "Merge these."
     assert upstream.calls("a")[0].body["temperature"] == 0.3
-    nested = next(call for call in told["calls"] if call["agent"] == "safe")
+    nested = next(call for call in payload["calls"] if call["agent"] == "safe")
     assert [inner["text"] for inner in nested["calls"]] == ["proposal a", "the whole answer"]
     assert (await call(http, "POST", server, "/runs", asking("moa/unnamed")))[0] == 404
 
 
-async def test_a_mixture_can_be_taken_away_as_a_file(
-    http: aiohttp.ClientSession, server: Served, tmp_path: Path
-) -> None:
-    """A whole moa.toml, which says the same as the table; every mixture that is listed makes the trip."""
+async def test_a_mixture_can_be_exported(http: aiohttp.ClientSession, server: Served, tmp_path: Path) -> None:
+    """The result is a whole moa.toml with the same meaning as the table, for every listed mixture."""
     _, listed = await call(http, "GET", server, "/mixtures")
     assert listed["default"] == "auto" and {"up/a", "up/last"} <= set(listed["models"])
     assert not any(name.startswith("moa/") for name in listed["models"])
@@ -70,15 +68,15 @@ async def test_a_mixture_can_be_taken_away_as_a_file(
     tables: list[tuple[str | None, dict[str, Any]]]
     tables = [(f"my-{each['name']}", each["table"]) for each in listed["mixtures"]]
     for name, table in [*tables, (None, whole), ("plain", {"layers": [["up/a"]], "aggregator": "up/last"})]:
-        status, told = await call(http, "POST", server, "/mixtures/toml", {"name": name, "mixture": table})
-        assert status == 200, told
+        status, payload = await call(http, "POST", server, "/mixtures/toml", {"name": name, "mixture": table})
+        assert status == 200, payload
         name = name or "careful"
-        file = File.model_validate(tomllib.loads(told["toml"]))
+        file = File.model_validate(tomllib.loads(payload["toml"]))
         assert list(file.mixtures) == [name]
         wanted = MixtureTable.model_validate({key: value for key, value in table.items() if key != "name"})
         assert without_null(table_object(file.mixtures[name])) == without_null(table_object(wanted))
     assert (
-        told["toml"]
+        payload["toml"]
         == """[mixtures.plain]
 layers = [
     [
@@ -135,37 +133,37 @@ GOOD = {"layers": [["up/a"]], "aggregator": "up/last"}
         ({**GOOD, "aggregator": "moa/keyless"}, 503, "mixture.aggregator.model"),
     ],
 )
-async def test_a_table_that_is_wrong_is_refused_where_it_is(
+async def test_an_invalid_table_is_refused_with_the_field(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, mixture: Any, status: int, param: str
 ) -> None:
-    """The field is named; no address, file or provider is reached that the operator has not set up; nobody is asked."""
+    """No address, file or provider is reached that the operator has not configured; no model is called."""
     body = {"mixture": mixture, "messages": asking()["messages"]}
-    got, told = await call(http, "POST", server, "/runs", body)
-    assert (got, told["error"]["param"]) == (status, param), told
+    got, payload = await call(http, "POST", server, "/runs", body)
+    assert (got, payload["error"]["param"]) == (status, param), payload
     assert not upstream.requests
     if status == 400:
-        got, told = await call(http, "POST", server, "/mixtures/toml", {"name": "mine", "mixture": mixture})
-        assert (got, told["error"]["param"]) == (400, param), told
+        got, payload = await call(http, "POST", server, "/mixtures/toml", {"name": "mine", "mixture": mixture})
+        assert (got, payload["error"]["param"]) == (400, param), payload
 
 
-async def test_a_mixture_of_a_callers_own_goes_on_too(
+async def test_a_run_of_a_callers_own_mixture_can_be_continued(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """It stands nowhere but in the run."""
+    """Only the run holds that mixture."""
     upstream.script("last", refuse(500, "broken"), say("at last"))
     table = {"name": "mine", "layers": [["up/a", {"model": "up/b", "name": "bee"}]], "aggregator": "up/last"}
     first = await begin(http, server, {"mixture": table, "messages": asking()["messages"]})
     assert (await ended(http, server, first))["outcome"] == "failed"
-    told = await ended(http, server, await begin(http, server, {"continue": first}))
-    assert (told["answer"]["text"], told["model"]) == ("at last", "moa/mine")
-    assert [each["agent"] for each in told["recalled"]] == ["a", "bee"]
+    payload = await ended(http, server, await begin(http, server, {"continue": first}))
+    assert (payload["answer"]["text"], payload["model"]) == ("at last", "moa/mine")
+    assert [each["agent"] for each in payload["recalled"]] == ["a", "bee"]
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
 
 
-async def test_a_run_goes_on_with_the_mixture_that_it_had(
+async def test_a_run_continues_with_its_own_mixture(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """Though its file says something else by now; and a prompt that stood in a file of its own is part of it."""
+    """Even if the file defines it differently by then; the text of a prompt file is part of the run."""
     config = CONFIG.format(base_url=upstream.base_url)
     mine = '\n[mixtures.mine]\nlayers = [["up/a", "up/b"]]\naggregator = "up/last"\nprompt_file = "prompt.txt"\n'
     upstream.script("last", refuse(500, "broken"), say("at last"))
@@ -178,8 +176,8 @@ async def test_a_run_goes_on_with_the_mixture_that_it_had(
         assert (await ended(http, server, run))["mixture"] == table
     tmp_path.joinpath("prompt.txt").unlink()
     async with Served(tmp_path, config=config + mine.replace("up/b", "up/c")) as server:
-        told = await ended(http, server, await begin(http, server, {"continue": run}))
-        assert (told["answer"]["text"], told["model"], told["mixture"]) == ("at last", "moa/mine", table)
-        assert [each["agent"] for each in told["recalled"]] == ["a", "b"]
+        payload = await ended(http, server, await begin(http, server, {"continue": run}))
+        assert (payload["answer"]["text"], payload["model"], payload["mixture"]) == ("at last", "moa/mine", table)
+        assert [each["agent"] for each in payload["recalled"]] == ["a", "b"]
         assert "Merge them well." in upstream.calls("last")[1].prompt
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}

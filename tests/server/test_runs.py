@@ -1,4 +1,4 @@
-"""Runs that are the server's own: begun, followed, stopped, gone on with, found and deleted."""
+"""Runs of the server's own: started, followed, stopped, continued, found and deleted."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ SOON = 2.0
 LAST = {"run_finished", "run_failed", "run_stopped"}
 
 
-# -- a run of the server's ---------------------------------------------------------------------------------------------
+# -- a run of the server's own ------------------------------------------------------------------------------------------
 
 
-async def test_a_run_goes_on_without_whoever_began_it(server: Served, upstream: Upstream) -> None:
-    """The client leaves; the answer is there when somebody comes back, with every proposal, its costs and times."""
-    go_on = asyncio.Event()
-    upstream.script("a", until(go_on) + say("proposal a"))
+async def test_a_run_continues_after_its_client_disconnects(server: Served, upstream: Upstream) -> None:
+    """Any client reads the answer later, with every proposal, its costs and times."""
+    resume = asyncio.Event()
+    upstream.script("a", until(resume) + say("proposal a"))
     async with aiohttp.ClientSession() as http:
         run = await begin(http, server, asking(text="Why is it so?", temperature=0.5))
     await holds(lambda: len(upstream.requests) == 3)
@@ -57,43 +57,49 @@ async def test_a_run_goes_on_without_whoever_began_it(server: Served, upstream: 
         so_far = await record(http, server, run)
         assert so_far["outcome"] == "running" and so_far["answer"]["text"] == "" and so_far["duration"] is None
         await holds(lambda: sum(call.finished.is_set() for call in upstream.requests) == 2)
-        go_on.set()
-        told = await ended(http, server, run)
-    assert told["run"] == run and told["outcome"] == "answered" and told["model"] == "moa/trio"
-    assert told["messages"] == [{"role": "user", "content": "Why is it so?"}]
-    assert told["parameters"] == {"temperature": 0.5} and told["continues"] is None
-    assert told["mixture"]["layers"] == [[{"model": "up/a"}, {"model": "up/b"}, {"model": "up/c"}]]
-    assert told["mixture"]["aggregator"] == {"model": "up/last", "fallbacks": []}
-    assert told["answer"]["text"] == "the whole answer" and told["answer"]["error"] is None
+        resume.set()
+        payload = await ended(http, server, run)
+    assert payload["run"] == run and payload["outcome"] == "answered" and payload["model"] == "moa/trio"
+    assert payload["messages"] == [{"role": "user", "content": "Why is it so?"}]
+    assert payload["parameters"] == {"temperature": 0.5} and payload["continues"] is None
+    assert payload["mixture"]["layers"] == [[{"model": "up/a"}, {"model": "up/b"}, {"model": "up/c"}]]
+    assert payload["mixture"]["aggregator"] == {"model": "up/last", "fallbacks": []}
+    assert payload["answer"]["text"] == "the whole answer" and payload["answer"]["error"] is None
     assert (
-        told["usage"]["total_tokens"] == 60 and told["cost"] == pytest.approx(240e-6) and not told["cost_is_at_least"]
+        payload["usage"]["total_tokens"] == 60
+        and payload["cost"] == pytest.approx(240e-6)
+        and not payload["cost_is_at_least"]
     )
-    assert [(call["agent"], call["text"], call["dropped"], call["cut"]) for call in told["calls"]] == [
+    assert [(call["agent"], call["text"], call["dropped"], call["cut"]) for call in payload["calls"]] == [
         ("a", "proposal a", None, False),
         ("b", "proposal b", None, False),
         ("c", "proposal c", None, False),
         ("last", "the whole answer", None, False),
     ]
-    assert abs(told["started"] - time.time()) < 60
-    assert told["duration"] >= told["time_to_first_token"] > 0 and told["recalled"] == [] and told["degraded"] == []
+    assert abs(payload["started"] - time.time()) < 60
+    assert (
+        payload["duration"] >= payload["time_to_first_token"] > 0
+        and payload["recalled"] == []
+        and payload["degraded"] == []
+    )
     assert all(call.body["temperature"] == 0.5 for call in upstream.requests)
     line = await server.logged(run)
     assert (line["outcome"], line["model"], line["calls"]) == ("answered", "moa/trio", 4)
 
 
-async def test_events_are_the_same_for_everybody_at_any_time(
+async def test_events_are_the_same_for_every_reader_at_any_time(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """From the start, behind an id, live, and afterwards: the same events under the same ids, and the answer folds out."""
-    go_on = asyncio.Event()
-    upstream.script("last", words("one two three ") + until(go_on) + words("four") + finish() + done())
+    """From the start, after an ID, live or later: the same events under the same IDs, which fold to the answer."""
+    resume = asyncio.Event()
+    upstream.script("last", words("one two three ") + until(resume) + words("four") + finish() + done())
     run = await begin(http, server, asking())
     await holds(lambda: upstream.calls("last") and upstream.calls("last")[0].started.is_set())
     watching = [asyncio.create_task(follow(http, server, run)) for _ in range(5)]
     later = asyncio.create_task(follow(http, server, run, after=4))
     again = asyncio.create_task(follow(http, server, run, headers={"Last-Event-ID": "6"}))
     await asyncio.sleep(0.1)
-    go_on.set()
+    resume.set()
     whole, *others = await asyncio.gather(*watching)
     assert all(other == whole for other in others)
     assert [number for number, _ in whole] == [*range(1, len(whole) + 1)]
@@ -106,19 +112,19 @@ async def test_events_are_the_same_for_everybody_at_any_time(
     assert await follow(http, server, run, after=len(whole) - 1) == whole[-1:]
     assert fold(event_of(event) for _, event in whole).text == "one two three four"
     async with http.get(f"{server.origin}/runs/{run}/events", headers={"Last-Event-ID": str(len(whole))}) as response:
-        assert response.status == 204  # an EventSource comes back after every end, unless it is told this
+        assert response.status == 204  # an EventSource reconnects after every end but this
 
 
 def open_files(server: Served) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
-async def test_a_follower_that_leaves_leaves_nothing_behind(
+async def test_a_follower_that_disconnects_is_forgotten(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Its connection is closed at once, and the run goes on."""
-    go_on = asyncio.Event()
-    upstream.script("last", words("begun ") + until(go_on) + words("done") + finish() + done())
+    """Its connection is closed at once, and the run continues."""
+    resume = asyncio.Event()
+    upstream.script("last", words("begun ") + until(resume) + words("done") + finish() + done())
     run = await begin(http, server, asking())
     await holds(lambda: upstream.calls("last"))
     before = open_files(server)
@@ -135,27 +141,27 @@ async def test_a_follower_that_leaves_leaves_nothing_behind(
     async with asyncio.timeout(SOON):
         while open_files(server) > before:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    go_on.set()
+    resume.set()
     assert (await ended(http, server, run))["answer"]["text"] == "begun done"
 
 
-async def test_a_follower_that_does_not_read_holds_up_nobody(
+async def test_a_follower_that_does_not_read_blocks_no_run(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Megabytes wait for it; the run ends, and others have heard all of it."""
+    """Megabytes wait for it; the run ends, and other followers have received all of it."""
     text = "word " * 400_000
     script = sequence_of(text, 20_000)
     upstream.script("a", script + finish() + usage() + done())
     host, port = server.origin.removeprefix("http://").split(":")
-    go_on = asyncio.Event()
-    upstream.script("b", until(go_on) + say("b"))
+    resume = asyncio.Event()
+    upstream.script("b", until(resume) + say("b"))
     run = await begin(http, server, asking())
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     writer.write(f"GET /runs/{run}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     await reader.readline()
-    go_on.set()
-    heard = await follow(http, server, run)
-    assert "".join(event.get("text", "") for _, event in heard if event.get("agent") == "a") == text
+    resume.set()
+    received = await follow(http, server, run)
+    assert "".join(event.get("text", "") for _, event in received if event.get("agent") == "a") == text
     assert (await record(http, server, run))["calls"][0]["text"] == text
     writer.transport.abort()
 
@@ -172,30 +178,30 @@ def sequence_of(text: str, size: int) -> Script:
     return script
 
 
-async def test_a_single_model_can_be_asked(http: aiohttp.ClientSession, server: Served) -> None:
-    """Its record has one call, and no mixture."""
-    told = await ended(http, server, await begin(http, server, asking("up/anything-a")))
-    assert told["outcome"] == "failed" and told["answer"]["causes"]  # the upstream does not know it
-    told = await ended(http, server, await begin(http, server, asking("up/a")))
-    assert (told["outcome"], told["model"], told["mixture"]) == ("answered", "up/a", None)
-    assert [(call["role"], call["model"]) for call in told["calls"]] == [("aggregator", "up/a")]
-    assert told["answer"]["text"] == "proposal a"
+async def test_a_single_model_can_run(http: aiohttp.ClientSession, server: Served) -> None:
+    """Its record has one call and no mixture."""
+    payload = await ended(http, server, await begin(http, server, asking("up/anything-a")))
+    assert payload["outcome"] == "failed" and payload["answer"]["causes"]  # the upstream knows no such model
+    payload = await ended(http, server, await begin(http, server, asking("up/a")))
+    assert (payload["outcome"], payload["model"], payload["mixture"]) == ("answered", "up/a", None)
+    assert [(call["role"], call["model"]) for call in payload["calls"]] == [("aggregator", "up/a")]
+    assert payload["answer"]["text"] == "proposal a"
 
 
-async def test_a_failed_run_tells_why(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """Its record has the reason and the causes, and what was proposed."""
+async def test_a_failed_run_has_the_reasons(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Its record has the reason, the causes and the proposals."""
     upstream.script("last", refuse(500, "broken"))
     run = await begin(http, server, asking())
     events = await follow(http, server, run)
     assert events[-1][1]["event"] == "run_failed"
-    told = await record(http, server, run)
-    assert told["outcome"] == "failed" and told["answer"]["error"] == "the aggregator failed"
-    assert "broken" in told["answer"]["causes"][0] and told["calls"][0]["text"] == "proposal a"
+    payload = await record(http, server, run)
+    assert payload["outcome"] == "failed" and payload["answer"]["error"] == "the aggregator failed"
+    assert "broken" in payload["answer"]["causes"][0] and payload["calls"][0]["text"] == "proposal a"
     assert (await server.logged(run))["outcome"] == "failed"
 
 
-async def test_messages_are_kept_as_they_came(http: aiohttp.ClientSession, server: Served) -> None:
-    """Images and all; the question in the list is the text of the last user message."""
+async def test_messages_are_stored_unchanged(http: aiohttp.ClientSession, server: Served) -> None:
+    """Images included; the question in the list is the text of the last user message."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     messages = [
         {"role": "system", "content": "Be brief."},
@@ -203,13 +209,13 @@ async def test_messages_are_kept_as_they_came(http: aiohttp.ClientSession, serve
         {"role": "assistant", "content": "Hi."},
         {"role": "user", "content": [{"type": "text", "text": "What is this picture of?"}, image]},
     ]
-    told = await ended(http, server, await begin(http, server, {"model": "moa/trio", "messages": messages}))
-    assert told["messages"] == messages
+    payload = await ended(http, server, await begin(http, server, {"model": "moa/trio", "messages": messages}))
+    assert payload["messages"] == messages
     _, listed = await call(http, "GET", server, "/runs?limit=1")
     assert listed["runs"][0]["question"] == "What is this picture of?"
 
 
-# -- stopping ----------------------------------------------------------------------------------------------------------
+# -- stopping -----------------------------------------------------------------------------------------------------------
 
 
 STAGES: dict[str, tuple[dict[str, Script], list[str]]] = {
@@ -225,7 +231,7 @@ STAGES: dict[str, tuple[dict[str, Script], list[str]]] = {
 async def test_stopping_cancels_every_upstream_call(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, stage: str
 ) -> None:
-    """At once, wherever the run is; what was paid for stays, also what was cut off counts, and the last event says so."""
+    """At once, wherever the run is; paid text stays, calls that were cut off count, and the last event reports it."""
     scripts, open_calls = STAGES[stage]
     for name, script in scripts.items():
         upstream.script(name, script)
@@ -239,24 +245,24 @@ async def test_stopping_cancels_every_upstream_call(
         await asyncio.gather(*(each.disconnected.wait() for each in open_now))
     assert (await following)[-1][1]["event"] == "run_stopped"
     assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
-    told = await record(http, server, run)
-    assert told["outcome"] == "stopped" and told["duration"] > 0
-    assert told["cost"] > 0 and told["usage"]["prompt_tokens"] > 0
+    payload = await record(http, server, run)
+    assert payload["outcome"] == "stopped" and payload["duration"] > 0
+    assert payload["cost"] > 0 and payload["usage"]["prompt_tokens"] > 0
     if stage == "aggregator, writing":
-        assert told["answer"]["text"] == "a few words"
+        assert payload["answer"]["text"] == "a few words"
     line = await server.logged(run)
-    assert (line["outcome"], line["cost"]) == ("cancelled", told["cost"])
+    assert (line["outcome"], line["cost"]) == ("cancelled", payload["cost"])
     _, listed = await call(http, "GET", server, "/runs?limit=1")
-    assert (listed["runs"][0]["outcome"], listed["runs"][0]["cost"]) == ("stopped", told["cost"])
+    assert (listed["runs"][0]["outcome"], listed["runs"][0]["cost"]) == ("stopped", payload["cost"])
 
 
-# -- going on ----------------------------------------------------------------------------------------------------------
+# -- continuing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stopped_run_goes_on_from_its_finished_proposals(
+async def test_a_stopped_run_continues_from_its_finished_proposals(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Who has finished is asked once over both runs; who had failed or was cut off is asked again; all reach the answer."""
+    """Agents that finished are called once over both runs; those that failed or were cut off are called again."""
     upstream.script("b", refuse(500, "down"), say("proposal b"))
     upstream.script("c", words("half a prop") + hang(), say("proposal c"))
     first = await begin(http, server, asking(temperature=0.7))
@@ -264,14 +270,14 @@ async def test_a_stopped_run_goes_on_from_its_finished_proposals(
     await asyncio.sleep(0.1)
     await call(http, "POST", server, f"/runs/{first}/stop")
     second = await begin(http, server, {"continue": first})
-    told = await ended(http, server, second)
+    payload = await ended(http, server, second)
     assert asked_times(upstream) == {"a": 1, "b": 2, "c": 2, "last": 1}
-    assert (told["outcome"], told["continues"], told["model"]) == ("answered", first, "moa/trio")
-    assert told["answer"]["text"] == "the whole answer" and told["messages"] == asking()["messages"]
-    assert told["recalled"] == [
+    assert (payload["outcome"], payload["continues"], payload["model"]) == ("answered", first, "moa/trio")
+    assert payload["answer"]["text"] == "the whole answer" and payload["messages"] == asking()["messages"]
+    assert payload["recalled"] == [
         {"agent": "a", "layer": 1, "model": "up/a", "text": "proposal a", "cut": False},
     ]
-    assert [call["agent"] for call in told["calls"]] == ["b", "c", "last"]
+    assert [call["agent"] for call in payload["calls"]] == ["b", "c", "last"]
     prompt = upstream.calls("last")[0].prompt
     assert all(f"proposal {name}" in prompt for name in "abc") and "half" not in prompt
     assert upstream.calls("last")[0].body["temperature"] == 0.7
@@ -280,45 +286,43 @@ async def test_a_stopped_run_goes_on_from_its_finished_proposals(
     assert listed["runs"][0]["continues"] == first
 
 
-async def test_a_failed_run_goes_on_and_so_does_one_that_went_on(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream
-) -> None:
-    """The aggregator was down twice; then it answers from proposals that were paid for once. An answer can be had anew."""
+async def test_a_continuation_can_be_continued(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """The aggregator fails twice, then answers from proposals that were paid for once. A complete answer can be redone."""
     upstream.script("last", refuse(500, "broken"), words("half") + drop(), say("at last"))
     first = await begin(http, server, asking())
     assert (await ended(http, server, first))["outcome"] == "failed"
     second = await begin(http, server, {"continue": first})
-    told = await ended(http, server, second)
-    assert told["outcome"] == "failed" and [each["agent"] for each in told["recalled"]] == ["a", "b", "c"]
+    payload = await ended(http, server, second)
+    assert payload["outcome"] == "failed" and [each["agent"] for each in payload["recalled"]] == ["a", "b", "c"]
     third = await begin(http, server, {"continue": second})
-    told = await ended(http, server, third)
-    assert (told["answer"]["text"], told["continues"]) == ("at last", second)
-    assert [each["text"] for each in told["recalled"]] == [f"proposal {name}" for name in "abc"]
+    payload = await ended(http, server, third)
+    assert (payload["answer"]["text"], payload["continues"]) == ("at last", second)
+    assert [each["text"] for each in payload["recalled"]] == [f"proposal {name}" for name in "abc"]
     fourth = await begin(http, server, {"continue": third})
     assert (await ended(http, server, fourth))["answer"]["text"] == "at last"
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 4}
 
 
-async def test_a_run_under_way_does_not_go_on_twice(
+async def test_a_run_in_progress_cannot_be_continued(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """409; and nothing else may be said beside continue; and what is not there is 404."""
+    """409; other fields beside continue are 400, and an unknown run is 404."""
     upstream.script("a", hang())
     run = await begin(http, server, asking())
-    status, told = await call(http, "POST", server, "/runs", {"continue": run})
-    assert (status, told["error"]["code"], told["error"]["param"]) == (409, "run_under_way", "continue")
-    status, told = await call(http, "POST", server, "/runs", {"continue": run, "messages": []})
-    assert (status, told["error"]["param"]) == (400, "messages")
+    status, payload = await call(http, "POST", server, "/runs", {"continue": run})
+    assert (status, payload["error"]["code"], payload["error"]["param"]) == (409, "run_under_way", "continue")
+    status, payload = await call(http, "POST", server, "/runs", {"continue": run, "messages": []})
+    assert (status, payload["error"]["param"]) == (400, "messages")
     await call(http, "DELETE", server, f"/runs/{run}")
     for name in (run, 5, ["x"]):
-        status, told = await call(http, "POST", server, "/runs", {"continue": name})
-        assert (status, told["error"]["code"]) == (404, "run_not_found")
+        status, payload = await call(http, "POST", server, "/runs", {"continue": name})
+        assert (status, payload["error"]["code"]) == (404, "run_not_found")
 
 
-async def test_a_run_of_a_killed_server_goes_on(
+async def test_a_run_of_a_killed_server_can_be_continued(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """Killed without warning while the answer was written: the proposals are in the store, and are not paid for again."""
+    """The server is killed while it writes the answer: the proposals are in the store and are not paid for again."""
     upstream.script("last", words("half an answer") + hang(), say("at last"))
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, config=config) as server:
@@ -327,26 +331,26 @@ async def test_a_run_of_a_killed_server_goes_on(
         await asyncio.sleep(1.7)
         await server.stop(signal.SIGKILL)
     async with Served(tmp_path, config=config) as server:
-        told = await record(http, server, run)
-        assert told["outcome"] == "broken off" and [each["text"] for each in told["calls"][:3]] == [
+        payload = await record(http, server, run)
+        assert payload["outcome"] == "broken off" and [each["text"] for each in payload["calls"][:3]] == [
             f"proposal {name}" for name in "abc"
         ]
         _, listed = await call(http, "GET", server, "/runs")
         assert [each["outcome"] for each in listed["runs"]] == ["broken off"]
         assert (await follow(http, server, run))[-1][1]["event"] not in LAST
         assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
-        told = await ended(http, server, await begin(http, server, {"continue": run}))
-        assert told["answer"]["text"] == "at last" and len(told["recalled"]) == 3
+        payload = await ended(http, server, await begin(http, server, {"continue": run}))
+        assert payload["answer"]["text"] == "at last" and len(payload["recalled"]) == 3
     assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 2}
 
 
-# -- finding and forgetting --------------------------------------------------------------------------------------------
+# -- finding and deleting -----------------------------------------------------------------------------------------------
 
 
 async def test_runs_are_listed_page_by_page_and_searched(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """The latest first; a page stays where it is while new ones come in; a search looks at question and answer."""
+    """The newest comes first; a page does not move while new runs arrive; a search looks at questions and answers."""
     async with Served(tmp_path, config=CONFIG.format(base_url=upstream.base_url)) as server:
         upstream.script("a", lambda body: say("re: " + body["messages"][-1]["content"].upper()))
 
@@ -370,10 +374,10 @@ async def test_runs_are_listed_page_by_page_and_searched(
             ("ärger", [runs[4]]),
             ("nowhere", []),
         ):
-            _, told = await call(http, "GET", server, "/runs", params={"search": search})
-            assert [each["run"] for each in told["runs"]] == found, search
-        _, told = await call(http, "GET", server, "/runs", params={"search": "two"})
-        assert {**told["runs"][0], "started": 0, "duration": 0, "time_to_first_token": 0} == {
+            _, payload = await call(http, "GET", server, "/runs", params={"search": search})
+            assert [each["run"] for each in payload["runs"]] == found, search
+        _, payload = await call(http, "GET", server, "/runs", params={"search": "two"})
+        assert {**payload["runs"][0], "started": 0, "duration": 0, "time_to_first_token": 0} == {
             "run": runs[1],
             "started": 0,
             "outcome": "answered",
@@ -392,7 +396,7 @@ async def test_runs_are_listed_page_by_page_and_searched(
 async def test_a_deleted_run_is_gone_from_the_disk(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """One that is over and one that is stopped for it; no word is left in the store, also of a tool loop\'s turn."""
+    """Both a finished run and one that is stopped for it; no text stays in the store, nor in a tool loop's turn."""
     secret = os.urandom(8).hex()
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     config = CONFIG.format(base_url=upstream.base_url)
@@ -423,7 +427,7 @@ async def test_a_deleted_run_is_gone_from_the_disk(
     assert secret not in server.text
 
 
-async def test_what_is_not_there_is_404(http: aiohttp.ClientSession, server: Served) -> None:
+async def test_an_unknown_run_is_404(http: aiohttp.ClientSession, server: Served) -> None:
     """For each route, in OpenAI's form."""
     for method, path in (
         ("GET", "/runs/nothing"),
@@ -431,20 +435,20 @@ async def test_what_is_not_there_is_404(http: aiohttp.ClientSession, server: Ser
         ("POST", "/runs/nothing/stop"),
         ("DELETE", "/runs/nothing"),
     ):
-        status, told = await call(http, method, server, path)
-        assert (status, told["error"]["code"], told["error"]["param"]) == (404, "run_not_found", "run"), path
+        status, payload = await call(http, method, server, path)
+        assert (status, payload["error"]["code"], payload["error"]["param"]) == (404, "run_not_found", "run"), path
 
 
-# -- runs of the API ---------------------------------------------------------------------------------------------------
+# -- runs of the API ----------------------------------------------------------------------------------------------------
 
 
-async def test_runs_of_the_api_are_kept_too(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """Under the id that the answer has, with what was asked; each choice is a run."""
-    _, told, _ = await post(http, server, asking(text="over the API", max_tokens=7))
-    kept = await record(http, server, told["moa"]["run"])
-    assert kept["answer"]["text"] == told["choices"][0]["message"]["content"] and kept["outcome"] == "answered"
-    assert kept["parameters"] == {"max_tokens": 7} and kept["cost"] == told["moa"]["cost"]
-    assert [call["agent"] for call in kept["calls"]] == [call["agent"] for call in told["moa"]["calls"]]
+async def test_runs_of_the_api_are_stored_too(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Under the ID that the answer has, with the request; each choice is a run."""
+    _, payload, _ = await post(http, server, asking(text="over the API", max_tokens=7))
+    kept = await record(http, server, payload["moa"]["run"])
+    assert kept["answer"]["text"] == payload["choices"][0]["message"]["content"] and kept["outcome"] == "answered"
+    assert kept["parameters"] == {"max_tokens": 7} and kept["cost"] == payload["moa"]["cost"]
+    assert [call["agent"] for call in kept["calls"]] == [call["agent"] for call in payload["moa"]["calls"]]
     upstream.script("last", say("choice 1"), say("choice 2"))
     await post(http, server, asking(text="several", n=2))
     _, listed = await call(http, "GET", server, "/runs?search=choice")
@@ -453,21 +457,21 @@ async def test_runs_of_the_api_are_kept_too(http: aiohttp.ClientSession, server:
     assert [each["agent"] for each in second["recalled"]] in ([], ["a", "b", "c"])
 
 
-async def test_a_run_of_the_api_can_be_watched_and_stopped(
+async def test_a_run_of_the_api_can_be_followed_and_stopped(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Its client is told, with an error that it does not ask again on; upstream calls are cancelled."""
+    """Its client gets an error that it does not retry on; upstream calls are cancelled."""
     upstream.script("last", words("a few words") + hang())
-    async with streamed(http, server, asking()) as heard:
+    async with streamed(http, server, asking()) as received:
         begun: list[Any] = []
         while said(begun) != "a few words":
-            begun.append(await anext(heard))
+            begun.append(await anext(received))
         _, listed = await call(http, "GET", server, "/runs?limit=1")
         run = listed["runs"][0]["run"]
         assert listed["runs"][0]["outcome"] == "running"
         watching = asyncio.create_task(follow(http, server, run))
         assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
-        rest = [event async for event in heard]
+        rest = [event async for event in received]
     assert rest[-1]["error"]["code"] == "run_stopped"
     await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), SOON)
     assert (await watching)[-1][1]["event"] == "run_stopped"
@@ -479,27 +483,27 @@ async def test_a_run_of_the_api_can_be_watched_and_stopped(
             _, listed = await call(http, "GET", server, "/runs?limit=1")
             run = listed["runs"][0]["run"]
         await call(http, "POST", server, f"/runs/{run}/stop")
-        status, told, headers = await answering
-        assert (status, told["error"]["code"], headers["x-moa-run"]) == (400, "run_stopped", run)
+        status, payload, headers = await answering
+        assert (status, payload["error"]["code"], headers["x-moa-run"]) == (400, "run_stopped", run)
 
 
-async def test_a_client_of_the_api_that_leaves_stops_its_run(
+async def test_a_client_of_the_api_that_disconnects_stops_its_run(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """As without keeping; what there is of it stays, and can be gone on with."""
+    """As without storing; the text so far stays, and the run can be continued."""
     upstream.script("last", words("a few words") + hang(), say("at last"))
-    async with streamed(http, server, asking(text="I leave")) as heard:
-        await anext(heard)
+    async with streamed(http, server, asking(text="I leave")) as received:
+        await anext(received)
     async with asyncio.timeout(PATIENCE):
         while True:
             _, listed = await call(http, "GET", server, "/runs?search=i+leave")
             if listed["runs"][0]["outcome"] == "stopped":
                 break
-    told = await ended(http, server, await begin(http, server, {"continue": listed["runs"][0]["run"]}))
-    assert told["answer"]["text"] == "at last" and len(told["recalled"]) == 3
+    payload = await ended(http, server, await begin(http, server, {"continue": listed["runs"][0]["run"]}))
+    assert payload["answer"]["text"] == "at last" and len(payload["recalled"]) == 3
 
 
-# -- what may be asked -------------------------------------------------------------------------------------------------
+# -- invalid requests ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -521,12 +525,12 @@ async def test_a_client_of_the_api_that_leaves_stops_its_run(
         ({"model": "moa/trio", "messages": [{"role": "nobody", "content": "x"}]}, 400, "messages[0].role"),
     ],
 )
-async def test_a_run_that_cannot_be_is_refused(
+async def test_an_invalid_run_is_refused_with_the_field(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, body: Any, status: int, param: str | None
 ) -> None:
-    """With the field, and nobody is asked."""
-    got, told = await call(http, "POST", server, "/runs", body)
-    assert (got, told["error"]["param"]) == (status, param), told
+    """No model is called."""
+    got, payload = await call(http, "POST", server, "/runs", body)
+    assert (got, payload["error"]["param"]) == (status, param), payload
     assert not upstream.requests
 
 
@@ -539,30 +543,28 @@ async def test_a_run_that_cannot_be_is_refused(
         ("/runs/x/events?after=-1", "after"),
     ],
 )
-async def test_a_question_that_is_wrong_is_refused(
-    http: aiohttp.ClientSession, server: Served, path: str, param: str
-) -> None:
-    """400, with its name."""
-    status, told = await call(http, "GET", server, path)
-    assert (status, told["error"]["param"]) == (400, param)
+async def test_an_invalid_query_is_refused(http: aiohttp.ClientSession, server: Served, path: str, param: str) -> None:
+    """400, with the parameter's name."""
+    status, payload = await call(http, "GET", server, path)
+    assert (status, payload["error"]["param"]) == (400, param)
 
 
-async def test_an_id_that_is_none_is_refused(http: aiohttp.ClientSession, server: Served) -> None:
-    """Last-Event-ID is a number."""
-    status, told = await call(http, "GET", server, "/runs/x/events", headers={"Last-Event-ID": "x"})
-    assert (status, told["error"]["param"]) == (400, "Last-Event-ID")
+async def test_an_invalid_event_id_is_refused(http: aiohttp.ClientSession, server: Served) -> None:
+    """Last-Event-ID must be a number."""
+    status, payload = await call(http, "GET", server, "/runs/x/events", headers={"Last-Event-ID": "x"})
+    assert (status, payload["error"]["param"]) == (400, "Last-Event-ID")
 
 
-async def test_runs_take_places(http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path) -> None:
-    """Beside those of the API: the next one waits, one more is refused, and one whose client leaves never begins."""
+async def test_runs_take_slots(http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path) -> None:
+    """Beside runs of the API: the next one waits, one more is refused, and one whose client disconnects never starts."""
     upstream.script("a", hang())
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--max-runs", "1", "--max-queue", "1", config=config) as server:
         first = await begin(http, server, asking("up/a", "first"))
         waiting = asyncio.create_task(begin(http, server, asking("up/a", "second")))
         await asyncio.sleep(0.2)
-        status, told = await call(http, "POST", server, "/runs", asking("up/a"))
-        assert (status, told["error"]["code"]) == (429, "busy")
+        status, payload = await call(http, "POST", server, "/runs", asking("up/a"))
+        assert (status, payload["error"]["code"]) == (429, "busy")
         waiting.cancel()
         await asyncio.sleep(0.2)
         waiting = asyncio.create_task(begin(http, server, asking("up/b", "third")))
@@ -572,18 +574,20 @@ async def test_runs_take_places(http: aiohttp.ClientSession, upstream: Upstream,
     assert [each.prompt for each in upstream.requests] == ["first", "third"]
 
 
-async def test_all_at_once(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
-    """Many runs of both kinds, each followed, none mixed up with another."""
+async def test_concurrent_runs_of_both_kinds_do_not_mix(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Many runs of both kinds, each with a follower."""
     for name in "abc":
         upstream.script(name, lambda body: say(f"proposal for {body['messages'][-1]['content']}"))
     upstream.script("last", lambda body: say("answer to " + body["messages"][-1]["content"].split("\n")[0]))
 
     async def one(number: int) -> None:
         run = await begin(http, server, asking(text=f"question {number}"))
-        heard, told = await asyncio.gather(follow(http, server, run), ended(http, server, run))
-        assert told["answer"]["text"].startswith(f"answer to question {number}")
-        assert [call["text"] for call in told["calls"][:3]] == [f"proposal for question {number}"] * 3
-        assert fold(event_of(event) for _, event in heard).text == told["answer"]["text"]
+        received, payload = await asyncio.gather(follow(http, server, run), ended(http, server, run))
+        assert payload["answer"]["text"].startswith(f"answer to question {number}")
+        assert [call["text"] for call in payload["calls"][:3]] == [f"proposal for question {number}"] * 3
+        assert fold(event_of(event) for _, event in received).text == payload["answer"]["text"]
 
     await asyncio.gather(
         *(one(number) for number in range(30)), *(all_events(http, server, asking()) for _ in range(10))

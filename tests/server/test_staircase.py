@@ -49,10 +49,10 @@ async def test_the_answer_begins_while_proposals_are_written_and_is_whole(tmp_pa
         Served(tmp_path, config=CONFIG.format(base_url=upstream.base_url)) as server,
         aiohttp.ClientSession() as http,
     ):
-        asked = asyncio.create_task(all_events(http, server, asking("moa/stairs", stream=True)))
-        await upstream.received(3)  # both proposers are held back, and the aggregator has been asked all the same
+        reading = asyncio.create_task(all_events(http, server, asking("moa/stairs", stream=True)))
+        await upstream.received(3)  # both proposers wait, and the aggregator has been called
         answer_began.set()
-        events = await asyncio.wait_for(asked, 20)
+        events = await asyncio.wait_for(reading, 20)
     assert said(events) == ANSWER
     assert "A proposal" in said(events, "reasoning_content")
     first, last = upstream.calls("last")

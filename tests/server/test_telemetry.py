@@ -1,4 +1,4 @@
-"""Answers -> spans and metrics."""
+"""Answers of ended runs -> spans and metrics."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def seconds(span: ReadableSpan) -> tuple[float, float]:
     return (span.start_time / 1e9 - BEGAN, span.end_time / 1e9 - BEGAN)
 
 
-def test_a_run_is_a_span_with_one_for_each_call(exporter: InMemorySpanExporter) -> None:
-    """Named, timed and attributed as OpenTelemetry's conventions for generative AI say."""
+def test_a_run_and_each_of_its_calls_are_spans(exporter: InMemorySpanExporter) -> None:
+    """Names, times and attributes follow OpenTelemetry's conventions for generative AI."""
     trace_run("moa/trio", ANSWER, BEGAN)
     run, ann, last = (spans(exporter)[name] for name in ("chat moa/trio", "chat a", "chat org/c"))
     assert run.attributes and ann.attributes and last.attributes and run.context
@@ -92,7 +92,7 @@ def test_no_message_text_is_in_a_span(exporter: InMemorySpanExporter) -> None:
 
 
 def test_a_call_that_was_cut_off_ends_when_its_run_does(exporter: InMemorySpanExporter) -> None:
-    """Not when it began."""
+    """Its span does not end at its start."""
     began = time.time() - 2.0
     trace_run("moa/trio", Answer(calls=(Call("ann", 1, "up/a", started=0.5),), run_id="d" * 32), began)
     span = spans(exporter)["chat a"]
@@ -106,7 +106,7 @@ def test_without_a_configured_sdk_nothing_is_recorded() -> None:
 
 
 def test_metrics_count_calls_by_model_and_outcome() -> None:
-    """Used, dropped and cancelled calls apart; labels as the server gives them; unknown money adds nothing."""
+    """Used, dropped and cancelled calls are counted apart, by the server's labels; unknown prices add nothing."""
     metrics = Metrics(lambda: 3, lambda: 2, lambda name: name.replace("up/b", "up/*"))
     metrics.count("moa/trio", ANSWER, "degraded", "ann")
     cut = Answer(calls=(Call("ann", 1, "up/a", usage=Usage(1, 1, estimated=True)),), cost=Cost(None))
