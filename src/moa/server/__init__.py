@@ -1,0 +1,1 @@
+"""The server: routes and policy, dialects of HTTP APIs, and the page."""
