@@ -53,7 +53,11 @@ async def test_a_function_writes_the_answer() -> None:
     assert call.cost.dollars == 0
 
 
-@pytest.mark.parametrize("function", [longest, longest_later, partial(longest), lambda request, proposals: 2], ids=["function", "coroutine", "partial", "lambda"])
+@pytest.mark.parametrize(
+    "function",
+    [longest, longest_later, partial(longest), lambda request, proposals: 2],
+    ids=["function", "coroutine", "partial", "lambda"],
+)
 async def test_a_function_picks_a_proposal(function: Any) -> None:
     """A returned index selects that proposal, word for word; the function may be sync, async, a partial or a lambda."""
     events = await events_of(Mixture([LAYER], aggregate=function))
