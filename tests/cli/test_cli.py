@@ -283,7 +283,7 @@ async def test_a_terminal_shows_proposals_then_the_answer_once(config: str, colu
     assert shown.index("✓ ann") < shown.rindex("── boss") < shown.rindex("It is four.")
     assert shown.rindex("Bob thinks five.") < shown.rindex("── boss")
     assert "**" not in shown[shown.rindex("── boss") :]
-    assert re.search(r"3 calls · 45 tokens · \$0\.0045 · first\s+token [\d.]+ s · [\d.]+ s in all\n$", shown)
+    assert re.search(r"3 calls · 45 tokens · \$0\.0045 · first\s+token [\d.]+ s · [\d.]+ s in total\n$", shown)
     assert max(map(len, drawn.splitlines())) <= columns
 
 
@@ -369,7 +369,7 @@ async def test_a_fallback_begins_below_what_broke_off(config: str, upstream: Ups
     async with Terminal(*ASK, config, "-m", "tower", "How many?", columns=100) as terminal:
         assert await terminal.end() == 0
         shown = terminal.text
-    seen = [shown.rindex(text) for text in ("It is p", "✗ boss broke off here", "── bob", "Bob thinks five.")]
+    seen = [shown.rindex(text) for text in ("It is p", "✗ boss failed here", "── bob", "Bob thinks five.")]
     assert seen == sorted(seen)
 
 

@@ -53,5 +53,5 @@ def test_a_file_can_hold_the_question(tmp_path: Path) -> None:
 def test_nothing_asked_on_a_terminal_says_how_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for input that is not coming."""
     monkeypatch.setattr(sys, "stdin", Input(b"", terminal=True))
-    with pytest.raises(RequestRejected, match="nothing was asked; write moa ask"):
+    with pytest.raises(RequestRejected, match="no question given; use moa ask"):
         question_of([])

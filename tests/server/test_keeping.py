@@ -192,7 +192,7 @@ async def test_on_sigterm_runs_finish_and_are_stored(
         following = asyncio.create_task(follow(http, server, followed))
         await holds(lambda: len(upstream.calls("last")) == 2)
         server.process.send_signal(signal.SIGTERM)
-        await holds(lambda: "stopping" in server.text)
+        await holds(lambda: "shutting down" in server.text)
         await asyncio.sleep(0.3)
         assert server.process.returncode is None
         resume.set()
@@ -222,7 +222,7 @@ async def test_runs_beyond_the_grace_are_stopped_and_stored(
         await asyncio.sleep(0.1)
         server.process.send_signal(signal.SIGTERM)
         if twice:
-            await holds(lambda: "stopping" in server.text)
+            await holds(lambda: "shutting down" in server.text)
             await asyncio.sleep(0.3)
         began = time.monotonic()
         assert await server.stop() == 0

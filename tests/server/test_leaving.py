@@ -160,7 +160,7 @@ async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstrea
         whole = asyncio.create_task(post(http, server, asking()))
         await until(lambda: len(upstream.calls("last")) == 2)
         server.process.send_signal(signal.SIGTERM)
-        await until(lambda: "stopping" in server.text)
+        await until(lambda: "shutting down" in server.text)
         await asyncio.sleep(0.2)
         with pytest.raises(aiohttp.ClientConnectionError):
             async with aiohttp.ClientSession() as other:

@@ -1,6 +1,6 @@
-"""A run on a terminal, as it happens: a fold of its events, drawn ten times a second.
+"""A run on a terminal while it happens: a fold of its events, drawn ten times a second.
 
-What is finished is printed once and scrolls away like any output; only what still changes is drawn anew, in a region that
+Finished text is printed once and scrolls away like any output. Only text that still changes is redrawn, in a region that
 never fills the window.
 """
 
@@ -35,7 +35,7 @@ from moa.mixture.events import (
 from moa.mixture.fold import Fold
 
 FRAME = 0.1
-"""Seconds from one drawing to the next."""
+"""Seconds between two drawings."""
 
 
 class View:
@@ -43,8 +43,8 @@ class View:
 
     Args:
         console: the terminal.
-        show: all of the proposals, none of them, or (None) their beginnings.
-        fold: what the answer is gathered in, for those who want it however the run ends.
+        show: whole proposals, none, or (None) their beginnings.
+        fold: receives every event; pass one to read the answer even if the run is cancelled.
     """
 
     def __init__(self, console: Console, show: Show | None = None, fold: Fold | None = None) -> None:
@@ -55,34 +55,34 @@ class View:
         self._layers = 0
         self._layers_printed = 0
         self._anything_printed = False
-        self._speaker: Lane | None = None
+        self._aggregator: Lane | None = None
         self._selected: Selected | None = None
         self._prose = Prose()
         self._answer_began = False
         self._notice = ""
-        self._over = False
+        self._ended = False
 
     def notice(self, line: str) -> None:
-        """Say, for as long as nothing else happens, what takes time."""
+        """Show a line about a step that takes long, until the next event."""
         self._notice = one_line(line)
         self._mark_loading()
 
     def _mark_loading(self) -> None:
         for lane in self._lanes.values():
-            if lane.state == "asked" and self._notice.startswith(
+            if lane.state == "called" and self._notice.startswith(
                 (f"loading {lane.seat.model}:", f"fetching {lane.seat.model}:")
             ):
                 lane.state = "loading"
 
-    def _mark_loaded(self, speaking: Lane | None) -> None:
-        """Whoever speaks has loaded its model; others of that model may still wait for their turn."""
+    def _mark_loaded(self, writing: Lane | None) -> None:
+        """An agent that writes has loaded its model. Other agents of that model may still wait for their turn."""
         self._notice = ""
         for lane in self._lanes.values():
-            if speaking and lane.state == "loading" and lane.seat.model == speaking.seat.model:
-                lane.state = "asked"
+            if writing and lane.state == "loading" and lane.seat.model == writing.seat.model:
+                lane.state = "called"
 
     async def follow(self, events: AsyncGenerator[Event, None]) -> Answer:
-        """Show the events until they end. However they end, what was said stays on the screen."""
+        """Show the events until they end. All text stays on the screen, even if the run fails or is cancelled."""
         region = Live(
             console=self._console,
             auto_refresh=False,
@@ -97,7 +97,7 @@ class View:
                 try:
                     async with aclosing(events):
                         async for event in events:
-                            self._take(event)
+                            self._add(event)
                 finally:
                     drawing.cancel()
                     with suppress(asyncio.CancelledError):
@@ -108,10 +108,10 @@ class View:
 
     # -- the fold ----------------------------------------------------------------------------------------------------
 
-    def _take(self, event: Event) -> None:
+    def _add(self, event: Event) -> None:
         self._fold.add(event)
         if isinstance(event, AgentEvent) and (event.layer, event.agent) in self._lanes:
-            self._lanes[event.layer, event.agent].take(event)
+            self._lanes[event.layer, event.agent].add(event)
         match event:
             case RunStarted():
                 self._name = event.mixture
@@ -120,12 +120,12 @@ class View:
             case AgentStarted() if event.role != "aggregator":
                 self._mark_loading()
             case AgentStarted():
-                self._speaker = self._lanes.get((event.layer, event.agent))
+                self._aggregator = self._lanes.get((event.layer, event.agent))
             case AgentSaid():
                 self._mark_loaded(self._lanes.get((event.layer, event.agent)))
                 if event.role == "aggregator":
                     self._prose.add(event.delta.text)
-            case AgentFailed() | AgentDropped() if self._speaker and event.agent == self._speaker.seat.agent:
+            case AgentFailed() | AgentDropped() if self._aggregator and event.agent == self._aggregator.seat.agent:
                 self._break_off()
             case Selected():
                 self._selected = event
@@ -134,47 +134,49 @@ class View:
             case Noticed(degrades=False):
                 self._print_line(Text(one_line(event.message), style="dim"))
             case RunFinished() | RunFailed():
-                self._over = True
+                self._ended = True
 
     def _break_off(self) -> None:
-        """The aggregator failed: what it had said was seen, so it stays, and the next begins below."""
-        if self._speaker and self._prose:
+        """The aggregator failed. Its text stays on the screen, and the fallback starts below it."""
+        if self._aggregator and self._prose:
             self._print_layers(everything=True)
             self._print_prose(self._prose.remainder())
             self._console.print()
             self._print_line(
-                Text(f"✗ {one_line(self._speaker.seat.agent)} broke off here: {one_line(self._speaker.why)}", "yellow")
+                Text(
+                    f"✗ {one_line(self._aggregator.seat.agent)} failed here: {one_line(self._aggregator.why)}", "yellow"
+                )
             )
             self._answer_began = False
         self._prose = Prose()
-        self._speaker = None
+        self._aggregator = None
 
-    # -- what is printed once ----------------------------------------------------------------------------------------
+    # -- printed once ----------------------------------------------------------------------------------------
 
     def _print_line(self, line: RenderableType) -> None:
         self._console.print(line)
         self._anything_printed = True
 
     def _print_layers(self, *, everything: bool = False) -> None:
-        """The layers of proposers that are done, in their order; ``everything`` also as far as the others came."""
+        """Print the layers whose proposers have all ended, in order; with ``everything``, also unfinished layers."""
         while self._layers_printed < self._layers:
             number = self._layers_printed + 1
             lanes = self._layer(number)
             later = any(lane.began is not None for lane in self._lanes.values() if lane.seat.layer > number)
             if not everything and not all(
-                lane.over or (lane.began is None and (later or self._selected)) for lane in lanes
+                lane.done or (lane.began is None and (later or self._selected)) for lane in lanes
             ):
                 return
             self._layers_printed = number
             for lane in lanes:
-                if lane.began is not None and not lane.over:
+                if lane.began is not None and not lane.done:
                     lane.state, lane.ended = "stopped", self._now()
-            told = [lane for lane in lanes if lane.over and (lane.text.strip() or lane.why)]
-            if self._show is Show.ANSWER or not told:
+            shown = [lane for lane in lanes if lane.done and (lane.text.strip() or lane.why)]
+            if self._show is Show.ANSWER or not shown:
                 continue
             if self._layers > 1:
                 self._print_line(Text(f"layer {number} of {self._layers + 1}", style="dim"))
-            self._print_line(settled(told, self._console, self._now(), whole=self._show is Show.PROPOSALS))
+            self._print_line(settled(shown, self._console, self._now(), whole=self._show is Show.PROPOSALS))
 
     def _print_prose(self, markdown: str) -> None:
         if not markdown.strip():
@@ -189,23 +191,23 @@ class View:
         self._anything_printed = True
 
     def _heading(self) -> list[RenderableType]:
-        """What stands above the answer: whose it is. Nothing where nothing else stands on the screen."""
+        """The line above the answer that names its agent. Empty if nothing else is on the screen."""
         if self._selected and self._show is not Show.ANSWER:
-            whose = f"{one_line(self._selected.agent)}’s proposal, word for word: {one_line(self._selected.reason)}"
-        elif self._anything_printed and self._speaker:
-            whose = one_line(self._speaker.seat.agent)
+            title = f"{one_line(self._selected.agent)}’s proposal, word for word: {one_line(self._selected.reason)}"
+        elif self._anything_printed and self._aggregator:
+            title = one_line(self._aggregator.seat.agent)
         else:
             return []
-        if len(whose) + 4 > self._measure:
-            return [Rule(Text("answer"), align="left", style="dim", characters="─"), Text(whose, style="dim"), Text("")]
-        return [_ruled(whose, self._measure), Text("")]
+        if len(title) + 4 > self._measure:
+            return [Rule(Text("answer"), align="left", style="dim", characters="─"), Text(title, style="dim"), Text("")]
+        return [_ruled(title, self._measure), Text("")]
 
     def _finish(self) -> None:
-        """After the last event, or an interruption: everything that was not printed yet, and what it took."""
+        """After the last event, or after a cancellation: print what is not printed yet, and the figures of the run."""
         self._print_layers(everything=True)
         self._print_prose(self._prose.remainder())
         answer = self._fold.answer
-        if not self._over:
+        if not self._ended:
             if self._anything_printed:
                 self._console.print()
             return
@@ -216,7 +218,7 @@ class View:
                 self._console.print(Text(f"! {one_line(reason)}", style="yellow"))
         self._console.print(Text(" · ".join(footer(answer)), style="dim"))
 
-    # -- what is drawn anew ------------------------------------------------------------------------------------------
+    # -- redrawn ------------------------------------------------------------------------------------------
 
     async def _draw(self, live: Live) -> None:
         while True:
@@ -248,12 +250,12 @@ class View:
             gap = [Text("")] if self._answer_began or parts else []
             text = Cropped(Rendered(self._prose.rest), max(room - len(heading) - len(gap) - 1, 1), last=True)
             parts += [*gap, *heading, _Narrow(text, self._measure), Text("")]
-        elif self._speaker and self._speaker.reasoning.strip():
-            parts.append(self._speaker.tail(self._measure, min(4, max(room, 1)), self._console))
+        elif self._aggregator and self._aggregator.reasoning.strip():
+            parts.append(self._aggregator.tail(self._measure, min(4, max(room, 1)), self._console))
         return Group(*parts, self._status())
 
     def _status(self) -> Text:
-        """One line: what is going on, how far it is, how long it has taken."""
+        """One line: the current step, its progress, the time so far."""
         now = self._now()
         width = self._console.width - 1
         line = Text(f"{frame(now)} ", style="cyan", no_wrap=True, overflow="ellipsis")
@@ -265,18 +267,18 @@ class View:
         spent = str(sum(costs[1:], costs[0])) if costs else ""
         if self._notice:
             parts = [self._notice, elapsed]
-        elif self._speaker:
-            doing = {"asked": "reads", "thinking": "thinks", "writing": "writes"}.get(self._speaker.state, "writes")
-            if self._speaker.state == "asked":
-                count = self._speaker.references
-                doing = f"reads {count} proposal{'s' if count != 1 else ''}" if count else "waiting for its first token"
-            parts = [f"{one_line(self._speaker.seat.agent)} {doing}", elapsed, counted, spent]
+        elif self._aggregator:
+            step = {"called": "reads", "thinking": "thinks", "writing": "writes"}.get(self._aggregator.state, "writes")
+            if self._aggregator.state == "called":
+                count = self._aggregator.references
+                step = f"reads {count} proposal{'s' if count != 1 else ''}" if count else "waiting for its first token"
+            parts = [f"{one_line(self._aggregator.seat.agent)} {step}", elapsed, counted, spent]
         elif self._layers:
             number = min(self._layers_printed + 1, self._layers)
             lanes = self._layer(number)
-            done = sum(lane.over for lane in lanes)
+            done = sum(lane.done for lane in lanes)
             if done == len(lanes) and any(lane.seat.role == "ranker" for lane in self._lanes.values()):
-                parts = [f"the ranker chooses among {done} proposals", elapsed, counted, spent]
+                parts = [f"the ranker chooses from {done} proposals", elapsed, counted, spent]
             else:
                 parts = [f"{done} of {len(lanes)} proposers done", elapsed, counted, spent]
                 if self._layers > 1 or self._show is Show.ANSWER:
@@ -300,7 +302,7 @@ class View:
 
 
 def footer(answer: Answer) -> list[str]:
-    """What a run took: calls, tokens, money, time."""
+    """The figures of a run: calls, tokens, cost, durations."""
     calls, usage = len(answer.calls), answer.usage
     parts = [f"{calls} call{'s' if calls != 1 else ''}"]
     parts.append(f"{'~' if usage.estimated else ''}{figure(usage.total_tokens)} tokens")
@@ -308,7 +310,7 @@ def footer(answer: Answer) -> list[str]:
     if answer.time_to_first_token is not None:
         parts.append(f"first token {seconds(answer.time_to_first_token)}")
     if answer.duration is not None:
-        parts.append(f"{seconds(answer.duration)} in all")
+        parts.append(f"{seconds(answer.duration)} in total")
     return parts
 
 
@@ -319,10 +321,10 @@ def _ruled(title: str, width: int) -> Text:
 
 
 class _Narrow:
-    """Something in fewer columns than there are."""
+    """A renderable in fewer columns than the console has."""
 
-    def __init__(self, inside: RenderableType, width: int) -> None:
-        self._inside, self._width = inside, width
+    def __init__(self, renderable: RenderableType, width: int) -> None:
+        self._renderable, self._width = renderable, width
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self._inside, options.update(width=self._width, height=None))
+        yield from console.render(self._renderable, options.update(width=self._width, height=None))

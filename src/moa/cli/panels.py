@@ -1,4 +1,4 @@
-"""How agents look while they work, and what stays of them: panels side by side, or below each other where it is narrow."""
+"""Agents as panels, while they work and when they have ended: side by side, or below each other on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from moa.mixture.events import (
 )
 
 State = Literal[
-    "waiting", "loading", "asked", "thinking", "writing", "done", "cut", "recalled", "failed", "dropped", "stopped"
+    "waiting", "loading", "called", "thinking", "writing", "done", "cut", "recalled", "failed", "dropped", "stopped"
 ]
 
 NARROWEST = 26
-"""Columns that a panel needs to be read."""
+"""The fewest columns of a readable panel."""
 
 TALLEST = 10
-"""Lines of a growing text worth following."""
+"""The most lines shown of a growing text."""
 
 SHORT = 6
-"""Lines of a finished proposal that are shown where nobody asked for all of it."""
+"""Lines shown of a finished proposal, unless whole proposals are wanted."""
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 _LOOKS: dict[State, tuple[str, str]] = {
     "waiting": ("·", "dim"),
     "loading": ("", "magenta"),
-    "asked": ("", "blue"),
+    "called": ("", "blue"),
     "thinking": ("", "blue"),
     "writing": ("", "cyan"),
     "done": ("✓", "green"),
@@ -59,12 +59,12 @@ _LOOKS: dict[State, tuple[str, str]] = {
 
 
 def frame(now: float) -> str:
-    """The spinner as it stands at a moment."""
+    """The spinner at this time, in seconds."""
     return FRAMES[int(now * 10) % len(FRAMES)]
 
 
 def joined(parts: Iterable[str], width: int, separator: str = " · ") -> str:
-    """As many of the parts as fit, from the first."""
+    """As many of the parts as fit into ``width`` columns, from the first."""
     line = ""
     for part in filter(None, parts):
         longer = f"{line}{separator}{part}" if line else part
@@ -75,7 +75,7 @@ def joined(parts: Iterable[str], width: int, separator: str = " · ") -> str:
 
 
 class Lane:
-    """One agent of a run as it is seen: a fold of its events."""
+    """One agent of a run on the screen: a fold of its events."""
 
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
@@ -91,18 +91,19 @@ class Lane:
         self.ended: float | None = None
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
+        """Whether the agent has ended, with or without a text."""
         return self.ended is not None
 
     @property
     def tokens(self) -> int:
-        """As reported, or as estimated while it writes."""
+        """Output tokens: as reported, or estimated while the agent writes."""
         return self.usage.output_tokens if self.usage else estimated_tokens(self.text + self.reasoning)
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         match event:
             case AgentStarted():
-                self.state, self.began, self.references = "asked", event.at, len(event.references)
+                self.state, self.began, self.references = "called", event.at, len(event.references)
             case AgentSaid():
                 self.first = event.at if self.first is None else self.first
                 self.text += event.delta.text
@@ -122,7 +123,7 @@ class Lane:
         self.usage, self.cost = event.usage, event.cost
 
     def title(self, width: int, now: float) -> Text:
-        """Its mark and name, and its model where there is room for it and the name does not say it."""
+        """Its mark and name; also its model, if there is room and the name does not contain it."""
         mark, style = _LOOKS[self.state]
         name, model = one_line(self.seat.agent), one_line(self.seat.model)
         line = Text(no_wrap=True, overflow="ellipsis")
@@ -134,13 +135,13 @@ class Lane:
         return line
 
     def figures(self, width: int, now: float) -> Text:
-        """Its state and numbers, as many as fit."""
+        """Its state and figures, as many as fit."""
         _, style = _LOOKS[self.state]
-        parts: list[str] = [] if self.state == "done" else ["waiting" if self.state == "asked" else self.state]
+        parts: list[str] = [] if self.state == "done" else ["waiting" if self.state == "called" else self.state]
         if self.tokens:
             about = "~" if self.usage is None or self.usage.estimated else ""
             parts.append(f"{about}{figure(self.tokens)} tok")
-        if self.cost and self.over and self.cost.dollars:
+        if self.cost and self.done and self.cost.dollars:
             parts.append(str(self.cost))
         if self.first is not None:
             writing = (now if self.ended is None else self.ended) - self.first
@@ -149,22 +150,22 @@ class Lane:
             parts.append(seconds((now if self.ended is None else self.ended) - self.began))
         line = joined(parts, width)
         if self.state == "writing" and cell_len(" · ".join(filter(None, parts))) > width:
-            line = joined(parts[1:], width) or line  # that it writes is seen
+            line = joined(parts[1:], width) or line  # the growing text shows that it writes
         return Text(line, style="dim" if self.state == "done" else style)
 
     def tail(self, width: int, lines: int, console: Console) -> Text:
-        """The end of what it wrote, or of what it thinks, or why there is nothing."""
+        """The last lines of its text, or of its reasoning; or why there is no text."""
         if self.why and self.state != "cut":
             return Text(one_line(self.why), style=_LOOKS[self.state][1])
-        said, style = (self.text, "") if self.text.strip() else (self.reasoning, "italic dim")
-        text = Text(clean(said[-2 * width * lines :]).strip("\n"), style=style)
+        source, style = (self.text, "") if self.text.strip() else (self.reasoning, "italic dim")
+        text = Text(clean(source[-2 * width * lines :]).strip("\n"), style=style)
         wrapped = text.wrap(console, max(width, 1))
         return Text("\n").join([line for line in wrapped if line.plain.strip()][-lines:])
 
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """The first lines of something, or the last, with word of how many are missing after the first."""
+    """The first lines of a renderable, followed by how many are missing; or the last lines."""
 
     whole: RenderableType
     lines: int
@@ -190,14 +191,14 @@ class _Cell:
 
 
 def columns_for(count: int, width: int) -> int:
-    """How many panels stand side by side, the rows as even as they can be."""
+    """How many panels stand side by side, so that all rows have nearly the same number."""
     most = max(1, min(count, (width + 1) // NARROWEST))
     rows = -(-count // most)
     return -(-count // rows)
 
 
 def growing(lanes: Sequence[Lane], console: Console, height: int, now: float) -> RenderableType:
-    """Agents at work, in no more than ``height`` lines: panels with the tails of their texts, or a line for each."""
+    """Agents at work in at most ``height`` lines: panels with the last lines of their texts, or a line for each agent."""
     columns = columns_for(len(lanes), console.width)
     width = _width(columns, console.width) - 4
     lines = min(TALLEST, height // -(-len(lanes) // columns) - 2)
@@ -216,7 +217,7 @@ def growing(lanes: Sequence[Lane], console: Console, height: int, now: float) ->
 
 
 def settled(lanes: Sequence[Lane], console: Console, now: float, *, whole: bool) -> RenderableType:
-    """What stays on the screen of agents that are done: side by side and short, or whole and below each other."""
+    """Agents that have ended, as they stay on the screen: short and side by side, or whole and below each other."""
     columns = 1 if whole else columns_for(len(lanes), console.width)
     width = _width(columns, console.width) - 4
     cells = []
@@ -266,10 +267,10 @@ def _side_by_side(cells: Sequence[_Cell], columns: int, console: Console) -> Ren
 
 
 def _lines(lanes: Sequence[Lane], console: Console, height: int, now: float) -> RenderableType:
-    """Many agents in few lines: one for each, those that are over giving way first."""
+    """Many agents in few lines: one line each. If there are too few lines, agents that have ended are left out first."""
     shown = list(lanes)
     if len(shown) > height:
-        shown = sorted(lanes, key=lambda lane: lane.over)[: max(height - 1, 0)]
+        shown = sorted(lanes, key=lambda lane: lane.done)[: max(height - 1, 0)]
     rows = []
     for lane in shown:
         line = lane.title(0, now)

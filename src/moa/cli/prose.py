@@ -1,4 +1,4 @@
-"""Markdown that grows, as an answer does while it is written."""
+"""Markdown from models: printed as a whole, and block by block while it grows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARSER = MarkdownIt().enable("table")
 
 
 class _Heading(Heading):
-    """A heading at the left margin, where the eye is."""
+    """A heading at the left margin instead of the centre."""
 
     LEVEL_ALIGN = dict.fromkeys(Heading.LEVEL_ALIGN, "left")
 
@@ -30,9 +30,9 @@ class _Prose(Markdown):
 
 
 class Rendered:
-    """Markdown from a model, to be printed, its blocks one line apart.
+    """Markdown from a model, for printing, with one empty line between blocks.
 
-    The address of a link is written out, so that a reader sees where it leads.
+    Links show their address, so that a reader sees where they lead.
     """
 
     def __init__(self, markdown: str) -> None:
@@ -57,16 +57,16 @@ class Rendered:
 
 
 def _trimmed(lines: list[list[Segment]]) -> list[list[Segment]]:
-    """The lines without blank ones at either end."""
-    told = [number for number, line in enumerate(lines) if "".join(segment.text for segment in line).strip()]
-    return lines[told[0] : told[-1] + 1] if told else []
+    """The lines without blank lines at either end."""
+    filled = [number for number, line in enumerate(lines) if "".join(segment.text for segment in line).strip()]
+    return lines[filled[0] : filled[-1] + 1] if filled else []
 
 
 class Prose:
-    """An answer's Markdown as it comes: :meth:`settled` blocks can be printed for good, the :attr:`rest` still changes.
+    """An answer's Markdown while it arrives: :meth:`settled` blocks are final, the :attr:`rest` may still change.
 
-    Only the last block of a Markdown text can change when more is written, so a terminal never has to draw an answer
-    twice, however long it is.
+    Only the last block of a Markdown text can change when more text arrives, so a terminal never redraws the blocks before
+    it, however long the answer is.
     """
 
     def __init__(self) -> None:
@@ -74,15 +74,15 @@ class Prose:
         self.printed = False
 
     def __bool__(self) -> bool:
-        """Whether anything was said."""
+        """Whether any text has arrived."""
         return self.printed or bool(self.rest.strip())
 
     def add(self, piece: str) -> None:
         self.rest += piece
 
     def settled(self) -> str:
-        """The blocks that are complete and were not given before; empty while there are none."""
-        # A line that is still being written may yet turn out to continue the block before it.
+        """The blocks that have become final since the last call; empty if none has."""
+        # An unfinished line may still turn out to continue the block before it.
         whole = clean(self.rest[: self.rest.rfind("\n") + 1])
         if "\n" not in whole.strip():
             return ""
@@ -94,7 +94,7 @@ class Prose:
         return self._taken(starts[-1])
 
     def remainder(self) -> str:
-        """Everything that was not given before: the answer is complete, or broke off."""
+        """All text that was not returned before; call it when the answer has ended."""
         return self._taken(len(self.rest.split("\n")))
 
     def _taken(self, count: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a question comes from: the command's words, a file, or standard input."""
+"""The question of ``moa ask``: from the command line, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from moa.errors import ConfigError, RequestRejected
 
 
 def question_of(words: Sequence[str]) -> str:
-    """The question: the words, where ``-`` stands for standard input; what ``@file`` holds; or, without words, the input.
+    """The question: the words, in which ``-`` stands for standard input; the content of ``@file``; or standard input alone.
 
     Raises:
-        ConfigError: the file or the input cannot be read, or is not text.
-        RequestRejected: it is empty.
+        ConfigError: the file or the input cannot be read, or is not UTF-8.
+        RequestRejected: the question is empty.
     """
     if len(words) == 1 and words[0].startswith("@") and len(words[0]) > 1:
         question, place = _text_of_file(Path(words[0][1:]).expanduser()), f"the file {words[0][1:]!r} is empty"
     elif not words or "-" in words:
-        question, place = _with_input(words), "the question is empty: nothing came in"
+        question, place = _with_input(words), "the question is empty: standard input has no text"
     else:
         question, place = " ".join(words), "the question is empty"
     if not question.strip():
@@ -29,10 +29,10 @@ def question_of(words: Sequence[str]) -> str:
 
 def _with_input(words: Sequence[str]) -> str:
     if not words and sys.stdin.isatty():
-        raise RequestRejected('nothing was asked; write moa ask "…", moa ask @file, or pipe the question in')
-    came_in = _text(sys.stdin.buffer.read(), "standard input")
+        raise RequestRejected('no question given; use moa ask "…", moa ask @FILE, or pipe the question into moa ask')
+    piped = _text(sys.stdin.buffer.read(), "standard input")
     at = [*words].index("-") if words else 0
-    parts = (" ".join(words[:at]), came_in, " ".join(words[at + 1 :]))
+    parts = (" ".join(words[:at]), piped, " ".join(words[at + 1 :]))
     return "\n\n".join(part for part in parts if part.strip())
 
 
