@@ -1,4 +1,4 @@
-"""Three samples of a model on this machine and the one they agree with most; every event as it happens.
+"""Three samples of a model on this machine, and the one most like the others; each event as it happens.
 
 uv run python examples/three_models.py "Name three fruits."
 """
@@ -6,25 +6,23 @@ uv run python examples/three_models.py "Name three fruits."
 import asyncio
 import sys
 
-from moa import Agent, EmbeddedModel, Mixture, fold
-from moa.mixture.events import AgentFinished, Selected
+from moa import Agent, EmbeddedModel, Mixture
+from moa.events import AgentFinished, Selected
 
 
 async def main(question: str) -> None:
     async with EmbeddedModel("smollm2") as model:
         samples = [
-            Agent(model, name, sampling={"temperature": 0.7, "max_tokens": 120}) for name in ("ann", "ben", "cat")
+            Agent(model, name, sampling={"temperature": 0.7, "max_tokens": 40}) for name in ("ann", "ben", "cat")
         ]
-        mixture = Mixture([samples], aggregate="central")
-        events = []
-        async for event in mixture.run(question):
-            events.append(event)
-            match event:
-                case AgentFinished():
-                    print(f"{event.agent} is done: {event.usage.output_tokens} tokens")
-                case Selected():
-                    print(f"\nthe answer is {event.agent}'s, {event.reason}:\n{event.text}")
-        print(f"\n{fold(events).usage}")
+        async with Mixture([samples], aggregate="central").run(question) as run:
+            async for event in run:
+                match event:
+                    case AgentFinished():
+                        print(f"{event.agent} is done: {event.usage.output_tokens} tokens")
+                    case Selected():
+                        print(f"\nthe answer is {event.agent}'s, {event.reason}:\n{event.text}")
+        print(f"\n{run.answer.usage}")
 
 
 asyncio.run(main(" ".join(sys.argv[1:]) or "Name three fruits."))

@@ -83,14 +83,19 @@ def test_the_public_names_are_these() -> None:
         "Prices",
         "Quorum",
         "Recorded",
+        "Reference",
         "Request",
+        "Run",
         "Scripted",
         "Staircase",
         "Usage",
         "allow_real_calls",
+        "as_json",
         "attribution_of",
         "fold",
         "forbid_real_calls",
+        "text_of",
+        "with_text",
     ]
     assert all(getattr(moa, name) is not None for name in moa.__all__)
     assert moa.__version__

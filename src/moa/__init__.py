@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from moa.messages import Call as Call
     from moa.messages import Cost as Cost
     from moa.messages import Delta as Delta
+    from moa.messages import Reference as Reference
     from moa.messages import Request as Request
     from moa.messages import Usage as Usage
+    from moa.messages import text_of as text_of
+    from moa.messages import with_text as with_text
     from moa.mixture.agent import Agent as Agent
+    from moa.mixture.codec import as_json as as_json
     from moa.mixture.fold import fold as fold
     from moa.mixture.mixture import Mixture as Mixture
+    from moa.mixture.run import Run as Run
     from moa.mixture.schedules.barrier import Barrier as Barrier
     from moa.mixture.schedules.early_exit import EarlyExit as EarlyExit
     from moa.mixture.schedules.quorum import Quorum as Quorum
@@ -55,14 +60,19 @@ _HOME = {
     "Prices": "moa.prices",
     "Quorum": "moa.mixture.schedules.quorum",
     "Recorded": "moa.models.recorded",
+    "Reference": "moa.messages",
     "Request": "moa.messages",
+    "Run": "moa.mixture.run",
     "Scripted": "moa.models.scripted",
     "Staircase": "moa.mixture.schedules.staircase",
     "Usage": "moa.messages",
     "allow_real_calls": "moa.models.real_calls",
+    "as_json": "moa.mixture.codec",
     "attribution_of": "moa.attribution.shares",
     "fold": "moa.mixture.fold",
     "forbid_real_calls": "moa.models.real_calls",
+    "text_of": "moa.messages",
+    "with_text": "moa.messages",
 }
 
 __all__ = sorted(_HOME)

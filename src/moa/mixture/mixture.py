@@ -152,7 +152,7 @@ class Mixture:
                     if inspect.isawaitable(returned):
                         await returned
                 if isinstance(event, RunFailed):
-                    raise event.error.with_answer(run.answer)
+                    raise event.error.with_answer(run.answer) from event.error.__cause__
         return run.answer
 
     def ask(self, question: Question, *, on_event: EventHandler | None = None, **sampling: Any) -> Answer:
