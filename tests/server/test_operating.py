@@ -13,13 +13,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
 
 from tests.fakes.serving import CONFIG, Served, all_events, answer_well, asking, post, said
 from tests.fakes.upstream import Upstream, call_tool, refuse, say
@@ -178,6 +175,10 @@ async def test_the_api_describes_itself(http: aiohttp.ClientSession, server: Ser
 
 async def test_generated_requests_cause_only_documented_errors(server: Served, upstream: Upstream) -> None:
     """Schemathesis generates valid and invalid requests; no answer is a 5xx other than the documented ones."""
+    import schemathesis  # takes a second
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, f"{server.origin}/openapi.json")
 
     def fuzz() -> list[int]:
