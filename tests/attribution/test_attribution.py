@@ -37,12 +37,12 @@ def cut(text: str) -> list[str]:
     return [text[start:end] for start, end in sentences(text)]
 
 
-def told(text: str, **proposals: str) -> Attribution:
+def compared(text: str, **proposals: str) -> Attribution:
     return attribution(text, [Reference(agent, proposal) for agent, proposal in proposals.items()])
 
 
 def shares(text: str, **proposals: str) -> LayerShares:
-    (layer,) = told(text, **proposals).layers
+    (layer,) = compared(text, **proposals).layers
     return layer
 
 
@@ -80,15 +80,15 @@ def shares(text: str, **proposals: str) -> LayerShares:
         ("👍 ok 👍\n\n👍", ["👍 ok 👍", "👍"]),
     ],
 )
-def test_a_text_is_cut_where_a_reader_would_cut_it(text: str, expected: list[str] | None) -> None:
-    """Sentences, items, rows, headings and lines of code, without the marks around them; a wrapped line goes on."""
+def test_a_text_is_cut_into_sentences(text: str, expected: list[str] | None) -> None:
+    """Sentences, items, rows, headings and lines of code are cut apart, without list markers; wrapped lines are joined."""
     if expected is None:
         expected = ["A line that is long enough to have been wrapped by\nits author.", "End."]
     assert cut(text) == expected
 
 
 def test_a_text_without_a_stop_or_a_space_is_cut_into_pieces() -> None:
-    """No sentence is longer than the longest, and nothing is lost."""
+    """No sentence is longer than the maximum, and nothing is lost."""
     pieces = cut("x" * 2500)
     assert [len(piece) for piece in pieces] == [LONGEST, LONGEST, 500]
     words = cut("word " * 1000)
@@ -110,8 +110,8 @@ MARKDOWN = st.lists(
 
 
 @given(MARKDOWN)
-def test_sentences_are_tight_ordered_and_leave_out_markup_alone(text: str) -> None:
-    """Offsets are in range and do not overlap; a letter outside stands in a marker or on a fence's line."""
+def test_sentences_are_ordered_and_leave_out_only_markup(text: str) -> None:
+    """Offsets are in range and do not overlap; letters outside of them belong to a list marker or a fence line."""
     spans = sentences(text)
     last = 0
     outside = ""
@@ -131,18 +131,18 @@ def test_sentences_are_tight_ordered_and_leave_out_markup_alone(text: str) -> No
 # -- known cases ------------------------------------------------------------------------------------------------------
 
 
-def test_a_copied_sentence_is_its_writers() -> None:
-    """Resemblance 1, the whole share, nothing new; and the passage is the sentence in the proposal."""
+def test_a_copied_sentence_is_credited_to_its_writer() -> None:
+    """The resemblance is 1, the share whole, nothing is new, and the passage is the sentence in the proposal."""
     text = "Their antennae droop as they relax."
-    (sentence,) = told(text, ann=BEES, bob=SUN).sentences
+    (sentence,) = compared(text, ann=BEES, bob=SUN).sentences
     (passage,) = sentence.passages
     assert (passage.agent, passage.layer, passage.resemblance, sentence.new) == ("ann", 1, 1.0, 0.0)
     assert passage.share == pytest.approx(1)
     assert BEES[passage.start : passage.end] == text
 
 
-def test_a_sentence_merged_from_two_is_shared() -> None:
-    """About half each, and hardly anything new."""
+def test_a_sentence_merged_from_two_proposals_is_shared() -> None:
+    """Each proposal gets about half, and hardly anything is new."""
     text = "Their antennae droop as they relax, while the Sun fuses hydrogen into helium."
     found = shares(text, ann=BEES, bob=SUN, eve="Octopuses have three hearts.")
     assert 0.35 < found.shares["ann"] < 0.65
@@ -151,71 +151,71 @@ def test_a_sentence_merged_from_two_is_shared() -> None:
     assert found.ignored == ("eve",)
 
 
-def test_a_paraphrase_is_supported_and_less_than_a_copy() -> None:
-    """The same said with other words in another order."""
+def test_a_paraphrase_earns_less_than_a_copy() -> None:
+    """The same statement in other words and another order is credited in part."""
     text = "In the darkness of their hive, bees often sleep for five to eight hours every day."
-    (sentence,) = told(text, ann=BEES, bob=SUN).sentences
+    (sentence,) = compared(text, ann=BEES, bob=SUN).sentences
     (passage,) = sentence.passages
     assert passage.agent == "ann"
     assert SUPPORT + 0.1 < passage.resemblance < 0.9
     assert 0.05 < sentence.new < 0.5
 
 
-def test_a_copy_beside_a_paraphrase_keeps_nearly_all() -> None:
-    """Who says it word for word has far more of it than who says it otherwise."""
+def test_a_copy_beside_a_paraphrase_gets_nearly_all() -> None:
+    """A proposal with the exact words gets far more credit than one with other words."""
     text = BEES.split(". ")[0] + "."
     found = shares(text, ann=BEES, bob="In their dark hive bees sleep for five to eight hours a day. They like it.")
     assert found.shares["ann"] > 0.8 > 0.2 > found.shares["bob"]
 
 
-def test_what_nobody_proposed_is_new() -> None:
-    """No passage, new 1, everyone ignored."""
-    result = told("Octopuses have three hearts and blue blood.", ann=BEES, bob=SUN)
+def test_a_sentence_that_no_proposal_holds_is_new() -> None:
+    """It has no passage, new is 1, and every agent counts as ignored."""
+    result = compared("Octopuses have three hearts and blue blood.", ann=BEES, bob=SUN)
     assert [(one.new, one.passages) for one in result.sentences] == [(1.0, ())]
     assert result.layers[0].ignored == ("ann", "bob")
 
 
-def test_a_number_that_differs_weighs() -> None:
-    """Who names the number has nearly all; without them, much of the sentence is new."""
+def test_a_different_number_weighs() -> None:
+    """The proposal with the right number gets nearly all; without that proposal, much of the sentence is new."""
     text = "The basic plan costs 40 dollars a month."
     right, wrong = f"{text} It is fine.", "The basic plan costs 70 dollars a month. It is fine."
     both = shares(text, ann=right, bob=wrong)
     assert both.shares["ann"] > 0.85
     assert both.shares["bob"] < 0.15
-    (sentence,) = told(text, bob=wrong).sentences
+    (sentence,) = compared(text, bob=wrong).sentences
     assert sentence.passages[0].resemblance < 0.6
     assert sentence.new > 0.35
 
 
-def test_one_number_is_one_however_it_is_written() -> None:
-    """With or without a thousands separator, in figures or as a word."""
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    """It matches with or without a thousands separator, in digits or as a word."""
     assert shares("It has 1,500 rooms on three floors.", ann="Big. It has 1500 rooms on 3 floors.").new == 0
 
 
-def test_a_sentence_in_two_proposals_is_split_between_them() -> None:
-    """Equally, to the last digit."""
+def test_a_sentence_in_two_proposals_is_split_equally() -> None:
+    """Both shares are equal to the last digit."""
     text = "Water boils at 100 degrees."
     found = shares(text, ann=f"{text} So it is.", bob=f"Cook well. {text}", eve=SUN)
     assert found.shares == {"ann": 0.5, "bob": 0.5, "eve": 0.0}
 
 
-def test_words_of_the_topic_support_nothing() -> None:
-    """Shared topic words alone, or in any order, are no resemblance."""
+def test_words_of_the_topic_earn_nothing() -> None:
+    """Shared topic words alone, in whatever order, are no resemblance."""
     text = "Solar panels lose about half a percent of their output every year."
     topical = "Solar panels turn light into current. The output of solar panels depends on the season."
     scrambled = "Percent panels year output. The half that solar will lose."
     assert shares(text, ann=topical, bob=scrambled, eve="Every year the panels are cleaned.").new == 1
 
 
-def test_a_denial_resembles_what_it_denies() -> None:
-    """The measure is of words, and "not" is one light word: this is a limit that the documentation names."""
+def test_a_negated_sentence_resembles_the_original() -> None:
+    """Only words are measured, and "not" is one light word: the documentation names this limit."""
     assert (
         shares("Sugar does not cause cavities in teeth.", ann="Sugar does cause cavities in teeth. Beware.").new < 0.1
     )
 
 
-def test_an_answer_that_is_a_proposal_is_that_proposals_alone() -> None:
-    """Also where others say parts of it; equally where several say the very same."""
+def test_an_answer_that_equals_a_proposal_is_credited_to_it_alone() -> None:
+    """Proposals that hold parts of the answer get nothing; several equal proposals share it equally."""
     near = BEES.replace("droop", "hang")
     alone = shares(BEES, ann=BEES, bob=near)
     assert (alone.shares, alone.new, alone.ignored) == ({"ann": pytest.approx(1), "bob": 0.0}, 0.0, ("bob",))
@@ -238,27 +238,27 @@ def test_an_answer_that_is_a_proposal_is_that_proposals_alone() -> None:
         ("    return total / count", "```\ndef mean():\n    return total / count\n```"),
     ],
 )
-def test_other_languages_are_compared_too(text: str, ann: str) -> None:
-    """Also such without spaces between words, and code."""
+def test_other_languages_are_compared(text: str, ann: str) -> None:
+    """Languages without spaces between words are compared too, and so is code."""
     found = shares(text, ann=ann, bob=SUN)
     assert found.shares["ann"] > 0.3
     assert found.shares["bob"] == 0
 
 
-def test_a_short_heading_is_not_held_by_every_text_that_has_its_word() -> None:
-    """A sentence's ends belong to it: who has the heading has more of it than who has the word."""
+def test_a_heading_of_one_word_is_not_credited_to_every_text_with_that_word() -> None:
+    """A sentence's ends count: a proposal with the heading gets more than one that uses the word."""
     found = shares("## Safety", ann="Safety is what matters most. Be careful.", bob="Intro.\n## Safety\nBe careful.")
     assert found.shares["bob"] > 0.7
 
 
-def test_a_single_word_is_supported_where_a_sentence_begins_or_ends_with_it() -> None:
-    """Not wherever it occurs: it may be a word of the topic."""
+def test_a_single_word_is_credited_where_a_sentence_begins_or_ends_with_it() -> None:
+    """Elsewhere it may be a word of the topic, and earns nothing."""
     assert shares("- Camping", ann="Try tent camping with friends.").new == 1
     assert shares("- Camping", ann="Camping: bring a tent.").new == 0
 
 
-def test_layers_are_compared_one_by_one() -> None:
-    """In their order, whatever order the proposals have; new counts for the last."""
+def test_layers_are_compared_separately() -> None:
+    """They are listed in order, whatever the order of the proposals; new refers to the last layer."""
     proposals = [Reference("b", SUN, layer=2), Reference("a", BEES, layer=1), Reference("a", SUN, layer=2)]
     result = attribution(f"{BEES} {SUN}", proposals)
     first, last = result.layers
@@ -273,8 +273,8 @@ def test_layers_are_compared_one_by_one() -> None:
 
 @settings(deadline=None)
 @given(MARKDOWN, st.lists(st.tuples(MARKDOWN, st.integers(1, 3)), max_size=5))
-def test_shares_and_what_is_new_are_the_whole(text: str, proposals: Sequence[tuple[str, int]]) -> None:
-    """For each sentence and layer, and for the answer; passages lie within their proposals; the same comes out twice."""
+def test_shares_and_new_sum_to_one(text: str, proposals: Sequence[tuple[str, int]]) -> None:
+    """This holds for each sentence, each layer and the answer; passages lie within their proposals; results are repeatable."""
     given_ = [Reference(f"agent{number}", said, layer=layer) for number, (said, layer) in enumerate(proposals)]
     # Pieces of the proposals in the answer, so that there is something to find.
     text += "".join(said[: len(said) // 2] for said, _ in proposals)
@@ -303,8 +303,8 @@ def test_shares_and_what_is_new_are_the_whole(text: str, proposals: Sequence[tup
     ["x" * 10**6, "字" * 300_000, "word\n" * 30_000, "a. " * 30_000, "- " * 300_000, '. "' * 200_000, "|" * 10**6],
     ids=["no space", "unspaced", "one-word lines", "stops", "markers", "quotes", "bars"],
 )
-def test_a_hostile_text_takes_no_more_than_its_length(text: str) -> None:
-    """As much as is ever compared of what is worst to cut takes seconds, not minutes."""
+def test_a_hostile_text_is_compared_in_seconds(text: str) -> None:
+    """The longest texts that are compared at all, of the worst kind to cut, take seconds and not minutes."""
     began = time.process_time()
     attribution(text, [Reference("ann", text[: len(text) // 2])])
     assert time.process_time() - began < 30
@@ -314,8 +314,8 @@ def test_a_hostile_text_takes_no_more_than_its_length(text: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_answer_knows_its_attribution() -> None:
-    """From its text and its proposals; of one that is selected, all of it is the chosen proposal's."""
+async def test_the_attribution_of_an_answer() -> None:
+    """It compares the answer with its proposals; a selected answer is credited to its proposal alone."""
     answer = await Mixture([[Scripted(BEES, name="x/ann"), Scripted(SUN, name="x/bob")]], Scripted(BEES[:77])).answer(
         "?"
     )
@@ -327,8 +327,8 @@ async def test_an_answer_knows_its_attribution() -> None:
     assert origin and sorted(origin.layers[-1].shares.values()) == [0.0, pytest.approx(1.0)]
 
 
-def test_there_is_none_without_a_text_or_proposals() -> None:
-    """Nothing to compare, or nothing to compare with."""
+def test_there_is_no_attribution_without_a_text_or_proposals() -> None:
+    """Without either there is nothing to compare."""
     call = Call("ann", 1, "x/ann", text=BEES)
     assert attribution_of(Answer(text="Something.")) is None
     assert attribution_of(Answer(text=" ", calls=(call,))) is None
@@ -336,17 +336,17 @@ def test_there_is_none_without_a_text_or_proposals() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 600_000, "yes\n" * 20_000, "No. " * 20_000], ids=["long", "lines", "sentences"])
-def test_texts_without_measure_are_not_compared(text: str) -> None:
-    """What would take many seconds is left alone, and told by None; it takes no time to find that out."""
+def test_oversized_texts_are_not_compared(text: str) -> None:
+    """Texts that would take many seconds give None, and finding that out takes no time."""
     began = time.process_time()
     assert attribution_of(Answer(text=text, calls=(Call("ann", 1, "x/ann", text=text),))) is None
     assert time.process_time() - began < 2
 
 
-def test_as_json_it_is_plain_and_rounded() -> None:
-    """The one form that the command line, the server and kept runs tell."""
+def test_attribution_as_json_is_rounded() -> None:
+    """The command line, the server and stored runs all show this form."""
     text = "Water boils at 100 degrees. Hello there."
-    assert attribution_json(told(text, ann="Water boils at 100 degrees.", bob=SUN)) == {
+    assert attribution_json(compared(text, ann="Water boils at 100 degrees.", bob=SUN)) == {
         "layers": [{"layer": 1, "shares": {"ann": 0.6765, "bob": 0.0}, "new": 0.3235, "ignored": ["bob"]}],
         "sentences": [
             {
@@ -360,15 +360,15 @@ def test_as_json_it_is_plain_and_rounded() -> None:
     }
 
 
-def test_what_the_figures_mean_is_said_in_few_words() -> None:
-    """One paragraph that a page can show."""
+def test_the_explanation_of_the_figures_is_short() -> None:
+    """It is one paragraph that a page can show."""
     assert len(EXPLAINED.split()) <= 90
     assert "\n" not in EXPLAINED
 
 
 @needs_recordings
 def test_recorded_answers_resemble_proposals_to_their_own_question_only() -> None:
-    """A mixture's published answers hold much of proposals to the same instruction, and nearly nothing of others'."""
+    """A mixture's published answers hold much of the proposals to the same instruction, and almost nothing of others."""
     names = ("Qwen1.5-110B-Chat", "Meta-Llama-3-70B-Instruct", "Mixtral-8x22B-Instruct-v0.1")
     proposals = {name: list(alpaca_eval_outputs(name).values()) for name in names}
     answers = list(alpaca_eval_outputs("Together-MoA").values())

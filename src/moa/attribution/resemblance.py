@@ -1,12 +1,12 @@
-"""How much of a sentence's words a passage holds, in their order: a figure of 0 to 1.
+"""The resemblance of a passage to a sentence: how much of the sentence's words it holds, in their order; 0 to 1.
 
 Notable decisions:
-- Words are compared by a crude stem, without case: the first letters of a long word, no plural s on a short one. Scripts
-  without spaces between words are compared by pairs of characters. It serves many languages a little, not one well.
-- A word weighs the more the rarer it is among the passages of its run, so what a question's every answer says counts little;
-  never nothing. Numbers count thrice, function words a tenth.
-- Half of the figure is for words, half for pairs of them that follow each other in both, the sentence's ends included. The
-  same words in any order are worth half at most, and none of it where almost no order is shared.
+- Words are compared by a crude stem, ignoring case: the first letters of a long word, a short one without its plural s.
+  Scripts without spaces between words are compared by pairs of characters. This serves many languages moderately well.
+- The rarer a word is among the passages of its run, the more it weighs, so words that every answer to a question contains
+  count little, but never nothing. Numbers count three times, function words a tenth.
+- Half of the figure is for words, half for pairs of words that follow each other in both, with the sentence's ends as words.
+  The same words in any order are worth half at most, and nothing where almost no order is shared.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ STEM = 6
 NUMBER = 3.0
 LIGHT = 0.1
 NEAR = 0.3
-"""What a pair is worth whose words stand near each other, but not one after the other."""
+"""The value of a pair whose words are near each other in the passage, but not adjacent."""
 
 LEAST_HELD = 0.15
-"""The part of a sentence's words below which a passage is not looked at."""
+"""Share of a sentence's words, by weight, that a passage must hold to be compared."""
 
 LEAST_ORDER = 0.1
-"""The part of a sentence's pairs that a passage must hold to resemble it at all."""
+"""Share of a sentence's pairs, by weight, that a passage must hold to have any resemblance."""
 
 MOST_TRIED = 4
 """Sentences of one text that are compared with a sentence in full: those that hold most of its words."""
 
 MORE_TOGETHER = 0.1
-"""What two sentences that follow each other must hold more than the better of them, to be taken together."""
+"""How much two adjacent sentences must resemble more than the better one alone, to be one passage."""
 
 COMMON = 200
-"""A word in more sentences of one text than these says nothing about where to look."""
+"""A word in more sentences of one text than this does not help to find a passage."""
 
 _BEGIN, _END = "\x02", "\x03"
 
@@ -90,7 +90,7 @@ def _number(digits: str) -> str:
 
 
 def _tokens(text: str) -> list[tuple[str, float]]:
-    """What is compared of a text, each with what it counts beside its rarity."""
+    """The tokens of a text, each with its weight before rarity."""
     found: list[tuple[str, float]] = []
     for run, number, word, sign in _TOKEN.findall(unicodedata.normalize("NFKC", text)):
         if word:
@@ -110,15 +110,15 @@ def _tokens(text: str) -> list[tuple[str, float]]:
     return found
 
 
-class Stretch:
-    """A sentence, or two that follow each other, as they are compared.
+class Span:
+    """A sentence, or two adjacent ones, as tokens to compare.
 
     Attributes:
-        start, end: where it stands in its text.
-        key: all its tokens; equal ones say the same.
-        size: its length in characters, white space aside.
-        content: its tokens that carry meaning, with what each counts; all of them where none does.
-        light: its function words.
+        start, end: its place in its text, in code points.
+        key: all tokens; spans with equal keys count as the same text.
+        size: its length in characters without white space.
+        content: its tokens without function words, with their weights; all tokens if there are only function words.
+        light: its function words, with their weights.
     """
 
     def __init__(self, text: str, start: int, end: int) -> None:
@@ -144,30 +144,30 @@ class Stretch:
 
     @cached_property
     def near(self) -> set[tuple[str, str]]:
-        told = self.sequence[1:-1]
+        tokens = self.sequence[1:-1]
         return {
-            *zip(told, told[2:], strict=False),
-            *zip(told, told[3:], strict=False),
-            *zip(told[1:], told, strict=False),
+            *zip(tokens, tokens[2:], strict=False),
+            *zip(tokens, tokens[3:], strict=False),
+            *zip(tokens[1:], tokens, strict=False),
         }
 
-    def joined(self, other: Stretch) -> Stretch:
-        """This and the one that follows it."""
-        both = object.__new__(Stretch)
+    def joined(self, other: Span) -> Span:
+        """This span and the next one, as one span."""
+        both = object.__new__(Span)
         both.start, both.end = self.start, other.end
         both.held, both.pairs, both.near = self.held | other.held, self.pairs | other.pairs, self.near | other.near
         return both
 
 
-def stretches(text: str) -> list[Stretch]:
-    """The sentences of a text that have a word."""
-    return [stretch for start, end in sentences(text) if (stretch := Stretch(text, start, end)).key]
+def spans(text: str) -> list[Span]:
+    """The sentences of a text that hold at least one token."""
+    return [span for start, end in sentences(text) if (span := Span(text, start, end)).key]
 
 
 class Rarity:
-    """What words weigh, from the passages of a run."""
+    """The weight of each token: the rarer among the passages of a run, the higher."""
 
-    def __init__(self, passages: Iterable[Stretch]) -> None:
+    def __init__(self, passages: Iterable[Span]) -> None:
         self._count = 0
         self._seen: Counter[str] = Counter()
         for passage in passages:
@@ -178,10 +178,10 @@ class Rarity:
         return math.log(1 + (self._count + 1) / (1 + self._seen[token]))
 
 
-class Weighed:
-    """A sentence whose tokens have weights: first those of ``content``, then the light ones."""
+class WeightedSentence:
+    """A sentence with a weight for each token (first those of ``content``, then the light ones) and for each pair."""
 
-    def __init__(self, sentence: Stretch, rarity: Rarity) -> None:
+    def __init__(self, sentence: Span, rarity: Rarity) -> None:
         self.key = sentence.key
         self.tokens = [token for token, _ in sentence.content]
         self.weights = [counts * rarity(token) for token, counts in sentence.content]
@@ -194,11 +194,11 @@ class Weighed:
         self.weight = sum(self.weights)
 
     def content(self) -> Iterable[tuple[str, float]]:
-        """Its tokens that carry meaning, with their weights."""
+        """The tokens of ``content``, with their weights."""
         return zip(self.tokens[: len(self.pairs) - 1], self.weights, strict=False)
 
-    def compared(self, passage: Stretch) -> Match:
-        """How the passage holds it."""
+    def compared(self, passage: Span) -> Match:
+        """How much of the sentence a passage holds."""
         held, following, near = passage.held, passage.pairs, passage.near
         holds = [token in held for token in self.tokens]
         pairs = [1.0 if pair in following else NEAR if pair in near else 0.0 for pair in self.pairs]
@@ -207,14 +207,14 @@ class Weighed:
         figure = (words + order) / (self.weight + self.order) if order >= LEAST_ORDER * self.order else 0.0
         return Match(passage.start, passage.end, figure, holds, pairs)
 
-    def copied(self, passage: Stretch) -> Match:
-        """How a passage holds it that says the same."""
+    def copied(self, passage: Span) -> Match:
+        """The match of a passage with the same tokens."""
         return Match(passage.start, passage.end, 1.0, [True] * len(self.tokens), [1.0] * len(self.pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A passage beside a sentence: ``resemblance``, which tokens it ``holds``, and how well each pair of them."""
+    """A passage compared with a sentence: which of the sentence's tokens it ``holds``, and how well each of its pairs."""
 
     start: int
     end: int
@@ -223,7 +223,7 @@ class Match:
     pairs: Sequence[float]
 
     def strength(self, place: int) -> float:
-        """How well it holds the token at ``place``: 0 not at all, more within words that also surround it there."""
+        """How well the passage holds the token at ``place``; 0 if not at all, more if its neighbours are the same."""
         if not self.holds[place]:
             return 0.0
         if place + 1 >= len(self.pairs):  # a function word
@@ -231,49 +231,49 @@ class Match:
         return self.resemblance * (1 + self.pairs[place] + self.pairs[place + 1]) / 3
 
 
-class Text:
-    """A text in which passages are looked for: one proposal."""
+class SentenceIndex:
+    """The sentences of one proposal, to find passages that resemble a sentence."""
 
     def __init__(self, text: str) -> None:
-        self.stretches = stretches(text)
+        self.spans = spans(text)
         self._places: dict[str, list[int]] = {}
         self._same: dict[tuple[str, ...], int] = {}
-        self._joined: dict[int, Stretch] = {}
-        for place, stretch in enumerate(self.stretches):
-            if stretch.key not in self._same:
-                self._same[stretch.key] = place
-                for token in stretch.held:
+        self._joined: dict[int, Span] = {}
+        for place, span in enumerate(self.spans):
+            if span.key not in self._same:
+                self._same[span.key] = place
+                for token in span.held:
                     self._places.setdefault(token, []).append(place)
 
-    def matches(self, sentence: Weighed) -> list[Match]:
-        """The passages most like a sentence, the best first; the one that says the same, alone."""
+    def matches(self, sentence: WeightedSentence) -> list[Match]:
+        """The passages that resemble a sentence, the best first. A passage with the same tokens is the only one."""
         same = self._same.get(sentence.key)
         if same is not None:
-            return [sentence.copied(self.stretches[same])]
+            return [sentence.copied(self.spans[same])]
         held = self._held(sentence)
         likely = sorted(held, key=lambda place: (-held[place], place))[:MOST_TRIED]
         tried = [place for place in likely if held[place] >= LEAST_HELD * sentence.weight]
-        alone = {place: sentence.compared(self.stretches[place]) for place in tried}
+        alone = {place: sentence.compared(self.spans[place]) for place in tried}
         found = [*alone.values()]
         for place in tried[:2]:
             for first in (place - 1, place):
                 other = first if first != place else place + 1
                 if held.get(other, 0.0) < LEAST_HELD * sentence.weight:
                     continue
-                # Two sentences are a passage where both are needed: a long one holds a little of everything.
-                parts = [alone.get(each) or sentence.compared(self.stretches[each]) for each in (place, other)]
+                # Two sentences are one passage only if both contribute: a long passage holds a little of everything.
+                parts = [alone.get(each) or sentence.compared(self.spans[each]) for each in (place, other)]
                 both = sentence.compared(self._with_next(first))
                 if both.resemblance > max(part.resemblance for part in parts) + MORE_TOGETHER:
                     found.append(both)
         return sorted(found, key=lambda match: (-match.resemblance, match.start, match.end))
 
-    def _with_next(self, place: int) -> Stretch:
+    def _with_next(self, place: int) -> Span:
         if place not in self._joined:
-            self._joined[place] = self.stretches[place].joined(self.stretches[place + 1])
+            self._joined[place] = self.spans[place].joined(self.spans[place + 1])
         return self._joined[place]
 
-    def _held(self, sentence: Weighed) -> dict[int, float]:
-        """By place, how much of a sentence is held there, of its words that are not everywhere."""
+    def _held(self, sentence: WeightedSentence) -> dict[int, float]:
+        """The weight of a sentence's tokens that each place holds, not counting :data:`COMMON` tokens."""
         held: dict[int, float] = {}
         for token, weight in sentence.content():
             places = self._places.get(token, ())

@@ -1,10 +1,11 @@
-"""A text cut into sentences, for telling of each what it resembles.
+"""The sentences of a text, the units of attribution.
 
 Notable decisions:
-- What Markdown sets apart stands apart: a heading, a list item, a table's row; each sentence of a paragraph, too.
-- A line of code is a sentence. A program changes line by line, and a whole block would hide that.
-- A line break ends a sentence, unless the line is long enough to have been wrapped and the next goes on in lower case.
-- A full stop is an end only before something that can begin a sentence, and not after an abbreviation.
+- Markdown structure separates sentences: a heading, a list item and a table's row are sentences of their own, as is each
+  sentence of a paragraph.
+- Each line of code is a sentence. Programs change line by line, which whole blocks would hide.
+- A line break ends a sentence, unless the line is long enough to have been wrapped and the next one starts in lower case.
+- A full stop ends a sentence only before something that can start one, and not after an abbreviation.
 - No sentence is longer than :data:`LONGEST`, so that a text without a stop or a space costs no more than any other.
 """
 
@@ -14,10 +15,10 @@ import re
 from collections.abc import Iterator
 
 LONGEST = 1000
-"""Characters of a sentence; what is longer is cut, between words where there are any."""
+"""Maximum characters of a sentence. Longer ones are cut, between words if there are any."""
 
 WRAPPED = 50
-"""Characters from which a line may have been wrapped."""
+"""Minimum characters of a line that may have been wrapped."""
 
 _LINE = re.compile(r"[^\n\r\x0b\x0c\x85\u2028\u2029]+")
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})(.*)")
@@ -31,7 +32,7 @@ _OPENS = re.compile(r"[\"'“‘«(\[*_`]*+")
 _WORD_BEFORE = re.compile(r"[^\s(\[\"“*_]+$")
 _LETTERS = re.compile(r"[^\W\d_]")
 WORDED = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")
-"""What a stretch must have to be a sentence: a letter, a digit, a sign that stands for itself."""
+"""What a sentence must contain: a letter, a digit, or a symbol such as an arrow or an emoji."""
 
 _ABBREVIATIONS = """
 e.g i.e eg ie cf vs v mr mrs ms dr prof sr jr st mt nos figs eq vol ch pp p approx ca c al viz resp
@@ -43,7 +44,7 @@ _AT_ENDS_TOO = re.compile(
     r"|no|fig|sec|gen|col|rev|sen|rep|mar|mon|wed|fri|sat|sun|art|abs",
     re.IGNORECASE,
 )
-"""Abbreviations that may end a sentence, or are words besides; they do where the next word is one that often begins one."""
+"""Abbreviations that may end a sentence or are also words. They end one if the next word often starts a sentence."""
 
 _OPENERS = """
 the this that these those it its he she they we you i a an in on at for from with as by if when while where what
@@ -55,9 +56,9 @@ _NEVER_AT_ENDS, _BEGINNINGS = frozenset(_ABBREVIATIONS.split()), frozenset(_OPEN
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Where each sentence begins and ends, in order: code points of ``text``, without white space or list markers around.
+    """The start and end of each sentence, in order: code points of ``text``, without white space or list markers around it.
 
-    They do not overlap. What stands outside is white space, markup, or a stretch without a letter or digit.
+    They do not overlap. Between them there is only white space, markup, or text without a letter or digit.
     """
     found: list[tuple[int, int]] = []
     for start, end, code in _blocks(text):
@@ -67,7 +68,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Stretches that no sentence reaches beyond, and whether they are code: lines, but wrapped ones together."""
+    """Start and end of parts that no sentence crosses, and whether a part is code: lines, with wrapped lines joined."""
     fence = ""
     held: tuple[int, int] | None = None
     for line in _LINE.finditer(text):
@@ -107,7 +108,7 @@ def _end_of(pattern: re.Pattern[str], text: str, start: int, end: int) -> int:
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The sentences of a paragraph."""
+    """Start and end of each sentence of a paragraph."""
     lower = not any(letter.isupper() for letter in text[start : min(end, start + LONGEST)])
     for stop in _STOP.finditer(text, start, end):
         if stop.start() < start:
@@ -123,14 +124,14 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _ends(text: str, start: int, stop: re.Match[str], following: int, end: int, lower: bool) -> bool:
-    """Whether a full stop, with white space behind it, ends a sentence that began at ``start``."""
+    """Whether a full stop followed by white space ends the sentence that began at ``start``."""
     head = _end_of(_OPENS, text, following, min(end, following + 8))
     if text[head : head + 1].islower() and not lower:
         return False
     if text[stop.start() : stop.start() + 2].strip() != "." and text[stop.start()] != ".":
         return True
     if not _LETTERS.search(text, max(start, stop.start() - 40), stop.start()):
-        return stop.start() - start > 40  # a number alone is the number of what follows
+        return stop.start() - start > 40  # a number alone numbers the text that follows
     before = _WORD_BEFORE.search(text, max(start, stop.start() - 12), stop.start())
     word = before[0].lower() if before else ""
     if word in _NEVER_AT_ENDS:
@@ -142,7 +143,7 @@ def _ends(text: str, start: int, stop: re.Match[str], following: int, end: int, 
 
 
 def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The stretch without white space around it, in pieces of at most :data:`LONGEST`; nothing where there is no word."""
+    """A sentence without surrounding white space, in pieces of at most :data:`LONGEST`; none without a word."""
     while start < end:
         start = _end_of(_SPACE, text, start, end)
         last = min(end, start + LONGEST)

@@ -1,67 +1,67 @@
-"""Which passages of the proposals each sentence of an answer resembles, and what share of the answer each agent has.
+"""Which passages of the proposals each sentence of an answer resembles, and each agent's share of the answer.
 
-It measures words, not causes and not truth. Two agents that write alike share what resembles both, whoever was read; a
-sentence that says the opposite in the same words resembles as much, for a "not" is one light word among many; only a
-number that differs weighs. And good answers to one question are alike anyway: read a share beside those of a system that
-saw no proposal (``benchmarks/README.md``).
+Shares measure words, not causes and not truth. Two agents that write alike share the credit, whichever of them the
+aggregator used. A sentence that states the opposite in the same words resembles just as much, since "not" is one light word
+among many; only a different number weighs. And good answers to the same question are alike anyway: read a share beside those
+of a system that saw no proposal (``benchmarks/README.md``).
 
 Notable decisions:
-- A sentence may be merged from several passages. Each of its words is credited to the agents whose passages hold it, the
-  more the better they hold it and what stands around it, equally where they hold it equally. What none holds is new.
-- A passage below :data:`SUPPORT` is no support, so words that belong to the topic support nothing by themselves.
-- An answer that is a proposal, word for word, is that proposal's alone.
-- Each layer is compared by itself: what the last layer holds, the layer before it may hold too.
+- A sentence may be merged from several passages. Each of its words is credited to the agents whose passages hold it, more to
+  those that hold it and its neighbours better, equally where they hold it equally. Words that no passage holds are new.
+- A passage below :data:`SUPPORT` earns no credit, so words of the topic alone earn none.
+- An answer that is a proposal, word for word, is credited to that proposal alone.
+- Each layer is compared separately, because a layer often repeats words of the layer before it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from moa.answers import Answer, Call, Reference
-from moa.attribution.resemblance import Match, Rarity, Stretch, Text, Weighed, stretches
+from moa.attribution.resemblance import Match, Rarity, SentenceIndex, Span, WeightedSentence, spans
 
 SUPPORT = 0.3
-"""The resemblance from which a passage supports a sentence; chosen on recorded answers, see ``benchmarks/README.md``."""
+"""Minimum resemblance of a passage that earns credit; chosen on recorded answers, see ``benchmarks/README.md``."""
 
 IGNORED = 0.01
-"""The share of the answer below which an agent counts as ignored."""
+"""Share of the answer below which an agent counts as ignored."""
 
 MOST_PASSAGES = 3
-"""Passages of one agent for one sentence."""
+"""Maximum passages of one agent for one sentence."""
 
 FURTHER = 0.15
-"""The part of a sentence that a further passage of the same agent must add."""
+"""Share of a sentence, by weight, that a further passage of the same agent must add."""
 
 MOST_CHARACTERS = 1_000_000
 MOST_SENTENCES = 30_000
-"""What texts may have together to be compared: a hundred times what a long answer and its proposals have."""
+"""Limits of all texts together: a hundred times a long answer with its proposals."""
 
 _MAY_END = re.compile(r"[.!?。！？]\s|\n+")
 
 STEEPNESS = 4
-"""How much more of a word goes to who holds it better: a claim is strength to this power."""
+"""Exponent that favours the agent that holds a word better: its claim to the word is strength to this power."""
 
 EXPLAINED = (
     "Each sentence of the answer is compared, word by word, with the proposals. A percentage says how much of the wording "
     "resembles passages of an agent; new is what resembles none. This is resemblance, not cause: models that never saw a "
-    "proposal write much the same about the same question, so a share does not show who was read. Nor is it truth: a "
-    "sentence that says the opposite in the same words resembles too."
+    "proposal write much the same about the same question, so a share does not show which proposal was used. Nor is it truth: "
+    "a sentence that says the opposite in the same words resembles too."
 )
-"""What the figures mean and do not mean, for whoever reads them."""
+"""What the figures mean and do not mean, for readers of an attribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of a proposal that a sentence of the answer resembles.
+    """A passage of a proposal that a sentence of the answer resembles: one sentence, or two adjacent ones.
 
     Attributes:
-        agent, layer: whose proposal.
+        agent, layer: the agent that wrote the proposal, and its layer.
         start, end: code points in the proposal's text.
-        share: the part of the sentence credited to it, 0 to 1; with those of its layer and what is new there, 1.
-        resemblance: how much of the sentence it holds, 0 to 1.
+        share: the part of the sentence credited to the passage, 0 to 1. All shares of a layer and its new part sum to 1.
+        resemblance: how much of the sentence the passage holds, 0 to 1.
     """
 
     agent: str
@@ -78,8 +78,8 @@ class Sentence:
 
     Attributes:
         start, end: code points in the answer's text.
-        new: the part that no supporting passage of the last layer holds.
-        passages: of all layers, by layer, the largest share first.
+        new: the part that no credited passage of the last layer holds, 0 to 1.
+        passages: the credited passages of all layers, by layer, the largest share first.
     """
 
     start: int
@@ -90,8 +90,10 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class LayerShares:
-    """The answer beside one layer. ``shares`` names every agent with a proposal; with ``new`` they sum to 1. ``ignored``
-    are the agents below :data:`IGNORED`."""
+    """The shares of one layer's agents in the answer.
+
+    ``shares`` holds every agent with a proposal; they and ``new`` sum to 1. ``ignored``: the agents below :data:`IGNORED`.
+    """
 
     layer: int
     shares: Mapping[str, float]
@@ -101,7 +103,7 @@ class LayerShares:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """``layers`` in their order; the last is what the aggregator read."""
+    """The answer's sentences, and the shares of each layer, in order; the aggregator read the proposals of the last."""
 
     sentences: tuple[Sentence, ...]
     layers: tuple[LayerShares, ...]
@@ -127,87 +129,104 @@ def comparable(text: str, proposals: Sequence[Call | Reference]) -> bool:
 
 
 def attribution(text: str, proposals: Sequence[Call | Reference]) -> Attribution:
-    """Compare an answer with the proposals. It takes time in proportion to the texts: see ``benchmarks/README.md``.
+    """Compare an answer with proposals. The time is proportional to the texts' length: see ``benchmarks/README.md``.
 
     Args:
         text: the answer.
         proposals: of any layers, each with its ``agent``, ``layer`` and ``text``.
     """
-    said = stretches(text)
-    compared = {id(proposal): Text(proposal.text) for proposal in proposals}
-    rarity = Rarity(stretch for one in compared.values() for stretch in one.stretches)
-    different = {sentence.key: sentence for sentence in said}
-    weighed = {key: Weighed(sentence, rarity) for key, sentence in different.items()}
-    passages: list[list[Passage]] = [[] for _ in said]
-    new = [1.0] * len(said)
+    answer = spans(text)
+    indexes = {id(proposal): SentenceIndex(proposal.text) for proposal in proposals}
+    rarity = Rarity(span for index in indexes.values() for span in index.spans)
+    # A sentence that is repeated is compared once.
+    weighted = {
+        key: WeightedSentence(sentence, rarity) for key, sentence in {each.key: each for each in answer}.items()
+    }
+    passages: list[list[Passage]] = [[] for _ in answer]
+    new = [1.0] * len(answer)
     layers = []
     for layer in sorted({proposal.layer for proposal in proposals}):
         members = [proposal for proposal in proposals if proposal.layer == layer]
         same = [proposal for proposal in members if proposal.text.strip() == text.strip()]
-        texts = [(proposal.agent, compared[id(proposal)]) for proposal in same or members]
-        known = {key: _credited(layer, sentence, texts) for key, sentence in weighed.items()}
-        for place, sentence in enumerate(said):
-            passages[place] += known[sentence.key]
-            new[place] = _rest(known[sentence.key])
-        layers.append(_shares(layer, [proposal.agent for proposal in members], said, known, same))
+        texts = [(proposal.agent, indexes[id(proposal)]) for proposal in same or members]
+        credited = {key: _credited(layer, sentence, texts) for key, sentence in weighted.items()}
+        for place, sentence in enumerate(answer):
+            passages[place] += credited[sentence.key]
+            new[place] = _rest(passage.share for passage in credited[sentence.key])
+        layers.append(_shares(layer, [proposal.agent for proposal in members], answer, credited, same))
     return Attribution(
         tuple(
             Sentence(sentence.start, sentence.end, new[place], tuple(passages[place]))
-            for place, sentence in enumerate(said)
+            for place, sentence in enumerate(answer)
         ),
         tuple(layers),
     )
 
 
-def _rest(passages: Sequence[Passage]) -> float:
-    rest = 1.0 - sum(passage.share for passage in passages)
+def _rest(shares: Iterable[float]) -> float:
+    """What is left of 1, without the dust of rounding."""
+    rest = 1.0 - sum(shares)
     return rest if rest > 1e-9 else 0.0
 
 
 def _shares(
     layer: int,
     agents: Sequence[str],
-    said: Sequence[Stretch],
-    known: Mapping[tuple[str, ...], Sequence[Passage]],
+    answer: Sequence[Span],
+    credited: Mapping[tuple[str, ...], Sequence[Passage]],
     same: Sequence[Call | Reference],
 ) -> LayerShares:
-    """The answer's figures from its sentences', each counted by its length."""
+    """The shares of a layer's agents: the mean over the answer's sentences, weighted by their length.
+
+    Args:
+        credited: the passages of each sentence, by its key.
+        same: the proposals that equal the answer.
+    """
     shares = dict.fromkeys(agents, 0.0)
-    whole = sum(sentence.size for sentence in said)
-    for sentence in said:
-        for passage in known[sentence.key]:
+    whole = sum(sentence.size for sentence in answer)
+    for sentence in answer:
+        for passage in credited[sentence.key]:
             shares[passage.agent] += passage.share * sentence.size / whole
-    if not said:  # signs alone, which nothing can be told of but that they are the same
+    if not answer:  # only symbols: there is nothing to compare, except with a proposal that equals the answer
         for proposal in same:
             shares[proposal.agent] += 1 / len(same)
-    rest = 1.0 - sum(shares.values())
     ignored = tuple(agent for agent, share in shares.items() if share < IGNORED)
-    return LayerShares(layer, shares, rest if rest > 1e-9 else 0.0, ignored)
+    return LayerShares(layer, shares, _rest(shares.values()), ignored)
 
 
-def _credited(layer: int, sentence: Weighed, texts: Sequence[tuple[str, Text]]) -> list[Passage]:
-    """The passages of a layer that support a sentence, each with its share."""
+def _credited(layer: int, sentence: WeightedSentence, texts: Sequence[tuple[str, SentenceIndex]]) -> list[Passage]:
+    """The passages of a layer that hold parts of a sentence, each with its share of the sentence, the largest first."""
     found = [(agent, match) for agent, text in texts for match in _supporting(sentence, text.matches(sentence))]
-    credit = [0.0] * len(found)
+    earned = _credits(sentence, found)
+    passages = [
+        Passage(agent, layer, match.start, match.end, credit / sentence.weight, min(match.resemblance, 1.0))
+        for (agent, match), credit in zip(found, earned, strict=True)
+        if credit > 0
+    ]
+    return sorted(passages, key=lambda passage: -passage.share)
+
+
+def _credits(sentence: WeightedSentence, found: Sequence[tuple[str, Match]]) -> list[float]:
+    """The weight of a sentence's words that each match earns.
+
+    The weight of a word is divided among the agents that hold it, in proportion to their claims. An agent has one claim to a
+    word, that of its best match, so that repeating itself earns it no more.
+    """
+    earned = [0.0] * len(found)
     for place, weight in enumerate(sentence.weights):
-        best: dict[str, tuple[float, int]] = {}  # one claim an agent
+        best: dict[str, tuple[float, int]] = {}
         for number, (agent, match) in enumerate(found):
             claim = match.strength(place) ** STEEPNESS
             if claim > best.get(agent, (0.0, 0))[0]:
                 best[agent] = claim, number
         claims = sum(claim for claim, _ in best.values())
         for claim, number in best.values():
-            credit[number] += weight * claim / claims
-    passages = [
-        Passage(agent, layer, match.start, match.end, mine / sentence.weight, min(match.resemblance, 1.0))
-        for (agent, match), mine in zip(found, credit, strict=True)
-        if mine > 0
-    ]
-    return sorted(passages, key=lambda passage: -passage.share)
+            earned[number] += weight * claim / claims
+    return earned
 
 
-def _supporting(sentence: Weighed, matches: Sequence[Match]) -> list[Match]:
-    """Of one agent's passages, the best, and those apart from it that hold more of the sentence."""
+def _supporting(sentence: WeightedSentence, matches: Sequence[Match]) -> list[Match]:
+    """The best match of one agent, and further ones that do not overlap and each hold more of the sentence."""
     taken: list[Match] = []
     held: set[int] = set()
     for match in matches:
@@ -215,15 +234,15 @@ def _supporting(sentence: Weighed, matches: Sequence[Match]) -> list[Match]:
             break
         if any(match.start < other.end and other.start < match.end for other in taken):
             continue
-        holds = {place for place, there in enumerate(match.holds) if there}
+        holds = {place for place, holds_it in enumerate(match.holds) if holds_it}
         if not taken or sum(sentence.weights[place] for place in holds - held) >= FURTHER * sentence.weight:
             taken.append(match)
             held |= holds
     return taken
 
 
-def attribution_json(told: Attribution) -> dict[str, Any]:
-    """It as plain data for ``json.dumps``, shares rounded to four places."""
+def attribution_json(origin: Attribution) -> dict[str, Any]:
+    """An attribution as plain data for ``json.dumps``, with shares rounded to four places."""
 
     def passage_json(passage: Passage) -> dict[str, Any]:
         return {**asdict(passage), "share": round(passage.share, 4), "resemblance": round(passage.resemblance, 4)}
@@ -236,7 +255,7 @@ def attribution_json(told: Attribution) -> dict[str, Any]:
                 "new": round(layer.new, 4),
                 "ignored": list(layer.ignored),
             }
-            for layer in told.layers
+            for layer in origin.layers
         ],
         "sentences": [
             {
@@ -245,6 +264,6 @@ def attribution_json(told: Attribution) -> dict[str, Any]:
                 "new": round(sentence.new, 4),
                 "passages": [passage_json(passage) for passage in sentence.passages],
             }
-            for sentence in told.sentences
+            for sentence in origin.sentences
         ],
     }
