@@ -274,7 +274,7 @@ def test_layers_are_compared_separately() -> None:
 @settings(deadline=None)
 @given(MARKDOWN, st.lists(st.tuples(MARKDOWN, st.integers(1, 3)), max_size=5))
 def test_shares_and_new_sum_to_one(text: str, proposals: Sequence[tuple[str, int]]) -> None:
-    """This holds for each sentence, each layer and the answer; passages lie within their proposals; results are repeatable."""
+    """This holds for each sentence, each layer and the answer; passages lie within their proposals; results repeat."""
     given_ = [Reference(f"agent{number}", said, layer=layer) for number, (said, layer) in enumerate(proposals)]
     # Pieces of the proposals in the answer, so that there is something to find.
     text += "".join(said[: len(said) // 2] for said, _ in proposals)

@@ -47,8 +47,8 @@ STEEPNESS = 4
 EXPLAINED = (
     "Each sentence of the answer is compared, word by word, with the proposals. A percentage says how much of the wording "
     "resembles passages of an agent; new is what resembles none. This is resemblance, not cause: models that never saw a "
-    "proposal write much the same about the same question, so a share does not show which proposal was used. Nor is it truth: "
-    "a sentence that says the opposite in the same words resembles too."
+    "proposal write much the same about the same question, so a share does not show which proposal was used. Nor is it "
+    "truth: a sentence that says the opposite in the same words resembles too."
 )
 """What the figures mean and do not mean, for readers of an attribution."""
 
