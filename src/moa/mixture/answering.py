@@ -178,8 +178,8 @@ class Answering:
             await aggregation.answer(self, proposals)
 
     def _cannot_pay_for_an_answer(self, proposals: Sequence[Reference]) -> bool:
-        texts = [proposal.text for proposal in proposals]
-        return bool(texts) and self._budget.exceeded(self._plan.aggregator.model, texts, room=LEAST_ROOM)
+        lengths = [len(proposal.text) for proposal in proposals]
+        return bool(lengths) and self._budget.exceeded(self._plan.aggregator.model, lengths, room=LEAST_ROOM)
 
     async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]]) -> None:
         """Let the aggregator write from these readings; after a failure, the next fallback."""

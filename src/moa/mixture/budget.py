@@ -1,12 +1,13 @@
-"""What a run has spent, and what it may.
+"""What a run has spent, and what it may spend.
 
-Calls that ended count as billed. Calls that are still being written count as estimated, characters / 4, so that a limit
-can stop them while they write. Where a model has no known price its calls cannot be bounded, and the run says so.
+Calls that have ended count as billed. Calls in flight count as estimated, characters / 4, so that a limit can stop them
+while they write. A model without a known price cannot be limited, and the run emits a notice about it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from moa.messages import Cost, Request, Usage, estimated_tokens
 from moa.mixture.draft import Draft
@@ -14,75 +15,100 @@ from moa.mixture.prompts import conversation_text
 from moa.models import Model
 from moa.prices import Price, Prices
 
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """One call in flight: its model, the estimated tokens of its prompt, and the tokens its draft had when it began."""
+
+    model: Model
+    input_tokens: int
+    before: int
+
 
 class Budget:
     """The money of one run.
 
     Args:
         prices: what tokens cost.
-        limit: US dollars that the run may cost, or None.
+        limit: US dollars that the run may cost; None: no limit.
     """
 
     def __init__(self, prices: Prices, limit: float | None) -> None:
         self._prices, self._limit = prices, limit
         self._settled = 0.0
-        self._open: dict[Draft, tuple[Model, int, int]] = {}
+        self._open: dict[Draft, _Account] = {}
         self._paused: dict[Draft, tuple[Usage, Cost]] = {}
         self._rates: dict[str, Price | None] = {}
 
     def open(self, draft: Draft, model: Model, request: Request) -> None:
         """A call for a draft begins."""
-        self._open[draft] = (model, estimated_tokens(conversation_text(request.messages)), draft.tokens)
+        self._open[draft] = _Account(model, estimated_tokens(conversation_text(request.messages)), draft.tokens)
 
     def pause(self, draft: Draft) -> None:
-        """A call is over, and another will go on with the draft."""
+        """A call has ended, and another one will continue the draft."""
         usage, cost = self._settle(draft)
-        before, spent = self._paused.get(draft, (Usage(), Cost()))
-        self._paused[draft] = (before + usage, spent + cost)
+        usage_before, cost_before = self._paused.get(draft, (Usage(), Cost()))
+        self._paused[draft] = (usage_before + usage, cost_before + cost)
 
     def close(self, draft: Draft, *, refused: bool = False) -> tuple[Usage, Cost]:
-        """A draft's last call is over: what all of them used and cost, as reported or, where it was not, as estimated.
+        """A draft's last call has ended.
 
-        A call that was ``refused`` before it said anything is not billed.
+        A call that was ``refused`` before it produced anything is not billed.
+
+        Returns:
+            The usage and cost of all the draft's calls: as reported, or estimated where the server reported none.
         """
-        if refused and draft in self._open and not draft.usage and draft.tokens == self._open[draft][2]:
+        account = self._open.get(draft)
+        if account and refused and not draft.usage and draft.tokens == account.before:
             del self._open[draft]
         usage, cost = self._settle(draft) if draft in self._open else (Usage(), Cost())
         if draft in self._paused:
-            before, spent = self._paused.pop(draft)
-            return before + usage, spent + cost
+            usage_before, cost_before = self._paused.pop(draft)
+            return usage_before + usage, cost_before + cost
         return usage, cost
 
     def _settle(self, draft: Draft) -> tuple[Usage, Cost]:
-        model, input_tokens, before = self._open.pop(draft)
-        usage = draft.usage or Usage(input_tokens, draft.tokens - before, estimated=True)
-        cost = draft.cost or self._prices.price(model.name, usage)
+        """Close a call's account, and take its usage and cost out of the draft, which another call may use."""
+        account = self._open.pop(draft)
+        usage = draft.usage or Usage(account.input_tokens, draft.tokens - account.before, estimated=True)
+        cost = draft.cost or self._prices.price(account.model.name, usage)
         draft.usage = draft.cost = None
         self._settled += cost.dollars or 0.0
         return usage, cost
 
     def unbounded(self, models: Iterable[Model]) -> list[str]:
-        """Names of the models whose calls a limit cannot stop while they write, because their price is not known."""
+        """The names of models that a limit cannot stop while they write, because their prices are unknown."""
         if self._limit is None:
             return []
         return sorted({model.name for model in models if self._rate(model) is None})
 
-    def exceeded(self, model: Model, reads: Sequence[str] = (), *, room: float = 0.0) -> bool:
-        """Whether what is spent, with one more call of this model that reads these texts, goes beyond the limit.
+    def exceeded(self, model: Model, lengths: Sequence[int] = (), *, room: float = 0.0) -> bool:
+        """Whether one more call would exceed the limit; without ``lengths``, whether it is exceeded already.
 
-        ``room`` is what its answer is to have room for, as a share of the texts' mean length.
+        For example, three proposals of 4,000, 8,000 and 6,000 characters are 4,500 tokens to read. With ``room=0.25`` the
+        answer may have a quarter of their mean length, 375 tokens. At $1 and $4 per million tokens that call costs
+        4,500 × $1/M + 375 × $4/M = $0.006, so a run that has spent $0.095 of a limit of $0.10 would exceed it.
+
+        Args:
+            model: the model of that call.
+            lengths: characters of each text that the call reads, besides the conversation.
+            room: the length of its answer, as a share of the mean of these lengths.
         """
         if self._limit is None:
             return False
-        lengths = [estimated_tokens(text) for text in reads]
-        answer = round(room * sum(lengths) / len(lengths)) if lengths else 0
-        return self._spent() + self._dollars(model, sum(lengths), answer) > self._limit
+        tokens = [_tokens(length) for length in lengths]
+        answer = round(room * sum(tokens) / len(tokens)) if tokens else 0
+        return self._spent() + self._dollars(model, sum(tokens), answer) > self._limit
 
     def _spent(self) -> float:
-        writing = (
-            self._dollars(model, tokens, draft.tokens - before) for draft, (model, tokens, before) in self._open.items()
+        """US dollars so far: billed for calls that have ended, estimated for calls in flight."""
+        in_flight = (
+            self._dollars(account.model, account.input_tokens, draft.tokens - account.before)
+            for draft, account in self._open.items()
         )
-        return self._settled + sum(writing)
+        return self._settled + sum(in_flight)
 
     def _dollars(self, model: Model, input_tokens: int, output_tokens: int) -> float:
         rate = self._rate(model)
@@ -92,3 +118,7 @@ class Budget:
         if model.name not in self._rates:
             self._rates[model.name] = self._prices.per_million(model.name)
         return self._rates[model.name]
+
+
+def _tokens(characters: int) -> int:
+    return (characters + CHARACTERS_PER_TOKEN - 1) // CHARACTERS_PER_TOKEN

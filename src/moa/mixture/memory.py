@@ -1,8 +1,8 @@
-"""What was proposed for a user's turn, remembered for as long as that turn's tool calls go on.
+"""The proposals for each user message, kept while that message's tool calls continue.
 
-In a tool loop the same turn comes back with one more tool result each time. Asking all proposers at every step costs many
-times as much and makes agents worse, so the turn's proposals are put back where they stood. That also leaves the upstream's
-prompt prefix as it was, byte for byte, and its cache in force.
+In a tool loop the same turn comes back with one more tool result each time. Calling all proposers at every step costs many
+times as much and makes agents worse, so each step reuses the turn's proposals, in the same place of the prompt. That also
+leaves the upstream's prompt prefix unchanged, byte for byte, so its cache applies.
 """
 
 from __future__ import annotations
@@ -17,37 +17,48 @@ from moa.messages import Message, Reference
 
 
 class Memory(Protocol):
-    """Keeps the proposals of turns. Both methods are quick and never raise for want of an entry."""
+    """Keeps the proposals of turns. Both methods return quickly, and neither raises because an entry is missing."""
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
         """The proposals kept for a turn, or None."""
         ...
 
     def keep(self, turn: str, references: Sequence[Reference]) -> None:
-        """Keep the proposals of a turn."""
+        """Keep the proposals of a turn, in place of those kept before."""
         ...
 
 
 class Recent:
-    """A memory of the most recent turns, in this process. ``turns``: how many."""
+    """A memory of the most recently used turns, in this process.
+
+    Args:
+        turns: how many turns to keep.
+    """
 
     def __init__(self, turns: int = 1000) -> None:
         self._turns = turns
         self._kept: OrderedDict[str, tuple[Reference, ...]] = OrderedDict()
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
+        """The proposals kept for a turn, which becomes the most recently used; or None."""
         if turn in self._kept:
             self._kept.move_to_end(turn)
         return self._kept.get(turn)
 
     def keep(self, turn: str, references: Sequence[Reference]) -> None:
+        """Keep the proposals of a turn, and forget the turns that were not used for the longest time."""
         self._kept[turn] = tuple(references)
         self._kept.move_to_end(turn)
         while len(self._kept) > self._turns:
             self._kept.popitem(last=False)
 
 
-def turn_of(mixture: str, messages: Sequence[Message]) -> str:
-    """A digest of a mixture's identity and a conversation up to and with the user's message."""
-    told = json.dumps([mixture, *messages], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+def turn_of(proposal_identity: str, messages: Sequence[Message]) -> str:
+    """The digest that names a turn.
+
+    Args:
+        proposal_identity: everything but the conversation that the proposals depend on.
+        messages: the conversation up to and including the user's message.
+    """
+    payload = json.dumps([proposal_identity, *messages], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()

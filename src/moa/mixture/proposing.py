@@ -250,7 +250,7 @@ class Proposing:
                     raise _Skipped("the proposals of the layer before agree")
                 if before and reading.last and len(reading.references) < plan.min_proposals:
                     raise _Skipped("too few proposals in the layer before")
-                if self._budget.exceeded(agent.model, [reference.text for reference in reading.references]):
+                if self._budget.exceeded(agent.model, [len(reference.text) for reference in reading.references]):
                     raise _Skipped(f"the cost limit of ${plan.max_cost:g} was reached")
                 yield reading
 
@@ -258,8 +258,8 @@ class Proposing:
         """Stop proposing when the money left is what the aggregator needs."""
         if self._plan.max_cost is None:
             return
-        texts = [draft.text for _, draft in self._layers[-1]]
-        if self._budget.exceeded(self._plan.aggregator.model, texts, room=1.0):
+        lengths = [len(draft) for _, draft in self._layers[-1]]
+        if self._budget.exceeded(self._plan.aggregator.model, lengths, room=1.0):
             self._close(f"the cost limit of ${self._plan.max_cost:g} was near")
 
     def _notice(self, message: str, *, degrades: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Choosing a proposal instead of writing an answer.
+"""Selecting a proposal instead of writing an answer.
 
-Two ways: a ranker's choice (the paper's LLM-ranker baseline, arXiv 2406.04692 section 3.3), read here from its reply; and
-the most central proposal, the one most like the others, which asks nobody: what several samples agree on is more often
-right than what one of them says alone (the idea of self-consistency, arXiv 2203.11171, and of minimum-Bayes-risk decoding).
+There are two ways: to read a ranker's choice from its reply (the paper's LLM-ranker baseline, arXiv 2406.04692 section 3.3),
+and to take the most central proposal, the one most like the others, which needs no call. An answer that several samples
+agree on is right more often than a single sample (self-consistency, arXiv 2203.11171, and minimum-Bayes-risk decoding).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import pairwise
 
 
 def most_central(texts: Sequence[str]) -> int:
-    """The index of the text with the highest mean similarity to the others; the first of equals.
+    """The index of the text with the highest mean similarity to the others; in a tie, the first.
 
     Raises:
         ValueError: there are no texts.
@@ -28,7 +28,7 @@ def most_central(texts: Sequence[str]) -> int:
 
 
 def similarity(one: str, other: str) -> float:
-    """Cosine of the counts of words and word pairs: 0 nothing shared, 1 the same words in the same order."""
+    """The cosine of the counts of words and word pairs, from 0 (nothing shared) to 1 (the same words in the same order)."""
     return _cosine(_grams(one), _grams(other))
 
 
@@ -46,9 +46,9 @@ def _cosine(one: Counter[tuple[str, ...]], other: Counter[tuple[str, ...]]) -> f
 
 
 def chosen(reply: str, count: int) -> int | None:
-    """The index (from 0) that a ranker's reply names among ``count`` numbered responses, or None.
+    """The index, from 0, of the response that a ranker's reply names among ``count`` responses numbered from 1.
 
-    The reply should be a bare number; a number in a sentence is taken when it is the only one in range.
+    The reply should be a number alone. In a sentence, a number counts if it is the only one in range. Otherwise None.
     """
     numbers = {int(digits) for digits in re.findall(r"\d+", reply) if len(digits) < 9 and 1 <= int(digits) <= count}
     return numbers.pop() - 1 if len(numbers) == 1 else None
