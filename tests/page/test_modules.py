@@ -138,7 +138,7 @@ async def call(page: Window, module: str, expression: str, *arguments: Any) -> A
 
 @needs_browser
 async def test_blocks_know_their_source_offsets(page: Window) -> None:
-    """Each block and line of Markdown has the offset at which it stands in the source."""
+    """Each block and line of Markdown has the offset of its text in the source."""
     text = "# Title\n\n- one\n  two\n\n> quoted"
     source = await page.tab.evaluate("new URL('page/markdown/source.js', document.baseURI).href")
     blocks = await call(page, "markdown/blocks.js", f"import('{source}').then(s => m.blocksOf(s.linesOf(a[0])))", text)

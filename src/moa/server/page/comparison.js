@@ -12,7 +12,7 @@ import { Run } from "./run.js";
 import { runList } from "./runlist.js";
 import { Timeline } from "./timeline.js";
 
-/** The sides of a comparison, below their questions; the same question stands there once. */
+/** The sides of a comparison, below their questions; a question that both share is shown once. */
 export function comparisonElement(sides, questions) {
   return el("section", { class: "comparison", "aria-label": "Comparison" },
     el("div", { class: "questions" }, [...new Set(questions)].map(questionElement)),

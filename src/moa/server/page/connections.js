@@ -3,7 +3,7 @@
 import { svg } from "./elements.js";
 import { keyOf } from "./run.js";
 
-const READING = new Set(["asked", "thinking", "writing"]);
+const READING = new Set(["reading", "thinking", "writing"]);
 
 export class Connections {
   /** @param cards by key; @param layers the element with a column of cards for each layer; @param answer the last element. */

@@ -1,4 +1,4 @@
-// Who answers: a mixture or a model of the list, or a mixture changed here.
+// The choice of a mixture or model: one of the list, or a mixture changed here.
 
 import { button, copyButton, download } from "./actions.js";
 import { catalogue } from "./catalogue.js";
@@ -24,7 +24,7 @@ class Editor {
     this.onRunAgain = async () => {};
   }
 
-  /** Load the catalogue into the list, unless it is there, and choose the server's default. */
+  /** Load the catalogue into the list, unless it is loaded, and choose the server's default. */
   async load() {
     if (catalogue.isLoaded) return;
     await catalogue.load();
@@ -41,7 +41,7 @@ class Editor {
     this.choose(`moa/${catalogue.default}`);
   }
 
-  /** The fields of a request that say who answers. */
+  /** The fields of a request that name the mixture or model. */
   get selection() {
     const { draft } = this;
     if (!draft.isChanged && !this.given) return { model: draft.name };

@@ -4,8 +4,16 @@ import { button } from "./actions.js";
 import { catalogue } from "./catalogue.js";
 import { el } from "./elements.js";
 
-const AGGREGATES = { synthesize: "written from the proposals", select: "the proposal that it picks", central: "the proposal most like the others" };
-const SCHEDULES = { barrier: "barrier: each layer waits for the one before it", quorum: "quorum: does not wait for stragglers", staircase: "staircase: reads proposals chunk by chunk" };
+const AGGREGATES = {
+  synthesize: "written from the proposals",
+  select: "the proposal that it picks",
+  central: "the proposal most like the others",
+};
+const SCHEDULES = {
+  barrier: "barrier: each layer waits for the one before it",
+  quorum: "quorum: does not wait for stragglers",
+  staircase: "staircase: reads proposals chunk by chunk",
+};
 
 export class MixtureForm {
   /**
@@ -48,11 +56,13 @@ export class MixtureForm {
     const { draft, actions } = this;
     const { layers } = draft.fields;
     return el("div", { class: "row" },
-      button("Add layer", () => this.edit(() => layers.push([draft.agentLike(layers.at(-1)?.[0], catalogue.models)])), { class: "quiet", "data-field": "add layer" }),
+      button("Add layer", () => this.edit(() => layers.push([draft.agentLike(layers.at(-1)?.[0], catalogue.models)])),
+        { class: "quiet", "data-field": "add layer" }),
       el("span", { class: "gap" }),
       button("Run again and compare", () => actions.runAgain(), { "data-field": "again" }),
       button("Save as TOML", () => actions.saveAsToml(), { class: "quiet", "data-field": "save" }),
-      button("Undo changes", () => actions.undo(), { class: "quiet", disabled: !draft.isChanged, "data-field": "undo", "data-else": "add layer" }));
+      button("Undo changes", () => actions.undo(),
+        { class: "quiet", disabled: !draft.isChanged, "data-field": "undo", "data-else": "add layer" }));
   }
 
   layer(agents, n) {
@@ -62,8 +72,10 @@ export class MixtureForm {
     return el("fieldset", { class: "edit-layer" }, el("legend", {}, `Layer ${n + 1}`),
       agents.map((agent, place) => this.agent(agent, `layer ${n + 1}, agent ${place + 1}`, () => agents.splice(place, 1), add)),
       el("div", { class: "row" },
-        button("Add agent", () => this.edit(() => agents.push(draft.agentLike(agents.at(-1), catalogue.models))), { class: "quiet", "data-field": add }),
-        button("Remove layer", () => this.edit(() => layers.splice(n, 1)), { class: "quiet", "data-field": `remove layer ${n}`, "data-else": "add layer" })));
+        button("Add agent", () => this.edit(() => agents.push(draft.agentLike(agents.at(-1), catalogue.models))),
+          { class: "quiet", "data-field": add }),
+        button("Remove layer", () => this.edit(() => layers.splice(n, 1)),
+          { class: "quiet", "data-field": `remove layer ${n}`, "data-else": "add layer" })));
   }
 
   /** Fields of one agent; `focusAfter` names the field that takes the focus when the last agent is removed. */

@@ -18,6 +18,6 @@ export function previewOf({ layers = [], aggregator, aggregate }) {
     el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), answer));
   const stage = el("div", { class: "stage", "data-layers": String(columns.length) }, flow);
   stage.style.setProperty("--layers", String(columns.length));
-  return el("section", { class: "idle-stage", "aria-label": "The mixture that will answer" },
-    el("h2", { class: "lead" }, "Several models answer, layer by layer; each reads all answers of the layer before it. Ask a question, and watch."), stage);
+  const lead = "Several models answer, layer by layer; each reads all answers of the layer before it. Ask a question, and watch.";
+  return el("section", { class: "idle-stage", "aria-label": "The mixture that will answer" }, el("h2", { class: "lead" }, lead), stage);
 }

@@ -15,7 +15,8 @@ export function barsOf(attribution, colours) {
   const layers = attribution?.layers ?? [];
   return layers.map(({ layer, shares, new: fresh, ignored = [] }) => {
     const agents = Object.entries(shares).sort(([, one], [, other]) => other - one);
-    const parts = [...agents.map(([name, share]) => ({ name, share, kind: `agent-${colours.of(name)}` })), { name: "new", share: fresh, kind: "new" }];
+    const parts = agents.map(([name, share]) => ({ name, share, kind: `agent-${colours.of(name)}` }));
+    parts.push({ name: "new", share: fresh, kind: "new" });
     const segments = parts.map(({ share, kind }) => {
       const segment = el("i", { class: kind });
       segment.style.setProperty("--share", String(share));

@@ -11,7 +11,7 @@ export const HAS_NONE = new Set(["failed", "dropped", "stopped", "unasked"]);
 export const LABELS = {
   waiting: "waiting",
   unasked: "not called",
-  asked: "reading",
+  reading: "reading",
   thinking: "thinking",
   writing: "writing",
   done: "done",
@@ -160,10 +160,11 @@ export class Run {
   }
 
   beginPart(part, { model, role, references = [] }, at) {
-    Object.assign(part, { state: "asked", began: at, model, role, references });
+    Object.assign(part, { state: "reading", began: at, model, role, references });
     if (role !== "aggregator") return;
     // A fallback's answer replaces what the aggregator before it had written.
-    if (this.speaker) this.notices.push({ text: `${this.speaker.agent} failed, so ${part.agent} answers instead: ${this.speaker.why}`, degrades: true });
+    const failed = this.speaker;
+    if (failed) this.notices.push({ text: `${failed.agent} failed, so ${part.agent} answers instead: ${failed.why}`, degrades: true });
     this.speaker = part;
     this.firstToken = null;
     this.toolCalls = [];

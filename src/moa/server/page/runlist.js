@@ -37,7 +37,9 @@ export const runList = {
     const focused = list.contains(document.activeElement) ? document.activeElement : null;
     if (more) list.append(...items);
     else list.replaceChildren(...items);
-    if (focused && !focused.isConnected) list.querySelector(`[data-run="${focused.closest("li").dataset.run}"] ${focused.localName}`)?.focus();
+    if (focused && !focused.isConnected) {
+      list.querySelector(`[data-run="${focused.closest("li").dataset.run}"] ${focused.localName}`)?.focus();
+    }
     byId("more").hidden = !next;
     const note = kept ? "" : "This server does not save runs: it forgets these when it stops.";
     put(byId("runs-note"), runs.length || more ? note : byId("search").value ? "Nothing found." : `No runs yet. ${note}`);
@@ -45,7 +47,8 @@ export const runList = {
   },
 
   item(run) {
-    const figures = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), run.cost === null ? "" : money(run.cost, run.cost_is_at_least)];
+    const cost = run.cost === null ? "" : money(run.cost, run.cost_is_at_least);
+    const figures = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), cost];
     const tick = el("input", { type: "checkbox", checked: this.ticked.has(run.run), "aria-label": `Compare: ${run.question || run.model}`,
       onchange: ({ target }) => {
         if (target.checked) this.ticked.add(run.run);
@@ -56,7 +59,8 @@ export const runList = {
       el("label", { class: "tick" }, tick),
       el("a", { href: runAddress(run.run), "aria-current": location.hash.includes(run.run) ? "page" : undefined },
         el("span", { class: "excerpt" }, run.question || "(no text)"),
-        el("span", { class: "meta" }, el("span", { class: "mark", title: run.outcome }, SIGNS[run.outcome] ?? "?"), ` ${figures.filter(Boolean).join(" · ")}`)));
+        el("span", { class: "meta" },
+          el("span", { class: "mark", title: run.outcome }, SIGNS[run.outcome] ?? "?"), ` ${figures.filter(Boolean).join(" · ")}`)));
   },
 
   drawCompare() {

@@ -65,7 +65,7 @@ export class Turn {
     this.onChange();
   }
 
-  /** The run has ended and its record is there. */
+  /** Draw the ended run from its record, and offer what can be done with it. */
   complete() {
     const { run } = this;
     this.stage.complete();

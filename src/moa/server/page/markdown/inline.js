@@ -70,7 +70,7 @@ function linkAt(text, at, to) {
   const close = closingBracket(text, middle + 1, Math.min(to, middle + 2000), "(", ")");
   if (close < 0) return null;
   const address = text.slice(middle + 2, close).trim().split(/\s/)[0].replace(/^<(.*)>$/, "$1");
-  // The browser would fetch an image from elsewhere, which tells that server about the reader: an image becomes a link.
+  // An image becomes a link: fetching it would reveal the reader to another server.
   const link = { ...linkTo(address), next: close + 1 };
   if (middle > open + 1) return { ...link, start: open + 1, end: middle };
   const start = text.indexOf(address, middle + 2); // a link without words shows its address

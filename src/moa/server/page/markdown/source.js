@@ -1,4 +1,4 @@
-// Where text stands in its source. Pure: no document, no server.
+// Offsets of text in its source. Pure: no document, no server.
 
 /** Lines of a text as { text, at }, each with the offset where it begins; without line ends. */
 export function linesOf(text, from = 0) {
@@ -27,7 +27,7 @@ export function indentOf(text, most = Number.POSITIVE_INFINITY) {
 /** A line without its first `columns` columns of white space. */
 export const outdented = (line, columns) => cut(line, indentOf(line.text, columns).characters);
 
-/** Several lines as one text that knows where each of its characters stands in the source. */
+/** Several lines as one text that knows where each of its characters is in the source. */
 export class SourceText {
   constructor(lines) {
     this.text = lines.map((line) => line.text).join("\n");

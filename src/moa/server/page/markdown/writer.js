@@ -1,4 +1,4 @@
-// Markdown as elements of a short list. Every text node knows where its text stands in the source: that is how the page finds
+// Markdown as elements of a short list. Every text node knows where its text is in the source: that is how the page finds
 // a sentence of the answer, or a passage of a proposal, which the server gives as offsets.
 
 import { el } from "../elements.js";
