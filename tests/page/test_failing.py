@@ -129,7 +129,8 @@ async def test_a_restarted_server_is_found_again(
             async with Served(tmp_path, "--port", port, config=config):
                 await expect(page.tab.locator(".answer .state")).to_have_text("broken off")
                 await expect(page.tab.locator("#problem")).to_be_hidden()
-                assert await page.text("#status") == "The run was broken off."
+                await expect(page.tab.locator("#status")).to_have_text("The run was broken off.")
+                await page.finished()
                 assert await page.texts(".card .text") == ["proposal a", "half of", "proposal c"]
                 upstream.script("b", say("proposal b"))
                 await page.press("Continue")
