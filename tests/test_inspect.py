@@ -69,7 +69,7 @@ def config(tmp_path: Path, upstream: Upstream) -> Path:
 
 
 async def test_a_task_runs_on_a_mixture(config: Path, upstream: Upstream, tmp_path: Path) -> None:
-    """As users run it: found by its entry point; settings reach the aggregator; usage and cost are those of all agents."""
+    """The framework finds it by its entry point; settings reach the aggregator; usage and cost include all agents."""
     upstream.script("ann", say("I say 4."))
     upstream.script("bob", say("I say 5."))
     upstream.script("boss", lambda body: say("4" if "two" in json.dumps(body) else "7"))
@@ -82,21 +82,21 @@ async def test_a_task_runs_on_a_mixture(config: Path, upstream: Upstream, tmp_pa
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     (path,) = (tmp_path / "logs").glob("*.json")
     log = json.loads(path.read_text())
-    assert log["status"] == "success", said.decode()
+    assert log["status"] == "success", output.decode()
     assert log["results"]["scores"][0]["metrics"]["accuracy"]["value"] == 0.5
-    asked = [request.body for request in upstream.requests if request.model == "boss"]
-    assert [(body["temperature"], body["max_tokens"]) for body in asked] == [(0.25, 20)] * 2
+    bodies = [request.body for request in upstream.requests if request.model == "boss"]
+    assert [(body["temperature"], body["max_tokens"]) for body in bodies] == [(0.25, 20)] * 2
     usage = log["stats"]["model_usage"]["moa/duo"]
     assert (usage["input_tokens"], usage["output_tokens"]) == (60, 30)
     assert usage["total_cost"] == pytest.approx(0.09)
     assert [call["agent"] for call in log["samples"][0]["output"]["metadata"]["calls"]] == ["ann", "bob", "boss"]
 
 
-async def test_a_mixture_without_an_answer_raises_its_reason_once(config: Path, upstream: Upstream) -> None:
-    """No error becomes an answer, and the framework is told to try nothing again."""
+async def test_a_mixture_without_an_answer_raises_its_error_once(config: Path, upstream: Upstream) -> None:
+    """No error becomes an answer, and the framework does not retry."""
     for name in ("ann", "bob", "boss"):
         upstream.script(name, refuse(500))
     model = MixtureAPI("duo", file=str(config))
@@ -108,7 +108,7 @@ async def test_a_mixture_without_an_answer_raises_its_reason_once(config: Path, 
 
 
 async def test_a_single_model_answers_for_comparison(config: Path, upstream: Upstream) -> None:
-    """Its cost is that of the price list."""
+    """The price list gives its cost."""
     upstream.script("ann", say("Alone."))
     model = MixtureAPI("up/ann", file=str(config))
     output = await model.generate([ChatMessageUser(content="Hello?")], [], "auto", GenerateConfig())
@@ -119,7 +119,7 @@ async def test_a_single_model_answers_for_comparison(config: Path, upstream: Ups
 
 
 def test_a_conversation_becomes_a_request(tmp_path: Path) -> None:
-    """Roles, images, tools and their results, and a schema for the answer."""
+    """With roles, images, tools and their results, and a schema for the answer."""
     (tmp_path / "dot.gif").write_bytes(b"GIF")
     messages: list[ChatMessage] = [
         ChatMessageSystem(content="Be brief."),
@@ -130,7 +130,7 @@ def test_a_conversation_becomes_a_request(tmp_path: Path) -> None:
     tool = ToolInfo(
         name="look", description="Looks.", parameters=ToolParams(properties={"at": JSONSchema(type="string")})
     )
-    schema = ResponseSchema(name="told", json_schema=JSONSchema(type="object"), strict=True)
+    schema = ResponseSchema(name="verdict", json_schema=JSONSchema(type="object"), strict=True)
     config = GenerateConfig(stop_seqs=["END"], seed=3, response_schema=schema, extra_body={"vendor": 1})
     body = request_of(messages, [tool], ToolFunction("look"), config).body
     roles = [message["role"] for message in body["messages"]]
@@ -140,20 +140,20 @@ def test_a_conversation_becomes_a_request(tmp_path: Path) -> None:
     assert (body["messages"][3]["tool_call_id"], body["messages"][3]["content"]) == ("c1", "a dot")
     assert body["tools"][0]["function"]["parameters"]["properties"]["at"]["type"] == "string"
     assert body["tool_choice"] == {"type": "function", "function": {"name": "look"}}
-    assert body["response_format"]["json_schema"]["name"] == "told"
+    assert body["response_format"]["json_schema"]["name"] == "verdict"
     assert (body["stop"], body["seed"], body["vendor"]) == (["END"], 3, 1)
     assert request_of(messages, [tool], "any", GenerateConfig()).body["tool_choice"] == "required"
 
 
-def test_what_a_mixture_cannot_read_is_refused() -> None:
-    """Sound is neither text nor an image."""
+def test_unsupported_content_is_refused() -> None:
+    """A mixture reads text and images, no audio."""
     sound = ChatMessageUser(content=[ContentAudio(audio="data:audio/wav;base64,AA==", format="wav")])
     with pytest.raises(RequestRejected, match="reads text and images, not audio"):
         request_of([sound], [], "auto", GenerateConfig())
 
 
 def test_an_answer_becomes_the_frameworks_output() -> None:
-    """Thinking, tool calls, finish reason, tokens without the cached ones; a cost known in part is not told as whole."""
+    """Reasoning, tool calls, finish reason, tokens without the cached ones; a lower bound is no cost."""
     answer = Answer(
         text="Yes.",
         reasoning="Hm.",

@@ -1,19 +1,19 @@
-"""Mixtures as models of the ``inspect_ai`` framework, so that each of its tasks runs on one: ``--model moa/NAME``.
+"""Mixtures as models of the ``inspect_ai`` framework, for all of its tasks: ``--model moa/NAME``.
 
 ::
 
     pip install 'mixture-of-agents[inspect]'
     inspect eval inspect_evals/gsm8k --model moa/lite --limit 20
-    inspect eval … --model moa/lite -M file=other.toml            # otherwise where moa itself looks
+    inspect eval … --model moa/lite -M file=other.toml            # default: the moa.toml that moa itself uses
 
-Loaded by the framework through the entry point ``inspect_ai``; nothing else imports this module.
+The framework loads this module through the entry point ``inspect_ai``; nothing else imports it.
 https://inspect.aisi.org.uk/extensions.html#model-apis
 
 Notable decisions:
-- ``moa/NAME`` is what ``moa ask -m NAME`` takes: a mixture, or a single model as ``moa/provider/name``, for comparison.
-- The task's generation settings go into the request; the aggregator gets them, as with any other client.
-- The usage is the sum over all agents; its cost is told only where it is known whole. The metadata has each call.
-- Retries and caching are the mixture's own business, so the framework is told to try nothing again.
+- ``moa/NAME`` is a mixture as in ``moa ask -m NAME``, or a single model as ``moa/provider/name``, for comparison.
+- The task's generation settings are part of the request and reach the aggregator, as with any other client.
+- The usage is the sum over all agents. A cost is reported only if it is complete. The metadata has each call.
+- Mixtures retry and cache by themselves, so the framework does not retry.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ class MixtureAPI(ModelAPI):
         """
         Args:
             model_name: a mixture's name, or ``provider/name``.
-            base_url, api_key, api_key_vars: not used; endpoints and keys are the mixture's.
-            config: the task's settings.
+            base_url, api_key, api_key_vars: not used; the configuration has endpoints and API keys.
+            config: the task's generation settings.
             file: the moa.toml to read.
 
         Raises:
-            ConfigError: there is no such mixture, or the file is wrong.
+            ConfigError: the mixture does not exist, or the file is invalid.
         """
         super().__init__(model_name, base_url, api_key, list(api_key_vars), config)
         self._config = Config(file)
@@ -107,16 +107,16 @@ class MixtureAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """One answer.
+        """Answer a conversation.
 
         Raises:
-            MoaError: there is none.
+            MoaError: there is no answer.
         """
         request = request_of(input, tools, tool_choice, config)
         async with aclosing(self._model.stream(request)) as deltas:
-            heard = [delta async for delta in deltas]
-        answer = collected(heard)
-        if answer.cost.dollars == 0 and not any(delta.cost for delta in heard):
+            received = [delta async for delta in deltas]
+        answer = collected(received)
+        if answer.cost.dollars == 0 and not any(delta.cost for delta in received):
             answer = replace(answer, cost=self._config.prices.price(self._model.name, answer.usage))
         return output_of(self.model_name, answer, tools)
 
@@ -135,11 +135,11 @@ class MixtureAPI(ModelAPI):
 
 @modelapi(name="moa")
 def moa() -> type[ModelAPI]:
-    """The framework's hook."""
+    """The provider, for the framework."""
     return MixtureAPI
 
 
-# -- there ------------------------------------------------------------------------------------------------------------
+# -- from the framework -----------------------------------------------------------------------------------------------
 
 
 def request_of(
@@ -148,7 +148,7 @@ def request_of(
     """The framework's conversation as a Chat Completions body.
 
     Raises:
-        RequestRejected: a message holds something that is neither text nor an image.
+        RequestRejected: a message has content other than text and images.
     """
     body: dict[str, Any] = {"messages": [_message(message) for message in messages]}
     for setting, name in SAMPLING.items():
@@ -161,8 +161,8 @@ def request_of(
         body["tool_choice"] = {"type": "function", "function": {"name": tool_choice.name}} if named else choice  # type: ignore[union-attr]
     if schema := config.response_schema:
         wanted = {"name": schema.name, "schema": _schema(schema.json_schema), "strict": schema.strict}
-        told = {key: value for key, value in wanted.items() if value is not None}
-        body["response_format"] = {"type": "json_schema", "json_schema": told}
+        known = {key: value for key, value in wanted.items() if value is not None}
+        body["response_format"] = {"type": "json_schema", "json_schema": known}
     return Request.of({**body, **(config.extra_body or {})})
 
 
@@ -171,11 +171,11 @@ def _message(message: ChatMessage) -> dict[str, Any]:
         text = message.error.message if message.error else message.text
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": text}
     if isinstance(message, ChatMessageAssistant):
-        # What it thought is left out, as the API has no place for it.
-        said: dict[str, Any] = {"role": "assistant", "content": message.text}
+        # Its reasoning is left out, since the API has no field for it.
+        body: dict[str, Any] = {"role": "assistant", "content": message.text}
         if message.tool_calls:
-            said["tool_calls"] = [_called(call) for call in message.tool_calls]
-        return said
+            body["tool_calls"] = [_called(call) for call in message.tool_calls]
+        return body
     content = message.content
     return {"role": message.role, "content": content if isinstance(content, str) else [_part(part) for part in content]}
 
@@ -189,7 +189,7 @@ def _part(part: Content) -> dict[str, Any]:
 
 
 def _address(image: str) -> str:
-    """An image's own address, or its bytes where it is a file."""
+    """The URL of an image; for a file, a data URL with its bytes."""
     if image.startswith(("data:", "http://", "https://")):
         return image
     kind = mimetypes.guess_type(image)[0] or "image/png"
@@ -213,14 +213,14 @@ def _schema(schema: JSONSchema) -> dict[str, Any]:
     return schema.model_dump(exclude_none=True, by_alias=True)
 
 
-# -- and back ---------------------------------------------------------------------------------------------------------
+# -- to the framework -------------------------------------------------------------------------------------------------
 
 
 def output_of(name: str, answer: Answer, tools: Sequence[ToolInfo] = ()) -> ModelOutput:
-    """The answer as the framework has it."""
-    said: list[Content] = [ContentReasoning(reasoning=answer.reasoning)] if answer.reasoning else []
+    """The answer as the framework's output."""
+    reasoning: list[Content] = [ContentReasoning(reasoning=answer.reasoning)] if answer.reasoning else []
     message = ChatMessageAssistant(
-        content=[*said, ContentText(text=answer.text)] if said else answer.text,
+        content=[*reasoning, ContentText(text=answer.text)] if reasoning else answer.text,
         tool_calls=[_tool_call(call, tools) for call in answer.tool_calls] or None,
         model=name,
         source="generate",

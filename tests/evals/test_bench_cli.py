@@ -1,4 +1,4 @@
-"""``moa bench`` as its users run it: real processes, a scripted server, runs that are killed."""
+"""``moa bench`` as users run it: real processes, a scripted server, killed runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ output = 1000
 
 
 def verdict(body: Body) -> Script:
-    """What stands first is better, with three chances of four."""
+    """The answer shown first is better, with probability 0.75."""
     likely = [{"token": "m", "logprob": -0.2876820724}, {"token": "M", "logprob": -1.3862943611}]
     logprobs = {"content": [{"token": "m", "logprob": likely[0]["logprob"], "top_logprobs": likely}]}
     assert body["logprobs"] is True
@@ -47,7 +47,7 @@ def verdict(body: Body) -> Script:
 
 
 def slowly(script: Scripted) -> Scripted:
-    """The same, after a while in which a run can be killed."""
+    """The same script after a pause, in which a run can be killed."""
     return lambda body: pause(0.08) + (script if isinstance(script, Script) else script(body))
 
 
@@ -69,11 +69,10 @@ def options(folder: Path, *more: str) -> list[str]:
 
 
 async def test_a_mixture_is_measured_from_end_to_end(folder: Path, upstream: Upstream) -> None:
-    """Every figure that makes a score trustworthy stands beside it, for people and for machines."""
+    """Every figure that makes a score trustworthy is next to it, in words and in JSON."""
     ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "6", "--json"))
     assert ended.code == 0, ended.err
-    told = json.loads(ended.out)
-    (result,) = told["results"]
+    (result,) = json.loads(ended.out)["results"]
     assert Counter(request.model for request in upstream.requests) == {"ann": 6, "bob": 6, "boss": 6, "judge": 6}
     assert (result["system"], result["judge"], result["judged"], result["failed"]) == ("moa/duo", "up/judge", 6, 0)
     assert 25 <= result["win_rate"] <= 75
@@ -96,14 +95,14 @@ async def test_a_mixture_is_measured_from_end_to_end(folder: Path, upstream: Ups
         "run.json",
     ]
     again = await run("bench", "alpaca-eval", *options(folder, "--limit", "6"))
-    assert len(upstream.requests) == 24, "a run that is over asks nothing"
+    assert len(upstream.requests) == 24, "a finished run makes no call"
     assert "  calls                          0 now, 12 in total" in again.out
     assert "length-controlled win rate" in again.out
     assert "$0.3600 (answers $0.2700, judgments $0.0900)" in again.out
 
 
-async def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, upstream: Upstream) -> None:
-    """SIGKILL in the middle: what has an answer on disk is never asked again; what was under way is, once."""
+async def test_a_killed_run_resumes_and_repeats_no_call(folder: Path, upstream: Upstream) -> None:
+    """After SIGKILL, answered calls are not repeated; calls in flight are, once."""
     for name in ("ann", "bob", "boss"):
         upstream.script(name, slowly(say(f"What {name} says.")))
     upstream.script("judge", slowly(verdict))
@@ -111,13 +110,13 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, upstrea
     process = await start(*arguments)
     journal = folder / "run" / "journal.jsonl"
     async with asyncio.timeout(PATIENCE):
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 7:  # noqa: ASYNC110 - a file tells nobody
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 7:  # noqa: ASYNC110 - a file has no events
             await asyncio.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         await process.communicate()
     assert process.returncode == -signal.SIGKILL
     kept = journal.read_bytes().split(b"\n")[:-1]
-    asked_before = len(upstream.requests)
+    calls_before = len(upstream.requests)
     half = journal.read_bytes() + b'{"key": "answer/11", "dig'
     journal.write_bytes(half)
     ended = await run(*arguments)
@@ -125,8 +124,8 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, upstrea
     (result,) = json.loads(ended.out)["results"]
     assert (result["judged"], result["calls"]["in_all"]) == (12, 24)
     assert result["calls"]["now"] == 24 - len(kept)
-    # Three calls to proposers and aggregator make an answer, one a judgment: 48 without a kill. What is more was under
-    # way at the kill, in at most three items at a time.
+    # An answer takes three calls, a judgment one: 48 without a kill. The others were in flight at the kill, in at most
+    # three concurrent items.
     assert 48 <= len(upstream.requests) <= 48 + 3 * 3
     judged = Counter(request.prompt for request in upstream.requests if request.model == "judge")
     judged_before = {json.loads(line)["key"] for line in kept if b'"judgment/' in line}
@@ -135,11 +134,11 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(folder: Path, upstrea
     rows = [json.loads(line) for line in (folder / "run" / "judgments.jsonl").read_text().splitlines()]
     assert len({row["instruction"] for row in rows}) == len(rows) == 12
     assert judged_before <= {f"judgment/{row['moa']['id']}" for row in rows}
-    assert asked_before < len(upstream.requests)
+    assert calls_before < len(upstream.requests)
 
 
 async def test_mt_bench_and_flask_run_from_end_to_end(folder: Path, upstream: Upstream) -> None:
-    """A single model is measured like a mixture; each run has a folder of its own."""
+    """A single model is measured like a mixture; each run has its own folder."""
     upstream.script("judge", say("Rating: [[8]] {'Readability': 4, 'Logical Correctness': 5}"))
     scores = {}
     for name in ("mt-bench", "flask"):
@@ -153,11 +152,11 @@ async def test_mt_bench_and_flask_run_from_end_to_end(folder: Path, upstream: Up
     assert Counter(request.model for request in upstream.requests) == {"ann": 6 + 4, "judge": 6 + 4}
 
 
-async def test_a_folder_of_another_run_is_refused(folder: Path, upstream: Upstream) -> None:
-    """Another judge, or the same mixture with other members, is another run; nothing is asked."""
+async def test_the_folder_of_another_run_is_refused(folder: Path, upstream: Upstream) -> None:
+    """Another judge, or the same mixture with other members, is another run; no call is made."""
     upstream.script("judge", say("{'Readability': 4}"))
     assert (await run("bench", "flask", *options(folder, "--limit", "1"))).code == 0
-    asked = len(upstream.requests)
+    calls = len(upstream.requests)
     other = options(folder)
     other[3] = "up/boss"
     ended = await run("bench", "flask", *other)
@@ -166,11 +165,11 @@ async def test_a_folder_of_another_run_is_refused(folder: Path, upstream: Upstre
     (folder / "moa.toml").write_text(text.replace('"up/ann", "up/bob"', '"up/ann"'))
     ended = await run("bench", "flask", *options(folder))
     assert (ended.code, "its definition differs" in ended.err) == (2, True)
-    assert len(upstream.requests) == asked
+    assert len(upstream.requests) == calls
 
 
-async def test_failures_are_told_with_the_way_to_mend_them(folder: Path, upstream: Upstream) -> None:
-    """The others are judged; the same command tries again what failed."""
+async def test_failures_are_reported_with_the_remedy(folder: Path, upstream: Upstream) -> None:
+    """The other items are judged; the same command retries the failed ones."""
     upstream.script("boss", refuse(500, "no room"), say("Here."))
     ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "3", "--concurrency", "1"))
     assert ended.code == 0, ended.err
@@ -181,8 +180,8 @@ async def test_failures_are_told_with_the_way_to_mend_them(folder: Path, upstrea
     assert "item failed" not in ended.out
 
 
-async def test_a_limit_on_cost_is_held(folder: Path, upstream: Upstream) -> None:
-    """At $0.06 an item, $0.20 are three items; the result says that it is of fewer than were wanted."""
+async def test_a_cost_limit_is_enforced(folder: Path, upstream: Upstream) -> None:
+    """At $0.06 per item, $0.20 pays for three items; the result notes that the others were left out."""
     ended = await run("bench", "alpaca-eval", *options(folder, "--max-cost", "0.2", "--json"))
     (result,) = json.loads(ended.out)["results"]
     assert (result["judged"], len(upstream.requests)) == (3, 12)
@@ -190,7 +189,7 @@ async def test_a_limit_on_cost_is_held(folder: Path, upstream: Upstream) -> None
 
 
 async def test_progress_is_drawn_on_a_terminal(folder: Path, upstream: Upstream) -> None:
-    """Done, failed, cost and time left, in a bar that is gone when the result stands there."""
+    """Items done and failed, cost and time left, in a bar that the result replaces."""
     upstream.script("judge", slowly(verdict))
     arguments = ("bench", "alpaca-eval", *options(folder, "--limit", "4", "--concurrency", "1"))
     async with Terminal(*arguments, columns=120) as terminal:
@@ -200,8 +199,8 @@ async def test_progress_is_drawn_on_a_terminal(folder: Path, upstream: Upstream)
         assert await terminal.end() == 0
 
 
-async def test_judgments_are_scored_without_asking_anyone(folder: Path, upstream: Upstream) -> None:
-    """An official file, gzipped; one result for each system."""
+async def test_judgments_are_scored_without_a_call(folder: Path, upstream: Upstream) -> None:
+    """From an official file, gzipped; one result for each system."""
     rows = [
         {"question_id": number, "model": model, "judge": ["gpt-4", "single-v1"], "turn": 1, "score": score}
         for model, score in (("A", 7), ("B", -1))
@@ -211,13 +210,13 @@ async def test_judgments_are_scored_without_asking_anyone(folder: Path, upstream
     places = ["--judgments", str(folder / "grades.jsonl.gz"), "--data", str(folder / "data")]
     ended = await run("bench", "mt-bench", *places, "--json")
     assert ended.code == 0, ended.err
-    told = [(one["system"], one["score"], one["failed"]) for one in json.loads(ended.out)["results"]]
-    assert told == [("A", 7, 0), ("B", None, 2)]
+    results = [(one["system"], one["score"], one["failed"]) for one in json.loads(ended.out)["results"]]
+    assert results == [("A", 7, 0), ("B", None, 2)]
     assert upstream.requests == []
 
 
-async def test_what_cannot_be_scored_is_said_in_one_line(folder: Path) -> None:
-    """The wrong benchmark's file, a row that makes no sense, flags that contradict."""
+async def test_unusable_judgments_are_a_one_line_error(folder: Path) -> None:
+    """The file of another benchmark, a malformed row, contradicting options."""
     ended = await run("bench", "alpaca-eval", "--judgments", str(folder / "data" / "flask" / "prompt.jsonl"))
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "prompt.jsonl: expected judgments of AlpacaEval" in ended.err
@@ -230,11 +229,11 @@ async def test_what_cannot_be_scored_is_said_in_one_line(folder: Path) -> None:
 
 @needs_judgments
 async def test_recorded_judgments_are_scored_on_the_command_line() -> None:
-    """As a machine reads them; what else is needed lies beside them."""
+    """As JSON; the other files are found next to the judgments."""
     path = DATA / "alpaca_eval" / "annotations.jsonl.gz"
     ended = await run("bench", "alpaca-eval", "--judgments", str(path), "--json")
     assert ended.code == 0, ended.err
-    told = {one["system"]: one for one in json.loads(ended.out)["results"]}
-    assert round(told["FuseChat-Llama-3.1-8B-Instruct"]["win_rate"], 4) == 63.3316
-    assert round(told["FuseChat-Llama-3.1-8B-Instruct"]["length_controlled_winrate"], 2) == 65.39
-    assert told["gpt4_1106_preview"]["length_controlled_winrate"] == 50
+    results = {one["system"]: one for one in json.loads(ended.out)["results"]}
+    assert round(results["FuseChat-Llama-3.1-8B-Instruct"]["win_rate"], 4) == 63.3316
+    assert round(results["FuseChat-Llama-3.1-8B-Instruct"]["length_controlled_winrate"], 2) == 65.39
+    assert results["gpt4_1106_preview"]["length_controlled_winrate"] == 50

@@ -1,4 +1,4 @@
-"""Benchmarks of a few items in the official formats, in words of our own: what a run needs, without anyone's data."""
+"""Benchmarks of a few items in the official formats, with texts of our own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moa.messages import Delta, Request, text_of
 INSTRUCTIONS = [
     f"Name {count} things that are {colour}." for count in (1, 2, 3) for colour in ("red", "blue", "grey", "old")
 ]
-"""Twelve; the official order puts the system first for some of them and second for others."""
+"""Twelve; in the official order, the system is first for some of them and second for the others."""
 
 TEMPLATE = """<|im_start|>system
 You compare.
@@ -38,7 +38,7 @@ def alpaca_eval(folder: Path) -> None:
 
 
 def gamed(count: int) -> str:
-    """Two variants of the baseline, a short one that loses and a long one that wins, as ``df_gamed.csv``."""
+    """``df_gamed.csv`` with two variants of the baseline: a short one that loses and a long one that wins."""
     lines = ["index,preference,std_delta_len,instruction_difficulty,not_gamed_baseline,model"]
     for name, sign in (("concise", 1), ("verbose", -1)):
         lines += [
@@ -116,10 +116,10 @@ def _write(path: Path, text: str) -> None:
 
 
 class TokenJudge:
-    """A judge that says one token with its log-probabilities: it finds what stands first better, by this chance."""
+    """A judge that returns one token with log-probabilities and prefers the first answer with this probability."""
 
-    def __init__(self, chance: float, name: str = "scripted/judge") -> None:
-        self.chance, self.name = chance, name
+    def __init__(self, probability: float, name: str = "scripted/judge") -> None:
+        self.probability, self.name = probability, name
         self.requests: list[Request] = []
 
     @property
@@ -128,11 +128,13 @@ class TokenJudge:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         self.requests.append(request)
-        likely = [{"token": token, "logprob": math.log(chance)} for token, chance in self._chances()]
-        content = [{"token": likely[0]["token"], "logprob": likely[0]["logprob"], "top_logprobs": likely}]
-        yield Delta(text=str(likely[0]["token"]), extra={"logprobs": {"content": content}})
+        candidates = [
+            {"token": token, "logprob": math.log(probability)} for token, probability in self._probabilities()
+        ]
+        content = [{"token": candidates[0]["token"], "logprob": candidates[0]["logprob"], "top_logprobs": candidates}]
+        yield Delta(text=str(candidates[0]["token"]), extra={"logprobs": {"content": content}})
         yield Delta(finish_reason="length")
 
-    def _chances(self) -> list[tuple[str, float]]:
-        both = [("m", self.chance), ("M", 1 - self.chance)]
+    def _probabilities(self) -> list[tuple[str, float]]:
+        both = [("m", self.probability), ("M", 1 - self.probability)]
         return sorted(both, key=lambda pair: -pair[1])

@@ -32,31 +32,31 @@ def wanted(hub: FakeHub, content: bytes = CONTENT) -> File:
     return File("small", ("rows.jsonl", "deep/path/rows.jsonl"), url, hashlib.sha256(content).hexdigest())
 
 
-def test_a_file_is_downloaded_once_and_its_licence_told_before(hub: FakeHub, tmp_path: Path) -> None:
-    """The second use finds it in the cache; progress is told in bytes."""
-    told: list[object] = []
+def test_a_file_is_downloaded_once_after_its_licence_is_shown(hub: FakeHub, tmp_path: Path) -> None:
+    """The second use finds it in the cache; progress is reported in bytes."""
+    events: list[object] = []
     shelf = Shelf(
         licences={"small": "for tests only"},
-        on_notice=told.append,
-        on_fetching=lambda *progress: told.append(progress),
+        on_notice=events.append,
+        on_fetching=lambda *progress: events.append(progress),
     )
     assert shelf.rows(wanted(hub)) == ROWS
-    assert told == ["for tests only", ("rows.jsonl", len(CONTENT), len(CONTENT))]
+    assert events == ["for tests only", ("rows.jsonl", len(CONTENT), len(CONTENT))]
     assert Shelf().rows(wanted(hub)) == ROWS
     assert hub.asked == ["GET /org/set/resolve/main/rows.jsonl"]
     assert [path.name for path in shelf.cache.rglob("*") if path.is_file()] == ["rows.jsonl"]
 
 
 def test_a_file_that_changed_at_its_source_is_refused(hub: FakeHub) -> None:
-    """What does not have the checksum is not used and not kept."""
+    """A download with another checksum is neither used nor kept."""
     shelf = Shelf()
     with pytest.raises(ConfigError, match=r"has changed .*--data DIR"):
         shelf.path(wanted(hub, b"something else"))
     assert not [*shelf.cache.rglob("*.*")]
 
 
-def test_a_source_that_does_not_answer_is_named_with_the_way_out(hub: FakeHub) -> None:
-    """Status or reason, the address, and where to put a copy."""
+def test_a_failed_download_names_its_address_and_the_remedy(hub: FakeHub) -> None:
+    """The message has the status or reason, the address, and the place for a copy."""
     hub.status = 503
     with pytest.raises(
         ConfigError, match=r"rows.jsonl.*does not return: 503 Service Unavailable.*DIR/small/rows.jsonl"
@@ -68,8 +68,8 @@ def test_a_source_that_does_not_answer_is_named_with_the_way_out(hub: FakeHub) -
         Shelf().path(File("small", ("x.json",)))
 
 
-def test_the_hub_may_be_another(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_ENDPOINT stands for huggingface.co, as in its own client."""
+def test_hf_endpoint_replaces_the_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the hub's own client, HF_ENDPOINT replaces huggingface.co."""
     monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
     file = wanted(hub)
     there = File(file.benchmark, file.names, file.url.replace(hub.url, "https://huggingface.co"), file.sha256)
@@ -83,7 +83,7 @@ def test_the_hub_may_be_another(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -
 def test_the_users_own_copy_comes_first(
     place: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under its official path or its bare name, in a folder of its benchmark's or not, plain or gzipped; as it is."""
+    """It is found by its official path or its bare name, in a folder of its benchmark or not, plain or gzipped."""
     path = tmp_path / "own" / place
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b'{"own": 1}\n') if place.endswith(".gz") else b'{"own": 1}\n')
@@ -93,14 +93,14 @@ def test_the_users_own_copy_comes_first(
     assert hub.asked == []
 
 
-def test_a_folder_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    """A misspelt folder is not a reason to download."""
+def test_a_missing_data_folder_is_an_error(tmp_path: Path) -> None:
+    """A misspelt folder does not start a download."""
     with pytest.raises(ConfigError, match="--data names"):
         Shelf(tmp_path / "nowhere")
 
 
 def test_a_file_of_an_installed_package_is_found_without_importing_it() -> None:
-    """AlpacaEval's prompt comes from the package where that is installed."""
+    """AlpacaEval's prompt comes from its package if that is installed."""
     assert Shelf().here(File("small", ("none.txt",), packaged="moa/py.typed")) is not None
     assert Shelf().here(File("small", ("none.txt",), packaged="no_such_package/py.typed")) is None
 
@@ -116,21 +116,21 @@ def test_a_file_of_an_installed_package_is_found_without_importing_it() -> None:
         ("x", CONTENT.decode()),
     ],
 )
-def test_rows_are_read_in_any_shape(name: str, text: str, compressed: bool, tmp_path: Path) -> None:
-    """A JSON list, JSON Lines, a last line that was not written to its end; gzipped or not, whatever the name says."""
+def test_rows_are_read_from_every_format(name: str, text: str, compressed: bool, tmp_path: Path) -> None:
+    """A JSON list, JSON Lines, an incomplete last line; gzipped or not, whatever the file's name."""
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
     assert read_rows(tmp_path / name) == ROWS
 
 
-def test_rows_of_a_table_are_read_by_its_heading(tmp_path: Path) -> None:
-    """CSV, gzipped or not."""
+def test_rows_of_a_csv_file_are_read_by_its_header(tmp_path: Path) -> None:
+    """Gzipped or not."""
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b',w\nname,"1,5"\n'))
     assert read_rows(tmp_path / "x.csv.gz") == [{"": "name", "w": "1,5"}]
 
 
 @pytest.mark.parametrize("text", ["<html>", "[1, 2]", '{"a": 1}\nnonsense\n{"a": 2}\n', "[{", '"text"'])
-def test_what_holds_no_rows_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
-    """A web page, a list of something else, a damaged line in the middle."""
+def test_a_file_without_rows_is_refused_with_its_path(text: str, tmp_path: Path) -> None:
+    """A web page, a list of other values, a damaged line in the middle."""
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ConfigError, match=r"x\.json"):
         read_rows(tmp_path / "x.json")
@@ -138,8 +138,8 @@ def test_what_holds_no_rows_is_refused_with_its_place(text: str, tmp_path: Path)
         read_rows(tmp_path / "y.json")
 
 
-def test_every_file_has_an_official_place_and_a_checksum() -> None:
-    """What a run needs can be downloaded, at an address that names a revision where its host has such."""
+def test_every_file_has_an_official_address_and_a_checksum() -> None:
+    """Every file that a run needs can be downloaded, from a fixed revision where the host has revisions."""
     every = [Options(), *(Options(flags=frozenset({flag.name})) for benchmark in ALL for flag in benchmark.flags)]
     needed = [file for benchmark in ALL for options in every for file in benchmark.needs(options)]
     for file in (*needed, GAMED):

@@ -1,4 +1,4 @@
-"""Asking for a benchmark: at once, within limits, and never twice."""
+"""Calls for a benchmark: concurrent, within limits, and never repeated."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ DEAR = Prices({"*": Price(1_000_000, 1_000_000)}, free=frozenset())
 
 
 def echo(request: Request) -> str:
-    return f"heard {text_of(request.messages[-1])}"
+    return f"echo of {text_of(request.messages[-1])}"
 
 
 async def call_all(measurement: Measurement, model: Scripted, count: int = 4) -> int:
     async def one(number: int) -> None:
-        said = await measurement.call(f"answer/{number}", model, f"question {number}")
-        measurement.write("answers", str(number), {"output": said.text})
+        reply = await measurement.call(f"answer/{number}", model, f"question {number}")
+        measurement.write("answers", str(number), {"output": reply.text})
 
     return await measurement.each(range(count), one)
 
 
-async def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
-    """A second run over the same folder makes no call and has the same rows."""
+async def test_an_answered_call_is_not_repeated(tmp_path: Path) -> None:
+    """A second measurement in the same folder makes no call and has the same rows."""
     model = Scripted(echo)
     with Measurement(tmp_path, SETTINGS) as measurement:
         assert await call_all(measurement, model) == 0
@@ -47,22 +47,22 @@ async def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
         await call_all(measurement, model)
         assert measurement.rows("answers") == rows
     assert len(model.requests) == 4
-    assert [row["output"] for row in rows] == [f"heard question {number}" for number in range(4)]
+    assert [row["output"] for row in rows] == [f"echo of question {number}" for number in range(4)]
 
 
-async def test_an_answer_to_another_prompt_is_not_taken(tmp_path: Path) -> None:
+async def test_a_reply_to_another_prompt_is_not_reused(tmp_path: Path) -> None:
     """The journal is searched by key, model and request together."""
     first, other = Scripted(echo), Scripted(echo, name="scripted/other")
     with Measurement(tmp_path, SETTINGS) as measurement:
         await measurement.call("answer/1", first, "old")
-        assert (await measurement.call("answer/1", first, "new")).text == "heard new"
+        assert (await measurement.call("answer/1", first, "new")).text == "echo of new"
         await measurement.call("answer/1", other, "old")
-        assert (await measurement.call("answer/1", first, "old")).text == "heard old"
+        assert (await measurement.call("answer/1", first, "old")).text == "echo of old"
     assert (len(first.requests), len(other.requests)) == (2, 1)
 
 
-async def test_rows_lost_to_a_kill_are_made_again_from_the_journal(tmp_path: Path) -> None:
-    """A kill after the journal's line and before the answer's costs nothing; a half-written line is removed."""
+async def test_rows_lost_in_a_kill_are_derived_from_the_journal_again(tmp_path: Path) -> None:
+    """A kill between the journal's line and the answer's row costs no call; an incomplete line is removed."""
     model = Scripted(echo)
     with Measurement(tmp_path, SETTINGS) as measurement:
         await call_all(measurement, model)
@@ -73,7 +73,7 @@ async def test_rows_lost_to_a_kill_are_made_again_from_the_journal(tmp_path: Pat
     journal.write_bytes(b"\n".join(lines[:3]) + b"\n" + lines[3][:40])
     with Measurement(tmp_path, SETTINGS) as measurement:
         await call_all(measurement, model)
-    assert len(model.requests) == 5, "only the call whose line was cut is made again"
+    assert len(model.requests) == 5, "only the call whose line was cut is repeated"
     assert answers.read_bytes() == whole
     assert len(journal.read_bytes().split(b"\n")) == 5
 
@@ -90,8 +90,8 @@ def test_lines_hold_every_character(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
-    """Only what stands after the last line feed is removed; a line that cannot be read is passed over."""
+def test_a_damaged_line_does_not_affect_the_others(tmp_path: Path) -> None:
+    """Only the text after the last line feed is removed; a line that is not JSON is skipped."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n\0\0nonsense\n{"a": 2}\n{"a": 3')
     lines = Lines(path)
@@ -101,8 +101,8 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
     assert path.read_bytes().endswith(b'nonsense\n{"a": 2}\n{"a": 4}\n')
 
 
-async def test_no_more_than_so_many_at_a_time(tmp_path: Path) -> None:
-    """Concurrency is a bound, and it is used."""
+async def test_concurrency_is_limited(tmp_path: Path) -> None:
+    """As many items are in flight as allowed, and no more."""
     model = Scripted(echo, first_token=0.01)
     peak = 0
 
@@ -116,8 +116,8 @@ async def test_no_more_than_so_many_at_a_time(tmp_path: Path) -> None:
     assert len(model.requests) == 12
 
 
-async def test_a_failed_call_is_counted_and_tried_again_next_time(tmp_path: Path) -> None:
-    """The others go on; the failure is noted; the next run asks only for what is missing."""
+async def test_a_failed_call_is_counted_and_retried_by_the_next_start(tmp_path: Path) -> None:
+    """The other items continue; failures.jsonl has the error; the next start makes only the missing call."""
     failing = Scripted([RateLimited("scripted/model", "slow down"), "one", "two", "three"])
     with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement:
         assert await call_all(measurement, failing) == 1
@@ -129,24 +129,24 @@ async def test_a_failed_call_is_counted_and_tried_again_next_time(tmp_path: Path
     assert len(model.requests) == 1
 
 
-async def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
-    """What fails for every item alike is not tried for every item."""
+async def test_a_rejected_api_key_ends_the_measurement_at_once(tmp_path: Path) -> None:
+    """No other item is tried, since each would fail in the same way."""
     model = Scripted(lambda request: KeyRejected("scripted/model", "wrong key"))
     with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement, pytest.raises(KeyRejected):
         await call_all(measurement, model, 50)
     assert len(model.requests) == 1
 
 
-async def test_twenty_failures_without_a_success_end_the_run(tmp_path: Path) -> None:
-    """A server that is down is not asked 805 times."""
+async def test_twenty_failures_without_a_success_end_the_measurement(tmp_path: Path) -> None:
+    """A server that is down does not get 805 calls."""
     model = Scripted(lambda request: RateLimited("scripted/model", "no"))
     with Measurement(tmp_path, SETTINGS, concurrency=1) as measurement, pytest.raises(RateLimited):
         await call_all(measurement, model, 50)
     assert len(model.requests) == 20
 
 
-async def test_a_limit_on_cost_holds_over_several_runs(tmp_path: Path) -> None:
-    """No item is begun that would go beyond the limit, and what earlier runs cost counts."""
+async def test_a_cost_limit_includes_the_cost_of_earlier_starts(tmp_path: Path) -> None:
+    """No item starts that would exceed the limit."""
     model = Scripted(echo, usage=Usage(5, 5))
     for _ in range(2):
         with Measurement(tmp_path, SETTINGS, DEAR, max_cost=35, concurrency=8) as measurement:
@@ -156,30 +156,30 @@ async def test_a_limit_on_cost_holds_over_several_runs(tmp_path: Path) -> None:
     assert len(model.requests) == 3
 
 
-async def test_a_limit_on_cost_needs_a_price(tmp_path: Path) -> None:
-    """A limit that cannot be held is refused after the first answer, which is kept."""
+async def test_a_cost_limit_needs_a_price(tmp_path: Path) -> None:
+    """A limit that cannot be enforced is an error after the first answer, which the journal keeps."""
     with Measurement(tmp_path, SETTINGS, Prices(free=frozenset()), max_cost=1) as measurement:
         with pytest.raises(ConfigError, match="price of scripted/model is unknown"):
             await call_all(measurement, Scripted(echo))
         assert len(measurement.journal.rows) == 1
 
 
-async def test_progress_tells_cost_and_time_left(tmp_path: Path) -> None:
-    """After each item: done, failed, what was spent, and how long the rest may take."""
-    told: list[Progress] = []
+async def test_progress_reports_cost_and_time_left(tmp_path: Path) -> None:
+    """After each item: items done and failed, dollars spent, and the estimated time left."""
+    reported: list[Progress] = []
     model = Scripted([RateLimited("scripted/model", "no"), "a", "b"], usage=Usage(1, 1))
-    with Measurement(tmp_path, SETTINGS, DEAR, concurrency=1, on_progress=told.append) as measurement:
+    with Measurement(tmp_path, SETTINGS, DEAR, concurrency=1, on_progress=reported.append) as measurement:
         await call_all(measurement, model, 3)
-    assert [(one.done, one.failed, one.total, one.cost.dollars) for one in told] == [
+    assert [(one.done, one.failed, one.total, one.cost.dollars) for one in reported] == [
         (0, 1, 3, 0),
         (1, 1, 3, 2),
         (2, 1, 3, 4),
     ]
-    assert told[-1].seconds_left == 0
+    assert reported[-1].seconds_left == 0
 
 
-async def test_a_folder_holds_one_run(tmp_path: Path) -> None:
-    """Other settings, a second process at the same time, and a damaged description are refused."""
+async def test_a_folder_holds_one_measurement(tmp_path: Path) -> None:
+    """Other settings, a concurrent process, and a damaged run.json are errors."""
     with Measurement(tmp_path, SETTINGS), pytest.raises(ConfigError, match="another process"):
         Measurement(tmp_path, SETTINGS)
     with pytest.raises(ConfigError, match="its system differs"):
@@ -189,30 +189,30 @@ async def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         Measurement(tmp_path, SETTINGS)
 
 
-async def test_a_mixture_is_asked_like_any_model(tmp_path: Path) -> None:
-    """Its cost is that of all its calls, and the journal keeps who said what."""
+async def test_a_mixture_is_called_like_any_model(tmp_path: Path) -> None:
+    """Its cost is that of all its calls, and the journal has the text of each."""
     ann = Scripted("proposal", name="priced/ann", usage=Usage(1, 1))
     boss = Scripted("answer", name="priced/boss", usage=Usage(2, 2))
     mixture = Mixture([[ann]], boss, name="duo", prices=DEAR)
     with Measurement(tmp_path, SETTINGS) as measurement:
-        said = await measurement.call("answer/1", mixture, "question")
+        reply = await measurement.call("answer/1", mixture, "question")
         row = json.loads((tmp_path / "journal.jsonl").read_text())
-    assert (said.text, said.cost.dollars) == ("answer", 6)
+    assert (reply.text, reply.cost.dollars) == ("answer", 6)
     assert [(call["agent"], call["text"]) for call in row["calls"]] == [("ann", "proposal"), ("boss", "answer")]
 
 
-async def test_log_probabilities_of_the_first_token_are_kept(tmp_path: Path) -> None:
-    """They are there when the answer is read from the journal, too."""
+async def test_the_journal_keeps_log_probabilities_of_the_first_token(tmp_path: Path) -> None:
+    """A reply from the journal has them as well."""
     judge = TokenJudge(0.25)
     for _ in range(2):
         with Measurement(tmp_path, SETTINGS) as measurement:
-            said = await measurement.call("judgment/1", judge, "which?")
-            assert said.logprobs == pytest.approx({"M": -0.28768, "m": -1.38629}, abs=1e-5)
+            reply = await measurement.call("judgment/1", judge, "which?")
+            assert reply.logprobs == pytest.approx({"M": -0.28768, "m": -1.38629}, abs=1e-5)
     assert len(judge.requests) == 1
 
 
-async def test_an_interruption_stops_every_call(tmp_path: Path) -> None:
-    """Cancelling a run cancels what is under way, and leaves the folder to others."""
+async def test_cancellation_stops_every_call(tmp_path: Path) -> None:
+    """Cancelling a measurement cancels the calls in flight and unlocks the folder."""
     model = Scripted(echo, first_token=60)
     with Measurement(tmp_path, SETTINGS, concurrency=2) as measurement:
         task = asyncio.create_task(call_all(measurement, model))
@@ -225,15 +225,15 @@ async def test_an_interruption_stops_every_call(tmp_path: Path) -> None:
     Measurement(tmp_path, SETTINGS).close()
 
 
-async def test_an_answer_without_an_end_is_no_answer(tmp_path: Path) -> None:
-    """A stream that stops without a finish reason is a failure, and what it said is not kept as an answer."""
+async def test_an_answer_without_a_finish_reason_is_a_failure(tmp_path: Path) -> None:
+    """Its text is not kept as an answer."""
     with Measurement(tmp_path, SETTINGS) as measurement:
         assert await call_all(measurement, Scripted("half", finish_reason=None), 1) == 1
         assert measurement.journal.rows == []
 
 
-def test_deltas_without_logprobs_are_fine() -> None:
-    """A delta's extra fields may be there and hold none."""
+def test_deltas_may_have_no_log_probabilities() -> None:
+    """Extra fields may be absent or None."""
     from moa.evals.asking.journal import first_token
 
     assert first_token([Delta(text="m", extra={"logprobs": None}), Delta(extra={"refusal": "no"})]) is None

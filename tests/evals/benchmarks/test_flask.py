@@ -1,4 +1,4 @@
-"""FLASK: grades by skill, in whatever way a judge writes them down."""
+"""FLASK: grades by skill, in every notation that judges use."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def shelf(tmp_path: Path) -> Shelf:
     ],
 )
 def test_grades_are_the_last_dictionary_of_a_review(review: str, grades: dict[str, float | None]) -> None:
-    """Read as a literal and never run; not applicable is None; other names and words are no grades."""
+    """It is parsed as a literal and never executed; N/A is None; unknown names and words are no grades."""
     assert flask.grades(review) == grades
 
 
-async def test_an_item_is_graded_in_its_own_skills_with_one_call(shelf: Shelf, tmp_path: Path) -> None:
-    """The prompt holds the rubrics of these skills alone, and the reference answer; braces in a text are only text."""
+async def test_one_call_grades_an_item_in_its_own_skills(shelf: Shelf, tmp_path: Path) -> None:
+    """The prompt has the rubrics of these skills only, and the reference answer; braces in texts are kept."""
     system = Scripted(lambda request: f"on {text_of(request.messages[-1])}", name="scripted/system")
     judge = Scripted("{'Readability': 4, 'Logical Correctness': 'N/A'}", name="scripted/judge")
     with Measurement(tmp_path / "run", {}) as measurement:
@@ -82,16 +82,16 @@ async def test_an_item_is_graded_in_its_own_skills_with_one_call(shelf: Shelf, t
     assert {name: row["grades"] for name, row in result["difficulties"].items()} == {"expert level knowledge": 2}
 
 
-async def test_the_hard_items_are_a_set_of_their_own(shelf: Shelf, tmp_path: Path) -> None:
-    """They come from their own file."""
+async def test_the_hard_items_come_from_their_own_file(shelf: Shelf, tmp_path: Path) -> None:
+    """Only they are measured."""
     with Measurement(tmp_path / "run", {}) as measurement:
         judge = Scripted("{'Readability': 4}")
         rows, _ = await flask.measure(measurement, shelf, Scripted("x"), judge, Options(flags=frozenset({"hard"})))
     assert len(rows) == 1
 
 
-def test_a_review_that_cannot_be_read_is_counted(shelf: Shelf) -> None:
-    """Neither in its score nor in its text; a recorded score is enough, and so is a text."""
+def test_a_review_without_grades_is_counted(shelf: Shelf) -> None:
+    """A recorded score or a text with grades is enough."""
     rows: list[dict[str, Any]] = [
         {"review": "no grades", "score": {}},
         {"review": "{'Readability': 3}"},
@@ -102,7 +102,7 @@ def test_a_review_that_cannot_be_read_is_counted(shelf: Shelf) -> None:
     assert (result["system"], result["judged"], result["failed"], result["score"]) == ("mine", 2, 2, 4)
 
 
-def test_older_names_of_fields_are_known(shelf: Shelf) -> None:
+def test_older_names_of_fields_are_accepted(shelf: Shelf) -> None:
     """The original renamed them between its versions."""
     row = {
         "question_id": 1,
@@ -115,15 +115,15 @@ def test_older_names_of_fields_are_known(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [{"generator_2": "A", "preference": 1}]])
-def test_other_rows_are_refused(rows: list[dict[str, Any]], shelf: Shelf) -> None:
+def test_rows_of_another_benchmark_are_refused(rows: list[dict[str, Any]], shelf: Shelf) -> None:
     """Preferences are no reviews."""
     with pytest.raises(ConfigError, match="FLASK's reviews"):
         flask.score(rows, shelf)
 
 
 @needs_reviews
-def test_all_recorded_reviews_are_read() -> None:
-    """91 of 91, with the grades that were recorded beside them."""
+def test_all_recorded_reviews_are_parsed() -> None:
+    """91 of 91, with the recorded grades."""
     rows = read_rows(RECORDED)
     read = [flask.grades(row["review"]) for row in rows]
     assert sum(map(bool, read)) == len(rows) == 91
@@ -134,7 +134,7 @@ def test_all_recorded_reviews_are_read() -> None:
 
 @needs_reviews
 def test_every_item_has_rubrics_for_its_skills() -> None:
-    """All twelve skills of all items are described."""
+    """All twelve skills of all items have one."""
     shelf = Shelf(DATA)
     described = shelf.rows(flask.RUBRICS)
     for file, count in ((flask.ITEMS, 1740), (flask.HARD_ITEMS, 89)):

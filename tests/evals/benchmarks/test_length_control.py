@@ -1,4 +1,4 @@
-"""The length-controlled win rate, on data made for the purpose and on recorded judgments."""
+"""The length-controlled win rate, on generated data and on recorded judgments."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def made(count: int = 400, *, constant: float = 0.4, length: float = -1.2) -> tu
     return lc.expit(columns @ np.array([length, 0.8, constant])), columns
 
 
-def test_a_bias_for_length_is_taken_out() -> None:
-    """A system preferred for its length alone comes to the win rate that its constant stands for."""
+def test_the_judges_bias_for_length_is_removed() -> None:
+    """A system preferred for its length alone gets the win rate of its constant."""
     preferences, columns = made()
     fit = lc.length_controlled(preferences, columns, variants(400), 1000.0)
     assert fit.weights == pytest.approx((-1.2, 0.8, 0.4), abs=0.15)
@@ -50,7 +50,7 @@ def test_a_bias_for_length_is_taken_out() -> None:
 
 
 def test_a_fit_satisfies_the_conditions_of_its_minimum() -> None:
-    """Where a weight is not 0 the slope of the data's part is 1 or -1, against its sign; where it is 0, between them."""
+    """For a weight other than 0 the slope of the data's part is 1 or -1, against its sign; for 0 it is between them."""
     preferences, columns = made(60)
     weights = np.where(columns[:, 2] > 0, 1.0, 0.1)
     for strength in (0.02, 0.1, 2.78, 1e4):
@@ -62,8 +62,8 @@ def test_a_fit_satisfies_the_conditions_of_its_minimum() -> None:
     assert not lc._fitted(columns, preferences, weights, 1e-4).any()
 
 
-def test_what_was_not_judged_is_predicted_and_not_learned_from() -> None:
-    """Rows without a preference count in the mean and not in the fit."""
+def test_rows_without_a_judgment_are_predicted_but_not_fitted() -> None:
+    """They count in the mean."""
     preferences, columns = made(200)
     preferences[::4] = np.nan
     with_gaps = lc.length_controlled(preferences, columns, variants(200), 1.0)
@@ -73,8 +73,8 @@ def test_what_was_not_judged_is_predicted_and_not_learned_from() -> None:
     assert with_gaps.win_rate != pytest.approx(without.win_rate)
 
 
-def test_answers_of_one_length_and_a_single_row_are_no_reason_to_fail() -> None:
-    """No spread of lengths, no length to control for; no second row, no standard error."""
+def test_answers_of_equal_length_and_a_single_row_do_not_fail() -> None:
+    """Without spread there is no length to control for; a single row has no standard error."""
     same = np.full(3, 100.0)
     columns = lc.features(same, same, np.zeros(3))
     assert not columns[:, 0].any()
@@ -83,8 +83,8 @@ def test_answers_of_one_length_and_a_single_row_are_no_reason_to_fail() -> None:
     assert lc.length_controlled(np.array([1.0]), columns[:1], variants(3)).standard_error is None
 
 
-def test_folds_are_dealt_from_the_last_row() -> None:
-    """Cross-validation chooses among the ten values of C, the same each time."""
+def test_cross_validation_is_deterministic() -> None:
+    """It chooses one of the ten candidates for C."""
     preferences, columns = made(120)
     fits = [lc.length_controlled(preferences, columns, variants(120)) for _ in range(2)]
     assert fits[0] == fits[1]
@@ -94,7 +94,7 @@ def test_folds_are_dealt_from_the_last_row() -> None:
 
 @needs_judgments
 def test_recorded_judgments_give_the_leaderboards_figures() -> None:
-    """Win rates exactly; length-controlled within 0.02 at the recorded C and within 0.2 through cross-validation."""
+    """Win rates are equal; length-controlled ones are within 0.02 at the recorded C and within 0.2 by cross-validation."""
     results = score(read_rows(FOLDER / "annotations.jsonl.gz"), Shelf(DATA))
     official = leaderboard()
     assert len(results) == 7
@@ -118,7 +118,7 @@ def test_recorded_judgments_give_the_leaderboards_figures() -> None:
 
 @needs_judgments
 def test_recorded_fits_give_the_figures_of_the_paper() -> None:
-    """Together-MoA 65.38, MoA-Lite 59.14, GPT-4o 57.46; and every other system's, but for the known wrong ones."""
+    """Together-MoA 65.38, MoA-Lite 59.14, GPT-4o 57.46; and those of all other systems, except the known wrong ones."""
     found = {
         row["system"]: row["length_controlled_winrate"]
         for row in score(read_rows(FOLDER / "glm_weights.csv"), Shelf(DATA))

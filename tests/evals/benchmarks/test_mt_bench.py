@@ -1,4 +1,4 @@
-"""MT-Bench: two turns, graded one by one, some beside a reference."""
+"""MT-Bench: two turns, graded separately, some with a reference answer."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def shelf(tmp_path: Path) -> Shelf:
         ("$ERROR$", -1),
     ],
 )
-def test_a_grade_is_the_first_in_double_brackets_else_in_single(judgment: str, grade: float) -> None:
-    """As the original searches; without one it is -1."""
+def test_the_grade_is_the_first_number_in_double_brackets_else_in_single_ones(judgment: str, grade: float) -> None:
+    """As in the original; -1 without one."""
     assert mt_bench.rating(judgment) == grade
 
 
-async def test_both_turns_are_asked_and_graded(shelf: Shelf, tmp_path: Path) -> None:
-    """The second turn carries the first; temperatures go by category; maths is graded beside its reference."""
+async def test_both_turns_are_answered_and_graded(shelf: Shelf, tmp_path: Path) -> None:
+    """The second turn contains the first; the category sets the temperature; maths is graded with its reference answer."""
     system = Scripted(lambda request: f"to {text_of(request.messages[-1])}", name="scripted/system")
     judge = Scripted(
         lambda request: "Rating: [[9]]" if "8" in text_of(request.messages[-1]) else "[[5]]", name="scripted/judge"
@@ -71,8 +71,8 @@ async def test_both_turns_are_asked_and_graded(shelf: Shelf, tmp_path: Path) -> 
     assert result["categories"]["math"] == {"score": 7, "first_turn": 5, "second_turn": 9}
 
 
-async def test_a_second_run_asks_for_what_is_missing_only(shelf: Shelf, tmp_path: Path) -> None:
-    """A first turn that was answered is not asked again when its second failed."""
+async def test_a_second_start_makes_only_the_missing_calls(shelf: Shelf, tmp_path: Path) -> None:
+    """An answered first turn is not repeated if the second turn failed."""
 
     def flaky(request: Request) -> str | Exception:
         return RuntimeError("killed") if len(request.messages) == 3 else "fine"
@@ -90,7 +90,7 @@ def grade(number: int, turn: int, score: object, model: str = "A", judge: str = 
 
 
 def test_failed_judgments_are_left_out_and_counted(shelf: Shelf) -> None:
-    """-1, nothing and what is no number; the average is over judgments, not over turns."""
+    """They are -1, None and NaN; the average is over judgments, not over turns."""
     rows = [
         grade(1, 1, 9),
         grade(2, 1, 7),
@@ -105,8 +105,8 @@ def test_failed_judgments_are_left_out_and_counted(shelf: Shelf) -> None:
     assert result["categories"]["math"] == {"score": 7, "first_turn": 7, "second_turn": None}
 
 
-def test_systems_and_judges_are_told_apart(shelf: Shelf) -> None:
-    """One result for each; a whole file of failures is a result too."""
+def test_systems_and_judges_have_separate_results(shelf: Shelf) -> None:
+    """A file of failures alone has a result, too."""
     results = mt_bench.score([grade(1, 1, 3), grade(1, 1, -1, "B"), grade(1, 1, 4, judge="other")], shelf)
     assert [(one["system"], one["judge"], one["score"]) for one in results] == [
         ("A", "gpt-4", 3),
@@ -116,15 +116,15 @@ def test_systems_and_judges_are_told_apart(shelf: Shelf) -> None:
 
 
 def test_without_the_questions_there_are_no_categories(tmp_path: Path) -> None:
-    """The scores themselves need no data."""
+    """The scores need no file."""
     (result,) = mt_bench.score([grade(1, 1, 3)], Shelf(tmp_path))
     assert (result["score"], result["categories"]) == (3, {})
     assert "question.jsonl" in result["notes"][0]
 
 
 @pytest.mark.parametrize("rows", [[], [{"generator_2": "A", "preference": 1}], [{"g1_winner": "model_1"}]])
-def test_other_rows_are_refused(rows: list[dict[str, Any]], shelf: Shelf) -> None:
-    """Preferences and pairwise judgments are no single grades."""
+def test_rows_of_another_benchmark_are_refused(rows: list[dict[str, Any]], shelf: Shelf) -> None:
+    """Preferences and pairwise judgments are no single-answer grades."""
     with pytest.raises(ConfigError, match="single-answer grades"):
         mt_bench.score(rows, shelf)
 
@@ -147,7 +147,7 @@ def test_recorded_judgments_give_the_recorded_scores() -> None:
 
 
 @needs_judgments
-def test_recorded_judgments_are_parsed_as_they_were() -> None:
-    """The grade in the text is the grade that was recorded."""
+def test_recorded_judgments_are_parsed_as_by_the_original() -> None:
+    """The grade in the text is the recorded grade."""
     rows = read_rows(RECORDED)
     assert [row["question_id"] for row in rows if mt_bench.rating(row["judgment"]) != row["score"]] == []

@@ -1,4 +1,4 @@
-"""Does the aggregator pick or merge: on made-up answers, on runs, and on the recorded answers of the paper's mixtures."""
+"""Does the aggregator pick or merge: on generated answers, on runs, and on recorded answers of the paper's mixtures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made(prompts: int, *, copies: bool) -> list[Case]:
 
 
 def test_rank_correlations_are_those_of_scipy() -> None:
-    """With ties; NaN, and no warning, where all are alike."""
+    """With ties; NaN without a warning if all values are equal."""
     scores = np.array([[0.1, 0.4, 0.4, 0.2], [4, 3, 2, 1], [5, 5, 5, 5]])
     quality = [1, 2, 2, 5]
     found = spearman(quality, scores)
@@ -55,8 +55,8 @@ def test_rank_correlations_are_those_of_scipy() -> None:
     assert math.isnan(found[2])
 
 
-def test_an_aggregator_that_takes_from_the_better_is_told_from_one_that_does_not() -> None:
-    """The excess over a control is far from 0 for the one, and holds 0 for the other."""
+def test_an_aggregator_that_uses_the_better_proposals_is_recognized() -> None:
+    """The excess over a control is far from 0 for it, and its interval contains 0 for one that ignores them."""
     taking, ignoring = (merging(made(40, copies=copies), ["blind"]) for copies in (True, False))
     for measure_of in (0, 1, 2, 3):
         excess = taking.correlations[measure_of].excess["blind"]
@@ -69,8 +69,8 @@ def test_an_aggregator_that_takes_from_the_better_is_told_from_one_that_does_not
     assert ignoring.closest_is_best < 0.7
 
 
-def test_prompts_without_a_correlation_are_counted_and_not_taken_as_none() -> None:
-    """All proposals alike: it is left out of the mean."""
+def test_prompts_without_a_correlation_are_left_out_and_counted() -> None:
+    """Such as a prompt whose proposals are equal."""
     same = Case(("one two", "one two"), (1.0, 2.0), "one two three", ("four",))
     found = merging([same, *made(5, copies=True)], ["blind"])
     assert {(each.prompts, each.undefined) for each in found.correlations if each.measure != "TF-IDF"} == {(5, 1)}
@@ -79,14 +79,14 @@ def test_prompts_without_a_correlation_are_counted_and_not_taken_as_none() -> No
 
 
 def test_copies_are_counted() -> None:
-    """An answer that is a proposal nearly word for word is one."""
+    """A copy is an answer that is nearly the text of a proposal."""
     proposal = "A long enough proposal, that is repeated word for word."
     found = merging([Case((proposal, "other"), (2.0, 1.0), proposal + "!"), Case((proposal, "other"), (2.0, 1.0), "x")])
     assert found.copied == 0.5
 
 
-def test_only_prompts_that_all_answered_count() -> None:
-    """A control that lacks one takes it away; so does a missing proposal, by itself; quality may differ by prompt."""
+def test_only_prompts_that_every_control_answered_count() -> None:
+    """A missing proposal only leaves out itself; the quality may differ by prompt."""
     answers = {"p": "a", "q": "b", "r": "c"}
     proposals = {"x": {"p": "1", "q": "2", "r": "3"}, "y": {"p": "4", "q": "5"}}
     cases = cases_of(answers, proposals, {"x": 1.0, "y": {"p": 3.0}}, {"blind": {"p": "", "q": ""}})
@@ -96,14 +96,14 @@ def test_only_prompts_that_all_answered_count() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_mixtures_run_holds_its_proposals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs of its proposers tell how good each proposal is; a run of the aggregator alone is the control."""
+async def test_a_mixtures_run_has_its_proposals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of its proposers give the quality of each proposal; a run of the aggregator alone is the control."""
     ann = Scripted(lambda request: text(len(request.json())), name="scripted/ann")
     bob = Scripted(lambda request: text(3 * len(request.json())), name="scripted/bob")
     boss = Scripted(lambda request: text(5 * len(request.json()) % 7), name="scripted/boss")
     mixture = Mixture([[ann, ann], [ann, bob]], boss, name="duo")
     runs = {model.name: await measure(tmp_path, model) for model in (mixture, ann, bob, boss)}
-    assert {name: len(said) for name, said in proposals_of(runs["moa/duo"]).items()} == {
+    assert {name: len(texts) for name, texts in proposals_of(runs["moa/duo"]).items()} == {
         "scripted/ann": 12,
         "scripted/bob": 12,
     }
@@ -136,8 +136,8 @@ def test_outputs_and_leaderboards_are_read_in_their_own_formats(tmp_path: Path) 
         leaderboard(tmp_path / "board.csv", "wins")
 
 
-def test_quality_is_named_as_figures_or_by_the_models_last_part() -> None:
-    """``NAME=FIGURE``; ``together/Qwen/x`` is ``x`` where no other name fits; nothing known is said."""
+def test_quality_is_given_by_a_models_name_or_its_last_part() -> None:
+    """``NAME=FIGURE``; ``together/Qwen/x`` is also ``x``; missing quality is an error."""
     assert analyse.quality_of(["x=1.5", "b=-2"], ["together/Qwen/x", "b"], "win_rate") == {
         "together/Qwen/x": 1.5,
         "b": -2,
@@ -147,8 +147,8 @@ def test_quality_is_named_as_figures_or_by_the_models_last_part() -> None:
 
 
 @needs_recordings
-def test_the_papers_correlation_is_found_and_half_of_it_needs_no_proposals() -> None:
-    """On the recorded answers to all 805 instructions: models that saw no proposal score 0.17 to 0.24 on BLEU-4."""
+def test_the_papers_correlation_is_reproduced_and_controls_have_half_of_it() -> None:
+    """On recorded answers to all 805 instructions, models that saw no proposal score 0.17 to 0.24 on BLEU-4."""
 
     def recorded(name: str) -> dict[str, str]:
         return outputs(ALPACA_EVAL_OUTPUTS / f"{name}.jsonl.gz")

@@ -1,4 +1,4 @@
-"""How like each other texts are."""
+"""Measures of similarity, checked against their libraries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_bleu_is_that_of_sacrebleu(answer: str, proposal: str, expected: tuple[f
 
 
 def test_tokens_are_those_of_mteval_13a() -> None:
-    """Marks stand alone but for points and commas in numbers; entities are read; line breaks are spaces."""
+    """Each mark is a token, except points and commas in numbers; entities are decoded; line breaks are spaces."""
     text = "It's 3.14, not 1,000 - e.g. &lt;b&gt; (x-1)\nend."
     expected = "It's 3.14 , not 1,000 - e . g . < b > ( x-1 ) end ."
     assert tokens(text) == expected.split()
@@ -37,8 +37,8 @@ def test_tokens_are_those_of_mteval_13a() -> None:
 @given(
     st.lists(st.text("ab c.", max_size=20), min_size=1, max_size=3), st.lists(st.text("ab c.", max_size=20), min_size=1)
 )
-def test_pairs_do_not_mix(answers: list[str], proposals: list[str]) -> None:
-    """Each pair has the same similarity alone as among others; a text is wholly like itself."""
+def test_pairs_do_not_influence_each_other(answers: list[str], proposals: list[str]) -> None:
+    """A pair has the same similarity alone as among others; a text has similarity 1 to itself."""
     together = bleu(answers, proposals)
     for row, answer in enumerate(answers):
         for column, proposal in enumerate(proposals):
@@ -51,8 +51,8 @@ def test_pairs_do_not_mix(answers: list[str], proposals: list[str]) -> None:
                     assert value == pytest.approx(1)
 
 
-def test_tf_idf_weighs_rare_words_more() -> None:
-    """Words that all texts have say little; unknown words say nothing; an empty text is like none."""
+def test_tf_idf_weights_rare_words_more() -> None:
+    """Words of all texts count little; unknown words do not count; an empty text is similar to none."""
     measure = TfIdf(["the cat sat", "the dog sat", "the bird flew"])
     found = measure(["the cat", "the dog", ""], ["the cat sat", "the bird zebra"])
     assert found[0, 0] > found[1, 0] > 0
@@ -62,13 +62,13 @@ def test_tf_idf_weighs_rare_words_more() -> None:
     assert measure(["the cat sat"], ["the dog sat"])[0, 0] == pytest.approx(0.481120, abs=1e-5)
 
 
-def test_levenshtein_is_by_the_longer_text() -> None:
+def test_levenshtein_is_relative_to_the_longer_text() -> None:
     """1 - edits / length."""
     assert levenshtein(["kitten", ""], ["sitting", ""]).tolist() == [[pytest.approx(4 / 7), 0], [0, 1]]
 
 
 def test_all_measures_have_one_shape() -> None:
-    """(answers, proposals), for each."""
+    """(answers, proposals) for each."""
     found = similarities(["one two three", "four"], ["one two", "three", "four five"], TfIdf(["one two"]))
     assert [*found] == ["BLEU-3", "BLEU-4", "BLEU-5", "TF-IDF", "Levenshtein"]
     assert all(matrix.shape == (2, 3) and np.isfinite(matrix).all() for matrix in found.values())

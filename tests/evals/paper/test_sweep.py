@@ -1,4 +1,4 @@
-"""Mixtures that differ in one thing, measured side by side; and what a query costs."""
+"""Mixtures that differ in one setting, measured side by side; and the cost of a query."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def shape(variant: sweep.Variant) -> tuple[str, list[list[str]], str]:
     return variant.label, layers, made.aggregator.model.name.removeprefix("scripted/")
 
 
-def test_proposers_are_counted_as_one_model_or_many() -> None:
-    """No multiple where there are not so many different models; samples of one model get seeds of their own."""
+def test_proposers_are_samples_of_one_model_or_different_models() -> None:
+    """There is no multiple without enough different models; samples of one model have different seeds."""
     variants = [*sweep.proposers(mixture(), (1, 3, 6))]
     assert [shape(variant) for variant in variants] == [
         ("multiple-1", [["m0"]], "boss"),
@@ -53,8 +53,8 @@ def test_proposers_are_counted_as_one_model_or_many() -> None:
     assert variants[2].setting == {"models": "multiple", "proposers": 3}
 
 
-def test_layers_begin_with_the_aggregator_alone_and_repeat_the_last() -> None:
-    """The paper's count: the aggregator's layer is one."""
+def test_layers_start_with_the_aggregator_alone_and_repeat_the_last_one() -> None:
+    """As in the paper, the aggregator's layer counts."""
     assert [shape(variant) for variant in sweep.layers(mixture(2), 3)] == [
         ("layers-1", [], "boss"),
         ("layers-2", [["m0", "m1"]], "boss"),
@@ -62,8 +62,8 @@ def test_layers_begin_with_the_aggregator_alone_and_repeat_the_last() -> None:
     ]
 
 
-def test_writing_is_set_against_picking() -> None:
-    """The same proposers each time; only what is made of them differs."""
+def test_synthesizing_is_compared_with_selecting() -> None:
+    """The proposers are the same; only the aggregation differs."""
     made = [(variant.label, variant.mixture) for variant in sweep.rankers(mixture())]
     ways = {label: (model.aggregate, len(model.layers)) for label, model in made if isinstance(model, Mixture)}
     assert ways == {
@@ -75,7 +75,7 @@ def test_writing_is_set_against_picking() -> None:
 
 
 def test_every_model_is_tried_in_both_roles() -> None:
-    """As a proposer it fills the layer; as an aggregator it reads the mixture's own."""
+    """As a proposer it fills the layer; as an aggregator it reads the mixture's own proposals."""
     found = {label: (layers, aggregator) for label, layers, aggregator in map(shape, sweep.roles(mixture(2)))}
     assert [*found] == [
         f"{role}-scripted_{name}" for name in ("m0", "m1", "boss") for role in ("proposer", "aggregator")
@@ -115,15 +115,15 @@ def test_a_mixture_without_proposers_has_no_variants() -> None:
         [*sweep.layers(Mixture([], Scripted("x"), name="lone"))]
 
 
-def test_the_front_holds_what_none_beats() -> None:
-    """Ordered by cost; equals are both on it."""
+def test_the_front_has_every_point_that_no_other_beats() -> None:
+    """It is ordered by cost; equal points are both on it."""
     assert pareto([(3, 5), (1, 2), (2, 2), (2, 4), (1, 2), (4, 5)]) == [1, 4, 3, 0]
     assert pareto([]) == []
 
 
 @pytest.mark.anyio
-async def test_work_is_counted_by_size_and_tokens_and_never_guessed(tmp_path: Path) -> None:
-    """2 x parameters x tokens; on the longest path only the dearest of each layer; one unknown size makes all unknown."""
+async def test_work_needs_the_size_of_every_model(tmp_path: Path) -> None:
+    """It is 2 x parameters x tokens; the longest path has each layer's largest call; one unknown size makes it unknown."""
     found = measured(await measure(tmp_path, mixture(2), limit=3))
     sizes = {"scripted/m0": 1.0, "scripted/m1": 10.0, "scripted/boss": 100.0}
     calls = {
@@ -144,7 +144,7 @@ async def test_work_is_counted_by_size_and_tokens_and_never_guessed(tmp_path: Pa
 
 
 @pytest.mark.anyio
-async def test_a_querys_cost_is_that_of_all_its_calls_or_unknown(tmp_path: Path) -> None:
+async def test_the_cost_of_a_query_is_that_of_all_its_calls_or_unknown(tmp_path: Path) -> None:
     """Two turns of a question are one query; a model without a price makes the sum a lower bound, or unknown."""
     paid = Scripted("word", name="paid/one")
     found = measured(await measure(tmp_path, paid, mt_bench.BENCHMARK))
@@ -161,8 +161,8 @@ async def test_a_querys_cost_is_that_of_all_its_calls_or_unknown(tmp_path: Path)
 
 
 @pytest.mark.anyio
-async def test_one_command_sweeps_a_mixture_and_tabulates(tmp_path: Path, upstream: Upstream) -> None:
-    """Each variant in a folder of its own; a second start asks nobody; the table has quality, cost and work."""
+async def test_one_command_measures_all_variants_and_tabulates_them(tmp_path: Path, upstream: Upstream) -> None:
+    """Each variant has its own folder; a second start makes no call; the table has quality, cost and work."""
     toml = TOML.format(base_url=upstream.base_url) + '\n[parameters]\n"up/ann" = 1\n"up/bob" = 2\n"up/boss" = 3\n'
     (tmp_path / "moa.toml").write_text(toml)
     small_benchmarks.alpaca_eval(tmp_path / "data")
@@ -185,18 +185,18 @@ async def test_one_command_sweeps_a_mixture_and_tabulates(tmp_path: Path, upstre
     assert [row["dollars"] for row in rows] == [pytest.approx(0.015), pytest.approx(0.045)]
     assert [row["tflops"] for row in rows] == [pytest.approx(2e9 * 15 * size / 1e12) for size in (3, 6)]
     assert rows[1]["tflops_longest_path"] == pytest.approx(2e9 * 15 * 5 / 1e12)
-    asked = len(upstream.requests)
+    calls = len(upstream.requests)
     again = await run(*command)
     assert again.code == 0
     assert again.out.startswith("layers\tscore\t")
-    assert len(upstream.requests) == asked
+    assert len(upstream.requests) == calls
     ended = await run("analyse", "cost", str(tmp_path / "sweep"), "--parameters", "up/boss=4", "--json", *places[:2])
     assert [row["system"] for row in json.loads(ended.out)["runs"]] == ["moa/duo-layers-1", "moa/duo-layers-2"]
     assert json.loads(ended.out)["runs"][0]["front, $"] == "yes"
 
 
-def test_sizes_are_numbers() -> None:
-    """What is none is refused."""
+def test_sizes_are_positive_numbers() -> None:
+    """Anything else is refused."""
     assert sizes(["a/b=0.135", "a/c=110"]) == {"a/b": 0.135, "a/c": 110}
     for wrong in ("a/b", "a/b=big", "=3", "a/b=-1"):
         with pytest.raises(ConfigError, match="takes NAME=BILLIONS"):

@@ -1,4 +1,4 @@
-"""Differences between runs, and their intervals."""
+"""Differences between runs, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from moa.models.scripted import Scripted
 from tests.fakes.measured_runs import grader, measure
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Of 200 samples from a known distribution, about 95 % have an interval that holds its mean."""
+def test_the_interval_has_its_confidence_level() -> None:
+    """Of 200 samples from a known distribution, about 95 % have an interval that contains its mean."""
     random = np.random.default_rng(7)
     held = 0
     for seed in range(200):
@@ -28,8 +28,8 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert 176 <= held <= 199
 
 
-def test_pairing_takes_off_what_items_have_in_common() -> None:
-    """Two systems on hard and easy items: a small constant gap is decided at once."""
+def test_pairing_removes_the_variance_of_the_items() -> None:
+    """A small constant difference on easy and hard items is significant."""
     difficulty = np.random.default_rng(1).normal(50, 30, size=40)
     found = paired(difficulty + 1 + np.linspace(-0.5, 0.5, 40), difficulty)
     assert found.decided
@@ -39,19 +39,19 @@ def test_pairing_takes_off_what_items_have_in_common() -> None:
 
 
 def test_the_same_data_gives_the_same_interval() -> None:
-    """The draws come from a seed."""
+    """The resampling has a seed."""
     assert interval([1, 2, 3, 5]) == interval([1, 2, 3, 5])
     assert interval([1, 2, 3, 5], confidence=0.5)[0] > interval([1, 2, 3, 5])[0]
 
 
 def test_one_item_has_no_interval() -> None:
-    """It is said, not guessed."""
+    """It is an error."""
     with pytest.raises(ConfigError, match="at least two items, not 1"):
         interval([1.0])
 
 
-def test_scores_are_read_by_item_from_each_format() -> None:
-    """Turns and skills of an item are averaged; failed judgments are left out; 0 is an old draw."""
+def test_scores_by_item_come_from_each_benchmarks_judgments() -> None:
+    """An item's turns and skills are averaged; failed judgments are left out; recorded grades precede the text's."""
     preferences: list[dict[str, Any]] = [
         {"index": 0, "preference": 1.25},
         {"index": 1, "preference": 0},
@@ -64,16 +64,17 @@ def test_scores_are_read_by_item_from_each_format() -> None:
     ]
     assert scores_of([*turns, {"question_id": 82, "turn": 1, "score": -1}], mt_bench.BENCHMARK) == {"81": 6.5}
     reviews: list[dict[str, Any]] = [
-        {"idx": 3, "review": "Good. {'Readability': 5, 'Factuality': 'N/A', 'Conciseness': 2}"}
+        {"idx": 3, "review": "Good. {'Readability': 5, 'Factuality': 'N/A', 'Conciseness': 2}"},
+        {"idx": 5, "review": "{'Readability': 1}", "score": {"readability": 4}},
     ]
-    assert scores_of([*reviews, {"idx": 4, "review": "none"}], flask.BENCHMARK) == {"3": 3.5}
+    assert scores_of([*reviews, {"idx": 4, "review": "none"}], flask.BENCHMARK) == {"3": 3.5, "5": 4}
 
 
 @pytest.mark.anyio
 async def test_runs_are_compared_on_the_items_that_both_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One answered all twelve, the other seven; the figures are those of the seven, for people and for machines."""
+    """One run has twelve items, the other seven; the comparison has seven, in words and in JSON."""
     first = await measure(tmp_path, Scripted("one thing", name="scripted/one"))
     second = await measure(tmp_path, Scripted("another", name="scripted/two"), limit=7)
     found = compared(measured(first), measured(second))
@@ -89,7 +90,7 @@ async def test_runs_are_compared_on_the_items_that_both_have(
 
 
 @pytest.mark.anyio
-async def test_other_benchmarks_are_compared_too_and_never_with_each_other(tmp_path: Path) -> None:
+async def test_every_benchmark_is_compared_with_itself_alone(tmp_path: Path) -> None:
     """MT-Bench by question, FLASK by item."""
     one, two = Scripted("one", name="scripted/one"), Scripted("two", name="scripted/two")
     grades = [measured(await measure(tmp_path / "mt", each, mt_bench.BENCHMARK)) for each in (one, two)]
@@ -101,8 +102,8 @@ async def test_other_benchmarks_are_compared_too_and_never_with_each_other(tmp_p
 
 
 @pytest.mark.anyio
-async def test_what_is_no_finished_run_is_named(tmp_path: Path) -> None:
-    """A folder without a run, and a run without a result."""
+async def test_an_unfinished_run_is_an_error(tmp_path: Path) -> None:
+    """So is a folder without a run."""
     with pytest.raises(ConfigError, match="not the folder of a run"):
         measured(tmp_path)
     folder = await measure(tmp_path, Scripted("x", name="scripted/x"), limit=2)

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, and its drawings."""
+"""The report: one self-contained page, and its drawings."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ async def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_everything_about_runs_stands_on_one_page(runs: Path, tmp_path: Path) -> None:
-    """Scores, orders, lengths, differences, costs and fronts of all three benchmarks; nothing is fetched."""
+async def test_one_page_has_every_figure_of_the_runs(runs: Path, tmp_path: Path) -> None:
+    """Scores, orders, lengths, differences, costs and fronts of all benchmarks; the page loads nothing."""
     found = runs_in([runs])
     assert len(found) == 6
     billions = {"paid/one": 1.0, "paid/two": 2.0, "paid/boss": 3.0}
@@ -122,8 +122,8 @@ async def test_everything_about_runs_stands_on_one_page(runs: Path, tmp_path: Pa
         assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
-async def test_names_and_notes_are_text_and_no_markup(tmp_path: Path) -> None:
-    """What a model is called cannot become part of the page."""
+async def test_names_and_notes_are_escaped(tmp_path: Path) -> None:
+    """The name of a model cannot become markup."""
     run = await measure(tmp_path, Scripted("x", name="evil/<script>alert(1)</script>&"), limit=2)
     (page,) = [path for path in write([measured(run)], tmp_path / "page", analyses=[MERGING]) if path.suffix == ".html"]
     html = page.read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ async def test_names_and_notes_are_text_and_no_markup(tmp_path: Path) -> None:
         assert "<script" not in drawing.read_text()
 
 
-async def test_what_is_unknown_says_so_and_what_is_doubtful_is_marked(tmp_path: Path) -> None:
+async def test_unknown_and_doubtful_figures_are_marked(tmp_path: Path) -> None:
     """No price, no size, few items, failed judgments, a system that judged itself."""
     itself = Scripted("no grade", name="nobody/knows")
     run = measured(await measure(tmp_path, itself, mt_bench.BENCHMARK, judge=itself))
@@ -152,14 +152,14 @@ async def test_what_is_unknown_says_so_and_what_is_doubtful_is_marked(tmp_path: 
 
 
 async def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    """So that a report can be kept under version control."""
+    """So a report can be kept under version control."""
     run = measured(await measure(tmp_path, Scripted("x", name="scripted/x"), flask.BENCHMARK, judge=grader()))
     first = [path.read_bytes() for path in write([run], tmp_path / "first", now=NOW)]
     assert first == [path.read_bytes() for path in write([run], tmp_path / "second", now=NOW)]
 
 
-async def test_two_runs_of_one_system_are_told_apart(tmp_path: Path) -> None:
-    """By their folders' names."""
+async def test_two_runs_of_one_system_have_different_names(tmp_path: Path) -> None:
+    """The names of their folders are added."""
     system = Scripted("x", name="scripted/x")
     one, two = await measure(tmp_path / "a", system, limit=4), await measure(tmp_path / "b", system, limit=4)
     two = two.rename(tmp_path / "again")
@@ -167,10 +167,10 @@ async def test_two_runs_of_one_system_are_told_apart(tmp_path: Path) -> None:
     assert {"scripted/x (scripted-x)", "scripted/x (again)"} <= {row[0] for row in page.rows}
 
 
-async def test_the_command_says_what_it_wrote_and_what_it_cannot_read(
+async def test_the_command_prints_its_files_and_names_unreadable_ones(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Paths line by line; a file that is no analysis is named; nothing to report is an error."""
+    """One path per line; a file that is no analysis is an error, and so is nothing to report."""
     out = tmp_path / "page"
     assert command.report([runs / "flask-paid-one"], out, ["paid/one=7"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == str(out / "report.html")
@@ -181,8 +181,8 @@ async def test_the_command_says_what_it_wrote_and_what_it_cannot_read(
         write([], out)
 
 
-def test_a_web_is_broken_where_a_figure_is_missing() -> None:
-    """And long names stay inside the drawing."""
+def test_a_radar_plot_has_gaps_for_missing_values() -> None:
+    """Long names stay inside the drawing."""
     drawn = plots.radar({"a": {"x": 1.0, "y": 2.0, "z": 3.0}, "b" * 60: {"x": 4.0, "z": 1.0}}, ["x", "y", "z"], 1, 5)
     assert "b" * 60 in drawn
     assert re.match(r"<\?xml", drawn)
