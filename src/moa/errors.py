@@ -3,23 +3,23 @@
 ::
 
     MoaError
-    ├── ConfigError            a file, a flag or a name is wrong; nothing was asked yet
+    ├── ConfigError            a file, a flag or a name is wrong; nothing was called yet
     │   ├── UnknownName        no such mixture, provider or model; suggests the nearest
-    │   └── KeyMissing         the environment variable that should hold a key is not set
+    │   └── KeyMissing         the environment variable for an API key is not set
     ├── ScheduleError          a mistake in a schedule of one's own; raised out of the run
     ├── RequestRejected        the request itself is wrong (empty question, malformed message)
     ├── ModelError             one call to one model failed
     │   ├── Unreachable        no connection
-    │   ├── TimedOut           nothing came in time: connect, first token, or between tokens
+    │   ├── TimedOut           a timeout: connect, first token, or between tokens
     │   ├── KeyRejected        401, 403
-    │   ├── CallRejected       400, 404, 422 and other 4xx: asking again will not help
-    │   ├── RateLimited        429; knows how long to wait when the server said so
-    │   ├── UpstreamFailed     5xx, or an answer that is not the API's
-    │   └── StreamBroken       the answer began and did not come to its end
-    └── RunError               a mixture gave no answer; holds what was paid for
+    │   ├── CallRejected       400, 404, 422 and other 4xx: a retry will not help
+    │   ├── RateLimited        429; holds the time to wait if the server gave one
+    │   ├── UpstreamFailed     5xx, or a response that does not follow the API
+    │   └── StreamBroken       the answer started and did not complete
+    └── RunError               a mixture gave no answer; holds the proposals that were paid for
         ├── NoProposals        too few usable proposals
         ├── AggregatorFailed   the aggregator and all its fallbacks failed
-        └── DeadlinePassed     the deadline came with nothing to answer from
+        └── DeadlinePassed     the deadline passed without a proposal to answer from
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from moa.answers import Answer
 
 
 class MoaError(Exception):
-    """The root of the tree. ``str(error)`` is one line, fit to be shown to a user; it never holds a key."""
+    """The root of the tree. ``str(error)`` is one line that can be shown to a user; it never holds an API key."""
 
     def __reduce__(self) -> tuple[Callable[..., MoaError], tuple[Any, ...]]:
-        # Exceptions are pickled by calling their class with ``args``, which for these is not what ``__init__`` takes.
+        # By default, unpickling calls the class with ``args``, which do not match the parameters of ``__init__`` here.
         return _rebuilt, (type(self), self.args, dict(self.__dict__))
 
 
@@ -48,7 +48,7 @@ def _rebuilt(kind: type[MoaError], args: tuple[Any, ...], state: Mapping[str, An
 
 
 class ConfigError(MoaError):
-    """A file, a flag or a name is wrong. The message names the value, the place and the way out."""
+    """A file, a flag or a name is wrong. The message names the value, the place and the remedy."""
 
 
 class UnknownName(ConfigError):
@@ -62,7 +62,7 @@ class UnknownName(ConfigError):
 
 
 class KeyMissing(ConfigError):
-    """The environment variable that should hold a key is not set."""
+    """The environment variable for an API key is not set."""
 
     def __init__(self, variable: str, needed_by: str) -> None:
         self.variable = variable
@@ -86,8 +86,8 @@ class ModelError(MoaError):
 
     Attributes:
         model: ``provider/name``.
-        status: the HTTP status, where there was one.
-        retry_after: seconds the server asked to wait, where it did.
+        status: the HTTP status; None without a response.
+        retry_after: seconds to wait before a retry, if the server gave them.
         retryable: whether the same call may succeed later.
     """
 
@@ -105,7 +105,7 @@ class Unreachable(ModelError):
 
 
 class TimedOut(ModelError):
-    """Nothing came in time."""
+    """The server did not respond in time."""
 
     retryable = True
 
@@ -115,7 +115,7 @@ class KeyRejected(ModelError):
 
 
 class CallRejected(ModelError):
-    """A 4xx that asking again will not mend."""
+    """Another 4xx; a retry will not help."""
 
 
 class RateLimited(ModelError):
@@ -125,13 +125,13 @@ class RateLimited(ModelError):
 
 
 class UpstreamFailed(ModelError):
-    """5xx, or an answer that is not the API's."""
+    """5xx, or a response that does not follow the API."""
 
     retryable = True
 
 
 class StreamBroken(ModelError):
-    """The answer began and did not come to its end: dropped, an error event, or no finish reason."""
+    """The answer started and did not complete: a lost connection, an error event, or no finish reason."""
 
     retryable = True
 
@@ -141,7 +141,7 @@ class RunError(MoaError):
 
     Attributes:
         causes: one line for each agent that failed or was dropped.
-        errors: the errors behind them, where there were any.
+        errors: the errors behind these causes.
         answer: the run up to its failure, with every proposal and its cost, on errors that ``Mixture.answer`` and
             ``Mixture.stream`` raise. None on the error of a ``RunFailed`` event: the fold of the run's events is its answer.
     """
@@ -167,4 +167,4 @@ class AggregatorFailed(RunError):
 
 
 class DeadlinePassed(RunError):
-    """The deadline came with nothing to answer from."""
+    """The deadline passed without a proposal to answer from."""

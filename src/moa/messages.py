@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 Message = Mapping[str, Any]
-"""One entry of ``messages``: ``role``, ``content`` (a string or a list of content parts), and what else the API allows."""
+"""One entry of ``messages``: ``role``, ``content`` (a string or a list of content parts), and other fields of the API."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -88,7 +88,7 @@ class Request:
 
     @property
     def last_user(self) -> int | None:
-        """Where the last user message stands in ``messages``, or None."""
+        """The index of the last user message in ``messages``; None without one."""
         messages = self.body["messages"]
         return next((i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "user"), None)
 
@@ -98,7 +98,7 @@ class Request:
         return sum(estimated_tokens(text_of(message)) for message in self.body["messages"])
 
     def replaced(self, **fields: Any) -> Request:
-        """The same body with these fields set; a field set to None is taken out."""
+        """The same body with these fields set; None removes a field."""
         kept = {key: value for key, value in self.body.items() if key not in fields}
         return Request({**kept, **{key: value for key, value in fields.items() if value is not None}})
 
@@ -142,7 +142,7 @@ def text_of(message: Message) -> str:
 
 
 def pieces_of(text: str) -> list[str]:
-    """The text in pieces of about a token: a word (at most 16 characters of it) with the white space that follows.
+    """The text in pieces of about one token: a word (at most 16 characters of it) with the white space after it.
 
     ``"".join(pieces_of(text)) == text`` for every text.
     """
@@ -150,7 +150,7 @@ def pieces_of(text: str) -> list[str]:
 
 
 def with_text(message: Message, addition: str) -> Message:
-    """The message with text added at its end, as a new content part where its content is a list of parts."""
+    """The message with text appended, as a new content part if its content is a list of parts."""
     content = message.get("content")
     if isinstance(content, list):
         return {**message, "content": [*content, {"type": "text", "text": addition}]}
