@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
-import uvicorn
 from openai import AsyncOpenAI
 
-from moa import Config
 from moa.server import connection
-from moa.server.app import create_app
 from moa.server.dialects.chat import ChatEncoder
-from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, asking, events, post, said
+from tests.fakes.local_server import in_this_process
+from tests.fakes.serving import Served, all_events, asking, events, post, said
 from tests.fakes.upstream import Upstream, chunk, drop, error_event, finish, hang, pause, refuse, say, usage, words
 from tests.server.conftest import Serve
 
@@ -342,23 +339,6 @@ async def test_one_failed_choice_fails_the_answer(
 # -- in this process: defects of the server -----------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def in_this_process(upstream: Upstream, folder: Path) -> AsyncIterator[Served]:
-    served = Served(folder, config=CONFIG.format(base_url=upstream.base_url))
-    app = create_app(Config(folder / "moa.toml"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="on"))
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(PATIENCE):
-        while not server.started:  # noqa: ASYNC110 - it has no event for this
-            await asyncio.sleep(0.01)
-    served.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    try:
-        yield served
-    finally:
-        server.should_exit = True
-        await serving
-
-
 def breaks(*args: Any, **kwargs: Any) -> Any:
     raise ZeroDivisionError("private words")
 
@@ -403,6 +383,11 @@ async def test_a_long_silence_is_filled_with_comments(
         assert text.count(": still at work\n\n") >= 2
         assert text.endswith("data: [DONE]\n\n")
         assert said([event async for event in lines(text)]) == "the whole answer"
+        origin = server.url.removesuffix("/v1")
+        async with http.post(f"{origin}/runs", json=asking()) as response:
+            run = (await response.json())["run"]
+        async with http.get(f"{origin}/runs/{run}/events") as response:
+            assert (await response.text()).count(": still at work\n\n") >= 2
         upstream.script("a", pause(0.35) + refuse(500))
         upstream.script("last", refuse(500, "broken"))
         async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:

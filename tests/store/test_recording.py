@@ -120,16 +120,6 @@ async def test_a_slow_follower_blocks_nobody() -> None:
             assert await slow == [*enumerate(run.lines, 1)]
 
 
-async def test_a_follower_learns_that_nothing_happened() -> None:
-    """With quiet=, a follower receives an empty batch whenever no line came for that long."""
-    async with recordings() as kept:
-        run = new(kept)
-        run.add(started())
-        async with aclosing(run.follow(0, quiet=0.01)) as following:
-            assert [await anext(following) for _ in range(3)] == [(1, run.lines), (2, []), (2, [])]
-        end(run)
-
-
 async def test_finished_calls_are_written_while_the_run_is_in_progress(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

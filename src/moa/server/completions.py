@@ -64,10 +64,10 @@ def routes(
 
     @router.post(
         dialect.path,
+        name=dialect.name,
         summary=dialect.summary,
         openapi_extra=request_body(dialect.body),
         responses=ERROR_RESPONSES,
-        response_class=Response,
     )
     async def complete(request: Request) -> Response:
         key = desk.caller(request)

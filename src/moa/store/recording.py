@@ -121,12 +121,11 @@ class Recording:
         self._write()
         self._recordings.change(Ended(self.begun.run, outcome, answer))
 
-    async def follow(self, after: int = 0, quiet: float | None = None) -> AsyncGenerator[tuple[int, list[bytes]], None]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, list[bytes]], None]:
         """The run's lines as they arrive, in pairs of the first line's number and the lines; ends with the run.
 
         Args:
             after: the number of the last line that the caller has already.
-            quiet: seconds without a new line after which a pair with no lines is yielded; None waits without limit.
         """
         while True:
             while after < len(self.lines):
@@ -135,11 +134,7 @@ class Recording:
                 after += len(lines)
             if self.has_ended:
                 return
-            try:
-                async with asyncio.timeout(quiet):
-                    await self._more.wait()
-            except TimeoutError:
-                yield after + 1, []
+            await self._more.wait()
 
     async def stop(self) -> None:
         """Cancel the run at a user's request, and wait until it has ended."""

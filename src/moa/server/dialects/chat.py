@@ -228,6 +228,7 @@ def _message_object(answer: Answer) -> dict[str, Any]:
 
 CHAT = Dialect(
     path="/v1/chat/completions",
+    name="chat_completions",
     tag="chat",
     summary="Create a chat completion",
     body=ChatBody,

@@ -92,13 +92,14 @@ class Dialect:
 
     Attributes:
         path: of its route, such as ``/v1/chat/completions``.
-        tag, summary: of its route in the OpenAPI document.
+        name, tag, summary: of its route in the OpenAPI document.
         body: describes request bodies in the OpenAPI document.
         read: checks a body; raises Refusal (400).
         error: writes the body of an error response.
     """
 
     path: str
+    name: str
     tag: str
     summary: str
     body: type[BaseModel]
