@@ -1,12 +1,15 @@
 """Benchmarks and the paper's analyses, for any model and any mixture.
 
-Rooms, each of which imports only the ones before it::
+Each imports only those above it::
 
-    asking       where a benchmark's files come from; models called within limits, every reply kept on disk
-    drawing      what a report is drawn with: a page of HTML, plots
-    benchmarks   AlpacaEval 2.0, MT-Bench, FLASK: one file each, to be read beside its source
-    reading      finished runs: read, compared, priced, reported
-    paper        what the paper analyses in section 3.3
+    metric         a score, its name, its standard error
+    asking/        a benchmark's files; calls of models within limits, with every reply on disk
+    drawing/       a page of HTML, plots, the sections of a report
+    benchmark      what a benchmark is: one object
+    benchmarks/    AlpacaEval 2.0, MT-Bench, FLASK; each is read beside its source
+    measuring      a system measured on a benchmark
+    reading/       finished measurements: read, compared, priced, reported
+    paper/         the analyses of section 3.3
 
 No data and no judge's prompt of a benchmark is part of this project.
 """

@@ -25,7 +25,6 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +42,7 @@ from moa.evals.asking.journal import (
     summed,
     write_whole,
 )
+from moa.evals.asking.spending import OverLimit, Spending, dearest
 from moa.messages import Cost, Delta, Message, Request, collected
 from moa.models import Model
 from moa.prices import Prices
@@ -72,12 +72,10 @@ class Measurement:
         settings: what is measured and with what; must be equal to resume.
         prices: what tokens cost.
         concurrency: concurrent items.
-        max_cost: US dollars, or None for no limit. An item starts only if the limit still holds when it and every item in
-            flight cost as much as the most expensive item so far. The first item runs alone, since its cost is unknown.
+        max_cost: US dollars, or None for no limit; :mod:`~moa.evals.asking.spending` describes how it is enforced.
         on_progress: called after each item.
 
     Attributes:
-        cost: the cost of all calls so far, in this process and before.
         stopped: why :meth:`each` left items out, or "".
 
     Raises:
@@ -95,7 +93,7 @@ class Measurement:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.folder, self.prices = folder, prices or Prices()
-        self.concurrency, self.max_cost = concurrency, max_cost
+        self.concurrency = concurrency
         self.stopped = ""
         self._on_progress = on_progress or (lambda progress: None)
         try:
@@ -110,10 +108,13 @@ class Measurement:
             raise ConfigError(f"{folder}: the run cannot be written there: {error.strerror or error}") from None
         self._known = {(row["key"], row["digest"]): row for row in self.journal.rows}
         self._files: dict[str, tuple[Lines, set[str]]] = {}
-        self._dearest = _dearest(self.journal.rows)
-        self._in_flight = 0
-        self._settled = asyncio.Condition()
-        self.cost = summed([*self.journal.rows, *self.failures.rows])
+        before = summed([*self.journal.rows, *self.failures.rows])
+        self._spending = Spending(max_cost, before, dearest(self.journal.rows))
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of all calls, in this process and before."""
+        return self._spending.cost
 
     def __enter__(self) -> Measurement:
         return self
@@ -139,7 +140,7 @@ class Measurement:
         digest = hashlib.sha256(f"{model.name}\n{request.json()}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         if known := self._known.get((key, digest)):
             return Reply.of(known)
-        await self._admit()
+        await self._spending.admit()
         started = time.monotonic()
         received: list[Delta] = []
         try:
@@ -166,7 +167,7 @@ class Measurement:
         row = {"key": key, "digest": digest, "model": model.name, **asdict(reply)}
         self.journal.add(row)
         self._known[key, digest] = row
-        self._spent(reply.cost, model)
+        self._spending.add(reply.cost, model.name)
         return reply
 
     def write(self, name: str, identity: str, row: Row) -> None:
@@ -208,11 +209,10 @@ class Measurement:
         self.stopped = ""
 
         async def one(item: Item) -> None:
-            spending = _Spending()
-            _spending.set(spending)
             try:
-                await work(item)
-            except _OverLimit:
+                async with self._spending.item() as share:
+                    await work(item)
+            except OverLimit:
                 tally.left_out += 1
                 return
             except ConfigError:
@@ -223,9 +223,7 @@ class Measurement:
                     raise
             else:
                 tally.done += 1
-            finally:
-                await self._dismiss(spending)
-            tally.called += spending.admitted
+            tally.called += share.admitted
             self._on_progress(tally.progress(self.cost))
 
         try:
@@ -240,72 +238,15 @@ class Measurement:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
         if tally.left_out:
-            self.stopped = f"--max-cost {self.max_cost:g}: {tally.left_out} of {len(items)} items were left out"
+            self.stopped = f"--max-cost {self._spending.limit:g}: {tally.left_out} of {len(items)} items were left out"
         return tally.failed
-
-    # -- the limit on cost ---------------------------------------------------------------------------------------------
-
-    async def _admit(self) -> None:
-        """Admit the current item's first call once the cost limit allows it; wait while items in flight decide that."""
-        spending = _spending.get(None)
-        if spending is None or spending.admitted:
-            return
-        async with self._settled:
-            while not self._affords(self._in_flight + 1):
-                if not self._in_flight:
-                    raise _OverLimit
-                await self._settled.wait()
-            spending.admitted = True
-            self._in_flight += 1
-
-    async def _dismiss(self, spending: _Spending) -> None:
-        if spending.admitted:
-            async with self._settled:
-                self._in_flight -= 1
-                self._dearest = max(self._dearest or 0.0, spending.dollars)
-                self._settled.notify_all()
-
-    def _affords(self, items: int) -> bool:
-        """Whether this many items in flight, each as expensive as the most expensive so far, stay within the limit."""
-        if self.max_cost is None:
-            return True
-        spent = self.cost.dollars or 0.0
-        if self._dearest is None:
-            return items == 1 and spent < self.max_cost
-        return spent + items * self._dearest <= self.max_cost
 
     def _failed(self, key: str, model: Model, error: MoaError, received: Iterable[Delta]) -> None:
         answer = error.answer if isinstance(error, RunError) else None
         usage = next((delta.usage for delta in received if delta.usage is not None), None)
         cost = answer.cost if answer else self.prices.price(model.name, usage) if usage else Cost()
         self.failures.add({"key": key, "model": model.name, "error": str(error), "cost": asdict(cost), "date": now()})
-        self._spent(cost, model)
-
-    def _spent(self, cost: Cost, model: Model) -> None:
-        self.cost += cost
-        if spending := _spending.get(None):
-            spending.dollars += cost.dollars or 0.0
-        if self.max_cost is not None and (cost.dollars is None or cost.at_least):
-            raise ConfigError(
-                f"--max-cost cannot be enforced: the price of {model.name} is unknown; "
-                "set it in moa.toml under [prices]"
-            )
-
-
-class _OverLimit(Exception):
-    """An item would exceed the limit on cost."""
-
-
-@dataclass(slots=True)
-class _Spending:
-    """One item: whether it has made a call, and the US dollars it has cost."""
-
-    admitted: bool = False
-    dollars: float = 0.0
-
-
-_spending: ContextVar[_Spending] = ContextVar("_spending")
-"""The item for which the current task makes calls."""
+        self._spending.add(cost, model.name)
 
 
 async def _first_ended(running: set[asyncio.Task[None]]) -> None:
@@ -332,12 +273,3 @@ class _Tally:
         pace = (time.monotonic() - self.began) / self.called if self.called else None
         left = None if pace is None else pace * (self.total - self.done - self.failed)
         return Progress(self.done, self.failed, self.total, cost, left)
-
-
-def _dearest(rows: Iterable[Row]) -> float | None:
-    """US dollars of the most expensive item of a journal; None for an empty one."""
-    items: dict[str, float] = {}
-    for row in rows:
-        item = row["key"].split("/")[1]
-        items[item] = items.get(item, 0.0) + (row["cost"]["dollars"] or 0.0)
-    return max(items.values(), default=None)

@@ -1,0 +1,112 @@
+"""What a measurement spends, and its limit on cost.
+
+An item starts only if the limit still holds when it and every item in flight cost as much as the most expensive item so far.
+The first item runs alone, since nothing is known of the cost yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from moa.errors import ConfigError
+from moa.evals.asking.data import Row
+from moa.messages import Cost
+
+
+class OverLimit(Exception):
+    """An item would exceed the limit on cost."""
+
+
+@dataclass(slots=True)
+class Share:
+    """One item: whether it has made a call, and the US dollars it has cost."""
+
+    admitted: bool = False
+    dollars: float = 0.0
+
+
+_share: ContextVar[Share] = ContextVar("_share")
+"""The item for which the current task makes calls."""
+
+
+class Spending:
+    """The cost of all calls so far, and the limit on it.
+
+    Args:
+        limit: US dollars; None for no limit.
+        cost: the cost of earlier calls.
+        dearest: US dollars of the most expensive item so far; None if there is none.
+    """
+
+    def __init__(self, limit: float | None, cost: Cost, dearest: float | None) -> None:
+        self.limit, self.cost = limit, cost
+        self._dearest = dearest
+        self._in_flight = 0
+        self._settled = asyncio.Condition()
+
+    @asynccontextmanager
+    async def item(self) -> AsyncIterator[Share]:
+        """An item; the calls that the current task makes inside are its own."""
+        share = Share()
+        _share.set(share)
+        try:
+            yield share
+        finally:
+            if share.admitted:
+                async with self._settled:
+                    self._in_flight -= 1
+                    self._dearest = max(self._dearest or 0.0, share.dollars)
+                    self._settled.notify_all()
+
+    async def admit(self) -> None:
+        """Admit the first call of the current item once the limit allows it; wait while items in flight decide that.
+
+        Raises:
+            OverLimit: the item would exceed the limit.
+        """
+        share = _share.get(None)
+        if share is None or share.admitted:
+            return
+        async with self._settled:
+            while not self._affords(self._in_flight + 1):
+                if not self._in_flight:
+                    raise OverLimit
+                await self._settled.wait()
+            share.admitted = True
+            self._in_flight += 1
+
+    def _affords(self, items: int) -> bool:
+        """Whether this many items in flight, each as expensive as the most expensive so far, stay within the limit."""
+        if self.limit is None:
+            return True
+        spent = self.cost.dollars or 0.0
+        if self._dearest is None:
+            return items == 1 and spent < self.limit
+        return spent + items * self._dearest <= self.limit
+
+    def add(self, cost: Cost, model: str) -> None:
+        """Add the cost of a call of this model.
+
+        Raises:
+            ConfigError: there is a limit, and the price of the model is unknown.
+        """
+        self.cost += cost
+        if share := _share.get(None):
+            share.dollars += cost.dollars or 0.0
+        if self.limit is not None and (cost.dollars is None or cost.at_least):
+            raise ConfigError(
+                f"--max-cost cannot be enforced: the price of {model} is unknown; set it in moa.toml under [prices]"
+            )
+
+
+def dearest(journal: Iterable[Row]) -> float | None:
+    """US dollars of the most expensive item of a journal; None for an empty one."""
+    items: dict[str, float] = {}
+    for row in journal:
+        item = row["key"].split("/")[1]
+        items[item] = items.get(item, 0.0) + (row["cost"]["dollars"] or 0.0)
+    return max(items.values(), default=None)
