@@ -29,7 +29,7 @@ class AnswerReader:
 
     Attributes:
         finish_reason, usage: as reported so far.
-        spoke: whether there was any text, reasoning or tool call.
+        began: whether there was any text, reasoning or tool call.
         done: whether ``[DONE]`` arrived.
     """
 
@@ -41,7 +41,7 @@ class AnswerReader:
         """
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
-        self.spoke = self.done = False
+        self.began = self.done = False
         self._model, self._message_of = model, message_of
         self._cost: Cost | None = None
         self._output: list[str] = []  # for an estimate of the usage
@@ -117,7 +117,7 @@ class AnswerReader:
             return None
         delta = Delta(text, reasoning, tool_calls, finish_reason, extra=extra)
         self._output += (reasoning, text)
-        self.spoke = self.spoke or delta.speaks
+        self.began = self.began or delta.speaks
         self.finish_reason = self.finish_reason or finish_reason
         return delta
 
@@ -143,7 +143,7 @@ class AnswerReader:
     def _failure(self, error: object) -> ModelError:
         message = self._message_of(error)
         status = status_of(error)
-        if status is not None and not self.spoke:
+        if status is not None and not self.began:
             return refused(self._model, status, message)
         return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
 

@@ -2,8 +2,8 @@
 
 Notable decisions:
 - The body is sent as it came, except for ``model``, ``stream``, ``stream_options``, ``n`` and the provider's renames.
-- An answer is complete when the server says so: without a ``finish_reason`` it is broken, however properly the
-  connection was closed; with one it is complete, however abruptly.
+- Only a ``finish_reason`` completes an answer: without one it is broken, however properly the connection was closed; with
+  one it is complete, however abruptly.
 - There is no limit on a whole call, only on silence: to connect, before the first token, between tokens. Comments that
   keep a connection open count as silence.
 
@@ -249,7 +249,7 @@ class EndpointModel:
             except ModelError as raised:
                 if answer.finish_reason is None:  # otherwise the answer is complete, and only its usage may be missing
                     error = raised
-            if error is None or answer.spoke or answer.usage:
+            if error is None or answer.began or answer.usage:
                 yield answer.bill(request)
             if error is not None:
                 raise error

@@ -20,7 +20,7 @@ class Retried(Wrapper):
     """A model whose call is retried when it fails before the first delta.
 
     :class:`ModelError.retryable <moa.errors.ModelError>` decides whether a retry can help. The wait doubles from one attempt
-    to the next; where the server says how long to wait (``Retry-After``), that counts instead.
+    to the next; where the server gives a wait (``Retry-After``), that counts instead.
     """
 
     def __init__(
