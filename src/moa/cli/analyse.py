@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moa.cli.bench import FOLDER, Ready, folder_name, ready
-from moa.cli.measuring import Shared
 from moa.cli.session import Session
+from moa.cli.shared_options import SharedOptions
 from moa.cli.tables import table
 from moa.cli.terminal import notify, one_line, write
 from moa.config.config import Config
@@ -129,7 +129,7 @@ def _by_prompt(run: Measured) -> dict[str, float]:
 # -- sweeps -----------------------------------------------------------------------------------------------------------
 
 
-def swept(kind: str, on: str, shared: Shared, variants: Variants) -> int:
+def swept(kind: str, on: str, shared: SharedOptions, variants: Variants) -> int:
     """Measure every variant of a mixture, each in its own subfolder of ``--out``, and tabulate them.
 
     Returns:
@@ -139,7 +139,7 @@ def swept(kind: str, on: str, shared: Shared, variants: Variants) -> int:
         return asyncio.run(_swept(kind, work, shared, variants))
 
 
-async def _swept(kind: str, work: Ready, shared: Shared, variants: Variants) -> int:
+async def _swept(kind: str, work: Ready, shared: SharedOptions, variants: Variants) -> int:
     rows: list[Row] = []
     benchmark = work.benchmark.name
     async with Session(shared.config) as here:

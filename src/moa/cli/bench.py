@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moa.cli.measuring import Shared
 from moa.cli.progress import Display, display
 from moa.cli.session import Session
+from moa.cli.shared_options import SharedOptions
 from moa.cli.terminal import clean, notify, one_line, write
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, Shelf, read_rows
@@ -26,7 +26,7 @@ FOLDER = Path("moa-bench")
 """The default folder of runs: ``moa-bench/BENCHMARK/MIXTURE``."""
 
 
-def bench(benchmark: Benchmark, shared: Shared, judgments: Path | None, flags: frozenset[str]) -> int:
+def bench(benchmark: Benchmark, shared: SharedOptions, judgments: Path | None, flags: frozenset[str]) -> int:
     """Measure or score, and print the results.
 
     Returns:
@@ -58,7 +58,7 @@ class Ready:
     shelf: Shelf
     display: Display
 
-    def measuring(self, shared: Shared, here: Session) -> Measuring:
+    def measuring(self, shared: SharedOptions, here: Session) -> Measuring:
         """What measures systems with the models of a configuration."""
         return Measuring(
             benchmark=self.benchmark,
@@ -73,7 +73,7 @@ class Ready:
 
 
 @contextmanager
-def ready(benchmark: Benchmark, options: Options, shared: Shared) -> Iterator[Ready]:
+def ready(benchmark: Benchmark, options: Options, shared: SharedOptions) -> Iterator[Ready]:
     """Download the files that a measurement needs. Enter before the event loop starts, so that Ctrl-C works at once."""
     with _shelf(benchmark, options, shared) as (shelf, shown):
         fetch(benchmark, options, shelf)
@@ -82,7 +82,7 @@ def ready(benchmark: Benchmark, options: Options, shared: Shared) -> Iterator[Re
 
 @contextmanager
 def _shelf(
-    benchmark: Benchmark, options: Options, shared: Shared, beside: Path | None = None
+    benchmark: Benchmark, options: Options, shared: SharedOptions, beside: Path | None = None
 ) -> Iterator[tuple[Shelf, Display]]:
     with display() as shown:
         licences = {file.benchmark: benchmark.licence for file in benchmark.needs(options)}
@@ -90,7 +90,7 @@ def _shelf(
         yield Shelf(shared.data, beside=beside, licences=licences, on_notice=notify, on_fetching=on_fetching), shown
 
 
-async def _measured(work: Ready, shared: Shared) -> Row:
+async def _measured(work: Ready, shared: SharedOptions) -> Row:
     async with Session(shared.config) as here:
         system = _system(here, shared.mixture)
         folder = shared.out or FOLDER / work.benchmark.name / folder_name(system.name.removeprefix("moa/"))

@@ -2,77 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from inspect import Parameter, Signature
+from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from moa.cli.options import ConfigFile, MixtureName
+from moa.cli.options import ConfigFile
+from moa.cli.shared_options import Json, SharedOptions, with_shared_options
 
 if TYPE_CHECKING:
     from moa.evals.benchmark import Benchmark
 
-_Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
 _Judgments = Annotated[Path | None, typer.Option(metavar="FILE", help="Score these judgments; call no model.")]
 _Parameters = Annotated[
     list[str] | None, typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters. Repeatable.")
 ]
-
-
-# -- options that several commands share ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """The options of every command that measures. A field declares an option: its type, help and default."""
-
-    mixture: MixtureName = None
-    judge: Annotated[str | None, typer.Option(metavar="MODEL", help="The judge. Default: the official one.")] = None
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Its files. Default: $MOA_DATA or download.")] = None
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New or resumed folder; default moa-bench/…")] = None
-    limit: Annotated[int | None, typer.Option(metavar="ITEMS", help="Only the first items.", min=1)] = None
-    max_cost: Annotated[float | None, typer.Option(metavar="DOLLARS", help="Stop before a run costs more.", min=0)] = (
-        None
-    )
-    concurrency: Annotated[int, typer.Option(metavar="ITEMS", help="Concurrent items.", min=1)] = 8
-    as_json: _Json = False
-    config: ConfigFile = None
-
-
-def _measures(
-    command: Callable[..., int], own: Sequence[Parameter] | None = None, *, judged: bool = True
-) -> Callable[..., int]:
-    """A command with the shared options, which it receives as its first argument.
-
-    Args:
-        command: takes a :class:`Shared`, and its own options by name.
-        own: its own options; None for those in its signature.
-        judged: whether it has ``--judge``.
-    """
-    if own is None:
-        own = [*inspect.signature(command, eval_str=True).parameters.values()][1:]
-    hints = get_type_hints(Shared, include_extras=True)
-    shared = [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
-        for field in fields(Shared)
-        if judged or field.name != "judge"
-    ]
-
-    def complete(**given: Any) -> int:
-        options = Shared(**{option.name: given.pop(option.name) for option in shared})
-        return command(options, **given)
-
-    complete.__doc__ = command.__doc__
-    complete.__annotations__ = {}
-    complete.__dict__["__signature__"] = Signature(
-        [*(option.replace(kind=Parameter.KEYWORD_ONLY) for option in own), *shared]
-    )
-    return complete
 
 
 # -- moa bench --------------------------------------------------------------------------------------------------------
@@ -105,7 +52,7 @@ bench = typer.Typer(cls=_Benchmarks, help="Measure a mixture, or score judgments
 def _bench(benchmark: Benchmark) -> Callable[..., int]:
     """The command of a benchmark."""
 
-    def command(shared: Shared, judgments: Path | None, **flags: bool) -> int:
+    def command(shared: SharedOptions, judgments: Path | None, **flags: bool) -> int:
         from moa.cli.bench import bench
 
         return bench(benchmark, shared, judgments, frozenset(name for name, is_set in flags.items() if is_set))
@@ -114,7 +61,7 @@ def _bench(benchmark: Benchmark) -> Callable[..., int]:
     for flag in benchmark.flags:
         option = Annotated[bool, typer.Option(f"--{flag.name}", help=flag.help)]
         own.append(Parameter(flag.name, Parameter.KEYWORD_ONLY, default=False, annotation=option))
-    return _measures(command, own, judged=benchmark.judge is not None)
+    return with_shared_options(command, own, judged=benchmark.judge is not None)
 
 
 @bench.command("compare")
@@ -122,7 +69,7 @@ def _compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another run of the same benchmark.")],
     confidence: Annotated[float, typer.Option(metavar="LEVEL", help="Confidence level.", min=0.5, max=0.999)] = 0.95,
-    json: _Json = False,
+    json: Json = False,
 ) -> int:
     """Compare two runs, item by item.
 
@@ -161,7 +108,7 @@ def _merge(
         int | None, typer.Option(metavar="LAYER", help="Use this layer's proposals; default: last.", min=1)
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the result for moa report.")] = None,
-    json: _Json = False,
+    json: Json = False,
 ) -> int:
     """Does the aggregator pick or merge?
 
@@ -187,9 +134,9 @@ def _merge(
 
 
 @analyse.command("proposers")
-@_measures
+@with_shared_options
 def _proposers(
-    shared: Shared,
+    shared: SharedOptions,
     on: _On = _ON,
     counts: Annotated[str, typer.Option(metavar="N,N,…", help="Numbers of proposers.")] = "1,2,3,6",
     single: Annotated[
@@ -220,9 +167,9 @@ def _proposers(
 
 
 @analyse.command("layers")
-@_measures
+@with_shared_options
 def _layers(
-    shared: Shared,
+    shared: SharedOptions,
     on: _On = _ON,
     deepest: Annotated[int, typer.Option(metavar="LAYERS", help="Most layers, with the aggregator's.", min=1)] = 4,
 ) -> int:
@@ -237,8 +184,8 @@ def _layers(
 
 
 @analyse.command("ranker")
-@_measures
-def _ranker(shared: Shared, on: _On = _ON) -> int:
+@with_shared_options
+def _ranker(shared: SharedOptions, on: _On = _ON) -> int:
     """Compare synthesizing with selecting.
 
     The aggregator writes the answer, picks a proposal, is left out, or answers without proposals.
@@ -250,9 +197,9 @@ def _ranker(shared: Shared, on: _On = _ON) -> int:
 
 
 @analyse.command("roles")
-@_measures
+@with_shared_options
 def _roles(
-    shared: Shared,
+    shared: SharedOptions,
     on: _On = _ON,
     models: Annotated[
         list[str] | None,
@@ -275,7 +222,7 @@ def _roles(
 def _cost(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Runs' folders, or folders of runs.")],
     parameters: _Parameters = None,
-    json: _Json = False,
+    json: Json = False,
     config: ConfigFile = None,
 ) -> int:
     """Show cost and work per query by quality.
