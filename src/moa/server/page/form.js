@@ -10,9 +10,9 @@ const AGGREGATES = {
   central: "the proposal most like the others",
 };
 const SCHEDULES = {
-  barrier: "barrier: each layer waits for the one before it",
-  quorum: "quorum: does not wait for stragglers",
-  staircase: "staircase: reads proposals chunk by chunk",
+  barrier: "barrier: layer after layer",
+  quorum: "quorum: skips stragglers",
+  staircase: "staircase: chunk by chunk",
 };
 
 export class MixtureForm {
