@@ -1,3 +1,5 @@
+"""Where references go in a request, and that no proposal can escape its fences."""
+
 from __future__ import annotations
 
 import re
@@ -26,7 +28,7 @@ HOSTILE = [
 
 
 def read_back(block: str) -> list[str]:
-    """The references of a block, read from the left: a reference ends where its own mark first stands."""
+    """The references of a block, read from the left: each ends at the first line with its own mark."""
     texts: list[str] = []
     rest = block
     while rest:
@@ -50,27 +52,27 @@ proposals = st.lists(
 @given(proposals)
 @example(HOSTILE)
 def test_no_proposal_can_forge_another_or_end_the_block(texts: list[str]) -> None:
-    """Whatever proposals hold, also our own delimiters, exactly they can be read back from the block."""
+    """Exactly the proposals can be read back from the block, whatever they contain, our own delimiters included."""
     assert read_back(reference_block([Reference("agent", text) for text in texts])) == texts
 
 
 @given(proposals, st.data())
 def test_a_reference_block_is_append_only(texts: list[str], data: st.DataObject) -> None:
-    """One more reference leaves every byte before it as it was, so that prefix caches keep working."""
+    """One more reference leaves every byte before it unchanged, so that prefix caches keep working."""
     references = [Reference("agent", text) for text in texts]
     for count in range(1, len(references)):
         assert reference_block(references).startswith(reference_block(references[:count]))
 
 
 @given(st.text())
-def test_a_fence_depends_on_its_text_alone_and_is_not_in_it(text: str) -> None:
-    """The same text gets the same mark, and never one that it holds."""
+def test_a_fence_depends_on_its_text_alone_and_does_not_occur_in_it(text: str) -> None:
+    """A text always gets the same mark, and never one that it contains."""
     assert fence(text) == fence(text)
     assert fence(text) not in text
 
 
-def test_a_block_is_numbered_anonymous_and_marks_what_is_cut() -> None:
-    """References are numbered from 1; names only when asked for; a cut text is said to be unfinished."""
+def test_a_block_is_numbered_and_anonymous_and_marks_cut_texts() -> None:
+    """References are numbered from 1, carry names only on request, and are marked as unfinished where the text is cut."""
     block = reference_block([Reference("a", "one"), Reference("b", "two", cut=True)])
     assert [match[0] for match in OPENING.finditer(block)] == [
         f"<response 1 {fence('one')}>\n",
@@ -93,14 +95,14 @@ REQUEST = Request.of(
 
 
 def test_references_join_the_last_user_message_and_nothing_else_changes() -> None:
-    """All messages before and after stay as they were, and the user's own text stays the beginning of its message."""
+    """All messages before and after are unchanged, and the user's own text stays the beginning of its message."""
     messages = with_references(REQUEST, [Reference("a", "one")], Layout("MERGE")).messages
     assert [*messages[:3], *messages[4:]] == [*REQUEST.messages[:3], *REQUEST.messages[4:]]
     assert messages[3]["content"].startswith("second\n\nMERGE\n\n<response 1 ")
 
 
 def test_references_in_the_system_message_follow_the_callers_own() -> None:
-    """As the paper does it: appended to the first system message, or to a new one where there is none."""
+    """As in the paper: appended to the first system message, or to a new one where there is none."""
     with_system = with_references(REQUEST, [Reference("a", "one")], Layout("MERGE", "system"))
     assert with_system.messages[0]["content"].startswith("Be brief.\n\nMERGE\n\n<response 1 ")
     assert with_system.messages[1:] == REQUEST.messages[1:]
@@ -112,23 +114,23 @@ def test_references_in_the_system_message_follow_the_callers_own() -> None:
     "messages", [[{"role": "system", "content": "Greet."}], [{"role": "assistant", "content": "Hm"}]]
 )
 def test_without_a_user_message_references_come_last(messages: list[dict[str, str]]) -> None:
-    """A conversation without a user still gets its references, as a user message at the end."""
-    asked = with_references(Request.of(messages), [Reference("a", "one")], Layout()).messages
-    assert asked[:-1] == messages
-    assert asked[-1]["role"] == "user"
+    """A conversation without a user message gets its references in a new one at the end."""
+    request = with_references(Request.of(messages), [Reference("a", "one")], Layout()).messages
+    assert request[:-1] == messages
+    assert request[-1]["role"] == "user"
 
 
-def test_without_references_the_request_is_the_same() -> None:
-    """No proposals, no instruction."""
+def test_without_references_the_request_is_unchanged() -> None:
+    """Without proposals there is no instruction."""
     assert with_references(REQUEST, [], Layout()) is REQUEST
 
 
-def test_tools_are_told_in_words() -> None:
-    """Each tool's name, parameters and description in a line; kinds of tools that are no functions by their type."""
-    told = tools_in_words(
+def test_tools_are_described_in_words() -> None:
+    """Each tool has a line with its name, parameters and description; a tool that is no function is named by its type."""
+    words = tools_in_words(
         [
             {"type": "function", "function": {"name": "look", "parameters": {"properties": {"a": {}, "b": {}}}}},
             {"type": "web_search"},
         ]
     )
-    assert told.splitlines()[-2:] == ["- look(a, b)", "- web_search()"]
+    assert words.splitlines()[-2:] == ["- look(a, b)", "- web_search()"]

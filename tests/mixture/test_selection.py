@@ -1,3 +1,5 @@
+"""Choosing among texts: the most central one, and a ranker's reply."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,13 +10,13 @@ from moa.mixture.selection import chosen, most_central, similarity
 
 
 def test_the_most_central_text_is_the_one_most_like_the_others() -> None:
-    """Two that agree outvote one that does not; of equals the first is taken."""
+    """Two texts that agree outvote one that does not; in a tie the first wins."""
     assert most_central(["it is red", "the answer is forty two", "the answer is forty one"]) == 1
     assert most_central(["same", "same", "same"]) == 0
     assert most_central(["only"]) == 0
 
 
-def test_no_texts_is_an_error() -> None:
+def test_no_text_is_an_error() -> None:
     """There is nothing to choose from."""
     with pytest.raises(ValueError, match="no texts"):
         most_central([])
@@ -22,13 +24,13 @@ def test_no_texts_is_an_error() -> None:
 
 @given(st.lists(st.text(), min_size=1, max_size=6))
 def test_any_texts_have_a_most_central_one(texts: list[str]) -> None:
-    """Also empty ones and such without a word."""
+    """Empty texts and texts without a word included."""
     assert 0 <= most_central(texts) < len(texts)
 
 
 @given(st.text(), st.text())
 def test_similarity_is_a_share_and_symmetric(one: str, other: str) -> None:
-    """Between 0 and 1, the same both ways, 1 for a text with words and itself."""
+    """It is between 0 and 1, and the same both ways."""
     assert 0 <= similarity(one, other) <= 1 + 1e-9
     assert similarity(one, other) == pytest.approx(similarity(other, one))
 
@@ -49,6 +51,6 @@ def test_similarity_is_a_share_and_symmetric(one: str, other: str) -> None:
         ("response 12345678901234567890", None),
     ],
 )
-def test_a_rankers_reply_is_read_when_it_names_one(reply: str, index: int | None) -> None:
-    """One number in range is a choice, in whatever words; none or two are not."""
+def test_a_rankers_reply_is_read_when_it_names_one_response(reply: str, index: int | None) -> None:
+    """A single number in range is a choice, whatever words surround it; none or two are not."""
     assert chosen(reply, 3) == index
