@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from moa import Delta, Mixture, Request, Scripted
+from moa.events import AgentSaid, Event, fold
 from moa.messages import estimated_tokens, text_of
-from moa.mixture.events import AgentSaid, Event
-from moa.mixture.fold import fold
 from moa.models import Continuation, Traits
 from moa.schedules import Barrier, Quorum, Schedule, Staircase
 

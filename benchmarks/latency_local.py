@@ -15,7 +15,7 @@ import statistics
 from collections import defaultdict
 
 from moa import Agent, Answer, Barrier, Config, Mixture, Model, Staircase, Usage, fold
-from moa.mixture.events import AgentContinued
+from moa.events import AgentContinued
 from moa.schedules import Schedule
 
 QUESTIONS = (

@@ -30,7 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from moa import Mixture
-from moa.mixture.events import (
+from moa.events import (
     AgentContinued,
     AgentDropped,
     AgentFailed,

@@ -107,7 +107,8 @@ class AnswerReader:
         if not isinstance(text, str):
             text, reasoning = _joined(text, "text"), reasoning + _joined(text, "thinking")
         tool_calls = tuple(self._numbered(message["tool_calls"])) if message.get("tool_calls") else ()
-        finish_reason = None if self.finish_reason else choice.get("finish_reason") or None
+        reported = choice.get("finish_reason")
+        finish_reason = str(reported) if reported and not self.finish_reason else None
         extra = None
         for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
