@@ -1,4 +1,4 @@
-"""What a command loads: `moa runs` reads a file, so it starts without the web framework that `moa serve` needs."""
+"""What commands load. Only ``moa serve`` needs the web framework; ``moa --help`` needs almost nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ import sys
 import pytest
 
 WEB = ("starlette", "fastapi", "uvicorn")
+HEAVY = (*WEB, "aiohttp", "pydantic", "rich", "moa.mixture.mixture")
+WORK = ("conversation", "drawing", "findings", "history", "keeping", "offers", "output", "session")
 
 
-@pytest.mark.parametrize("module", ["moa.cli", "moa.cli.runs", "moa.cli.ask", "moa.cli.chat", "moa.cli.check"])
-def test_no_command_but_serve_loads_the_web_framework(module: str) -> None:
-    """Importing the module of a command loads neither Starlette, nor FastAPI, nor uvicorn."""
-    script = f"import {module}, sys; print([name for name in {WEB} if name in sys.modules])"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[]\n"
+def loaded(module: str, names: tuple[str, ...]) -> str:
+    """The names that a new process has loaded after importing a module."""
+    script = f"import {module}, sys; print([name for name in {names} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("module", WORK)
+def test_only_serve_loads_the_web_framework(module: str) -> None:
+    """The work of every other command loads neither Starlette, nor FastAPI, nor uvicorn."""
+    assert loaded(f"moa.cli.{module}", WEB) == "[]\n"
+
+
+def test_declaring_the_commands_loads_nothing_heavy() -> None:
+    """Importing the command line loads no HTTP client, no validation, no layout and no mixture."""
+    assert loaded("moa.cli", HEAVY) == "[]\n"
