@@ -128,15 +128,17 @@ def _schedule(fields: Mapping[str, Any] | None) -> str:
 
 
 def _set(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields that have an effect: not the kind, nothing empty, no exit without an early exit."""
-    for name, value in fields.items():
+    """The fields that have an effect, the kind's own first: nothing empty, no ``exit_with`` without ``early_exit``."""
+    for name, value in sorted(fields.items(), key=lambda field: field[0] in ("early_exit", "exit_with")):
         if name == "kind" or value in (None, [], False) or (name == "exit_with" and not fields.get("early_exit")):
             continue
         yield name, value
 
 
 def _figure(value: Any, unit: str | None) -> str:
-    shown = "/".join(map(str, value)) if isinstance(value, list) else "yes" if value is True else str(value)
+    shown = "yes" if value is True else f"{value:g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, list):
+        shown = "/".join(map(str, value))
     return f"{shown} {unit}" if unit else shown
 
 
