@@ -69,8 +69,8 @@ async def test_a_pipe_still_gets_the_answer_alone(config: str) -> None:
     assert "neither cause nor truth" in lines[5]
 
 
-async def test_as_lines_it_is_one_more_object_at_the_end(config: str) -> None:
-    """After the run's last event; without --explain there is none."""
+async def test_json_ends_with_the_attribution(config: str) -> None:
+    """--json prints it after the last event of the run, but only with --explain."""
     ended = await run(*ask(config, "-m", "trio", "--json", "--explain"))
     *events, last = [json.loads(line) for line in ended.out.splitlines()]
     assert events[-1]["event"] == "run_finished"
@@ -83,7 +83,7 @@ async def test_as_lines_it_is_one_more_object_at_the_end(config: str) -> None:
 
 @pytest.mark.parametrize("columns", [48, 80, 120])
 async def test_a_terminal_shows_bars_and_sentences(config: str, columns: int) -> None:
-    """Below the answer, no line wider than the window, with what the figures do not mean."""
+    """Below the answer: no line is wider than the window, and the text ends with what the figures do not mean."""
     async with Terminal(*ask(config, "-m", "tower", "--explain"), columns=columns, lines=60) as terminal:
         assert await terminal.end() == 0
     shown = terminal.text.partition("── what the answer resembles")[2]
@@ -99,27 +99,27 @@ async def test_a_terminal_shows_bars_and_sentences(config: str, columns: int) ->
     assert " ".join(shown.split()).endswith(EXPLAINED)
 
 
-async def test_it_can_be_read_without_colours(config: str) -> None:
-    """NO_COLOR leaves the bars, which differ in what they are drawn with."""
+async def test_it_is_readable_without_colours(config: str) -> None:
+    """With NO_COLOR the bars of proposals and of new text still differ, in the character they are drawn with."""
     arguments = ask(config, "-m", "trio", "--explain")
     async with Terminal(*arguments, lines=60, env={"NO_COLOR": "1"}) as terminal:
         assert await terminal.end() == 0
-    told = terminal.raw.partition("what the answer resembles")[2]
-    assert "\x1b[3" not in told
-    assert "ignored: eve" in told
+    shown = terminal.raw.partition("what the answer resembles")[2]
+    assert "\x1b[3" not in shown
+    assert "ignored: eve" in shown
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-async def test_without_proposals_it_says_so(config: str, drawn: bool) -> None:
-    """A single model has nobody to resemble."""
+async def test_without_proposals_it_reports_that(config: str, drawn: bool) -> None:
+    """The answer of a single model has no proposals to compare with."""
     arguments = ask(config, "-m", "up/boss", "--explain")
     if drawn:
         async with Terminal(*arguments) as terminal:
             assert await terminal.end() == 0
-        told = terminal.text
+        shown = terminal.text
     else:
-        told = (await run(*arguments)).err
-    assert "nothing to compare the answer with" in told
+        shown = (await run(*arguments)).err
+    assert "nothing to compare the answer with" in shown
     lines = (await run(*arguments[:-1], "--json", "Why?")).out.splitlines()
     assert json.loads(lines[-1]) == {"event": "attribution", "layers": [], "sentences": []}
 
@@ -138,23 +138,23 @@ async def server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def test_a_request_may_ask_for_it(server: Served) -> None:
-    """Whole, streamed, and streamed with usage, it stands in the moa object; unasked, nothing is computed."""
-    asked: dict[str, Any] = {"moa": {"explain": True}}
+    """Whole, streamed, or streamed with usage: it is in the moa object; without the request field nothing is computed."""
+    explain: dict[str, Any] = {"moa": {"explain": True}}
     async with aiohttp.ClientSession() as http:
-        _, whole, _ = await post(http, server, asking(**asked))
-        told = whole["moa"]["attribution"]
-        assert [[passage["agent"] for passage in one["passages"]] for one in told["sentences"]] == [["a"], ["b"]]
-        assert told["layers"][0]["shares"] == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.0}, abs=0.1)
-        assert told["layers"][0]["ignored"] == ["c"]
-        for options in (asked, {**asked, "stream_options": {"include_usage": True}}):
-            heard = await all_events(http, server, asking(**options))
-            assert heard[-2]["moa"]["attribution"] == told
+        _, whole, _ = await post(http, server, asking(**explain))
+        attribution = whole["moa"]["attribution"]
+        assert [[passage["agent"] for passage in one["passages"]] for one in attribution["sentences"]] == [["a"], ["b"]]
+        assert attribution["layers"][0]["shares"] == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.0}, abs=0.1)
+        assert attribution["layers"][0]["ignored"] == ["c"]
+        for options in (explain, {**explain, "stream_options": {"include_usage": True}}):
+            events = await all_events(http, server, asking(**options))
+            assert events[-2]["moa"]["attribution"] == attribution
         _, plain, _ = await post(http, server, asking(moa={"explain": False}))
         assert not {"attribution", "attributions"} & plain["moa"].keys()
 
 
 async def test_each_choice_has_its_own(server: Served) -> None:
-    """With several choices they stand in a list, in their order; a single model's are null."""
+    """With several choices there is a list, in their order; entries of a single model are null."""
     async with aiohttp.ClientSession() as http:
         _, several, _ = await post(http, server, asking(n=2, moa={"explain": True}))
         one, other = several["moa"]["attributions"]

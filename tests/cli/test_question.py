@@ -31,13 +31,13 @@ class Input(io.TextIOWrapper):
     ],
 )
 def test_words_and_input_make_a_question(monkeypatch: pytest.MonkeyPatch, words: list[str], question: str) -> None:
-    """Words are joined; a - among them, or no words at all, stands for what comes in."""
+    """Words are joined; a - among them, or no words at all, reads standard input."""
     monkeypatch.setattr(sys, "stdin", Input(b"from outside\n"))
     assert question_of(words) == question
 
 
 def test_a_file_can_hold_the_question(tmp_path: Path) -> None:
-    """@file is read as UTF-8; one that is missing, empty or no text is an error that names it."""
+    """@FILE is read as UTF-8; a missing, empty or binary file is an error that names it."""
     (tmp_path / "q.txt").write_text("Warum?")
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
@@ -50,8 +50,8 @@ def test_a_file_can_hold_the_question(tmp_path: Path) -> None:
         question_of([f"@{tmp_path}/empty"])
 
 
-def test_nothing_asked_on_a_terminal_says_how_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for input that is not coming."""
+def test_no_question_on_a_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a question on a terminal, the error says how to give one instead of waiting for input."""
     monkeypatch.setattr(sys, "stdin", Input(b"", terminal=True))
     with pytest.raises(RequestRejected, match="no question given; use moa ask"):
         question_of([])

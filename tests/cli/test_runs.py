@@ -43,7 +43,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 async def keep(config: str, question: str = "How many?") -> str:
-    """Ask, keep the run, and give its name."""
+    """Ask a question, save the run, and return its ID."""
     ended = await run("ask", "--keep", "--config", config, question)
     assert "saved as run " in ended.err, ended
     rows = (await run("runs")).out.splitlines()
@@ -52,8 +52,8 @@ async def keep(config: str, question: str = "How many?") -> str:
     return name
 
 
-async def test_nothing_is_kept_that_nobody_asked_to_keep(config: str, tmp_path: Path) -> None:
-    """Without --keep there is no file; moa runs says what would make one."""
+async def test_without_keep_nothing_is_saved(config: str, tmp_path: Path) -> None:
+    """Without --keep there is no file; moa runs says how to save runs."""
     assert (await run("ask", "--config", config, "How many?")).code == 0
     ended = await run("runs")
     assert ended.code == 2
@@ -61,8 +61,8 @@ async def test_nothing_is_kept_that_nobody_asked_to_keep(config: str, tmp_path: 
     assert files_of(tmp_path) == []
 
 
-async def test_a_kept_run_is_listed_and_shown(config: str, tmp_path: Path) -> None:
-    """The file is its owner's alone; a pipe gets a run a line, and of one run the answer."""
+async def test_a_saved_run_is_listed_and_shown(config: str, tmp_path: Path) -> None:
+    """Only its owner can read the file; a pipe gets one line per run, and of one run its answer."""
     name = await keep(config, "How many in all?")
     file = files_of(tmp_path)[0]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -70,12 +70,12 @@ async def test_a_kept_run_is_listed_and_shown(config: str, tmp_path: Path) -> No
     run_, outcome, _, model, _, _, question = row.split("\t")
     assert (run_, outcome, model, question) == (name, "answered", "moa/duo", "How many in all?")
     assert (await run("runs", "show", name[:6])).out == "It is **four**.\n"
-    told = await run("runs", "show", name[:6], "--show", "proposals")
-    assert "## ann (up/ann), layer 1\n\nAnn thinks four.\n" in told.out
+    expected = await run("runs", "show", name[:6], "--show", "proposals")
+    assert "## ann (up/ann), layer 1\n\nAnn thinks four.\n" in expected.out
 
 
-async def test_runs_are_searched_and_counted(config: str) -> None:
-    """Search looks into questions and answers, in any case; -n says how many."""
+async def test_runs_are_searched_and_limited(config: str) -> None:
+    """--search looks into questions and answers, ignoring case; -n, or --limit, limits the number of runs."""
     await keep(config, "What of otters?")
     await keep(config, "What of herons?")
     assert [row.split("\t")[-1] for row in (await run("runs", "--search", "OTTER")).out.splitlines()] == [
@@ -83,12 +83,13 @@ async def test_runs_are_searched_and_counted(config: str) -> None:
     ]
     assert len((await run("runs", "--search", "four")).out.splitlines()) == 2
     assert [row.split("\t")[-1] for row in (await run("runs", "-n", "1")).out.splitlines()] == ["What of herons?"]
+    assert (await run("runs", "--limit", "1")).out == (await run("runs", "-n", "1")).out
     nothing = await run("runs", "--search", "badger")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "moa: no run matches\n")
 
 
-async def test_on_a_terminal_a_run_looks_as_when_it_was_asked(config: str) -> None:
-    """Panels of the proposals, the answer, what it took; then, where asked for, what it resembles."""
+async def test_a_terminal_shows_a_saved_run_like_a_new_one(config: str) -> None:
+    """Panels of the proposals, the answer, its figures; with --explain also what it resembles."""
     name = await keep(config)
     async with Terminal("runs", columns=100) as terminal:
         assert await terminal.end() == 0
@@ -96,15 +97,15 @@ async def test_on_a_terminal_a_run_looks_as_when_it_was_asked(config: str) -> No
         assert "How many?" in terminal.text
     async with Terminal("runs", "show", name, "--explain", columns=100) as terminal:
         assert await terminal.end() == 0
-        for told in ("> How many?", "Ann thinks four.", "It is four.", "3 calls", "what the answer resembles"):
-            assert told in terminal.text
+        for expected in ("> How many?", "Ann thinks four.", "It is four.", "3 calls", "what the answer resembles"):
+            assert expected in terminal.text
     async with Terminal("runs", "compare", name, name, columns=100) as terminal:
         assert await terminal.end() == 0
         assert terminal.text.count("It is four.") == 2
 
 
-async def test_a_failed_run_goes_on_from_its_proposals(config: str, upstream: Upstream) -> None:
-    """Only who had not answered is asked; what comes of it is a run of its own, which the list has too."""
+async def test_a_failed_run_continues_with_its_proposals(config: str, upstream: Upstream) -> None:
+    """Only agents without an answer are called; the result is a new run in the list."""
     upstream.script("bob", refuse(500, "out of memory"))
     upstream.script("boss", refuse(503, "overloaded"))
     failed = await keep(config)
@@ -124,8 +125,8 @@ async def test_a_failed_run_goes_on_from_its_proposals(config: str, upstream: Up
     assert [each["agent"] for each in record["recalled"]] == ["ann"]
 
 
-async def test_an_interrupted_question_keeps_what_was_paid_for(config: str, upstream: Upstream) -> None:
-    """Ctrl-C ends every call; the run is kept as stopped, and goes on from the proposal that was finished."""
+async def test_an_interrupted_run_is_saved(config: str, upstream: Upstream) -> None:
+    """Ctrl-C cancels every call; the run is saved as stopped and can be continued with its finished proposal."""
     upstream.script("bob", words("half of") + hang())
     async with Terminal("ask", "--keep", "--config", config, "How many?") as terminal:
         await terminal.until("✓ ann")
@@ -141,7 +142,7 @@ async def test_an_interrupted_question_keeps_what_was_paid_for(config: str, upst
 
 
 async def test_deleted_runs_are_gone_from_the_file(config: str, tmp_path: Path) -> None:
-    """Their words are overwritten; where one of several is not there, none is deleted."""
+    """Their text is overwritten; if one of several runs does not exist, none is deleted."""
     first, second = await keep(config, "What of otters?"), await keep(config, "What of herons?")
     ended = await run("runs", "delete", first, "feedbeef")
     assert ended.code == 2
@@ -152,8 +153,8 @@ async def test_deleted_runs_are_gone_from_the_file(config: str, tmp_path: Path) 
     assert b"otters" not in b"".join(path.read_bytes() for path in files_of(tmp_path))
 
 
-async def test_a_beginning_of_several_names_is_told(config: str) -> None:
-    """A name that is not enough to say which run is meant names those it could be."""
+async def test_an_ambiguous_run_id_is_an_error(config: str) -> None:
+    """The error lists the run IDs that the prefix matches."""
     await keep(config)
     await keep(config)
     ended = await run("runs", "show", "")

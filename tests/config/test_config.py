@@ -58,7 +58,7 @@ def written(folder: Path, text: str, name: str = "moa.toml") -> Path:
 async def test_a_file_becomes_mixtures_that_answer(
     folder: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Endpoints, agents, personas, sampling, prices and nested mixtures of a file are in force when it is asked."""
+    """Endpoints, agents, personas, sampling, prices and nested mixtures of a file apply to its calls."""
     monkeypatch.setenv("MINE_KEY", "sk-mine")
     for name in "abc":
         upstream.script(name, say(f"answer of {name}", tokens=(100, 50)))
@@ -85,8 +85,8 @@ async def test_a_file_becomes_mixtures_that_answer(
         assert "".join(said) == "answer of c"
 
 
-def test_the_files_places_in_their_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path given, then MOA_CONFIG, then ./moa.toml, then the user's own; without any, the presets alone."""
+def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path given, then MOA_CONFIG, then ./moa.toml, then the file in the home directory; otherwise only the presets."""
     one = '[mixtures.{0}]\nlayers = [["ollama/x"]]\naggregator = "ollama/x"\n'
     home = folder / "home" / "moa"
     home.mkdir(parents=True)
@@ -101,8 +101,8 @@ def test_the_files_places_in_their_order(folder: Path, monkeypatch: pytest.Monke
     assert Config(written(folder, one.format("given"), "given.toml")).names()[0] == "given"
 
 
-def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names a file means it."""
+def test_a_named_file_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--config and MOA_CONFIG are errors if the file does not exist."""
     with pytest.raises(ConfigError, match=r"--config names 'no.toml', but no such file exists"):
         Config("no.toml")
     monkeypatch.setenv("MOA_CONFIG", "no.toml")
@@ -159,7 +159,7 @@ def test_a_file_that_is_named_and_not_there_is_an_error(folder: Path, monkeypatc
         ('[mixtures."a/b"]\nlayers = []\n', "the name of mixture 'a/b' may hold only letters"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said_with_line_field_and_way_out(folder: Path, text: str, said: str) -> None:
+def test_an_error_has_file_line_field_and_expectation(folder: Path, text: str, said: str) -> None:
     """One line: the file, the line, the field, what was expected."""
     path = written(folder, text)
     with pytest.raises(ConfigError) as caught:
@@ -169,8 +169,8 @@ def test_what_is_wrong_in_a_file_is_said_with_line_field_and_way_out(folder: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_a_key_written_into_the_file_is_not_repeated(folder: Path) -> None:
-    """Whoever puts a key where its variable's name belongs is told so without the key being shown."""
+def test_an_api_key_in_the_file_is_not_repeated(folder: Path) -> None:
+    """A key in place of the name of its variable is an error that does not show the key."""
     written(folder, '[endpoints.a]\nbase_url = "http://127.0.0.1/v1"\napi_key_env = "sk-live-1234"\n')
     with pytest.raises(ConfigError) as caught:
         Config()
@@ -178,8 +178,8 @@ def test_a_key_written_into_the_file_is_not_repeated(folder: Path) -> None:
     assert "1234" not in str(caught.value)
 
 
-def test_names_that_are_not_known_are_answered_with_the_nearest(folder: Path) -> None:
-    """Mixtures, providers and embedded weights alike."""
+def test_unknown_names_get_a_suggestion(folder: Path) -> None:
+    """Mixtures and providers: the error suggests the most similar name."""
     written(folder, '[mixtures.lite]\nlayers = [["grok/x"]]\naggregator = "grok/x"\n')
     config = Config()
     with pytest.raises(UnknownName, match=r"no mixture is called 'papr'; did you mean 'paper'\?"):
@@ -193,7 +193,7 @@ def test_names_that_are_not_known_are_answered_with_the_nearest(folder: Path) ->
 
 
 def test_a_missing_key_names_its_variable(folder: Path) -> None:
-    """Of providers known by name, and of one's own endpoints."""
+    """Both for known providers and for endpoints of the file."""
     written(folder, '[endpoints.mine]\nbase_url = "http://127.0.0.1:1/v1"\napi_key_env = "MINE_KEY"\n')
     config = Config()
     with pytest.raises(KeyMissing, match="set the environment variable GROQ_API_KEY"):
@@ -205,15 +205,15 @@ def test_a_missing_key_names_its_variable(folder: Path) -> None:
 
 
 def test_a_known_providers_key_is_not_sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another base_url under a known name gets no key unless the file names the variable."""
+    """A known provider with another base_url gets no key, unless the file names the variable."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     written(folder, '[endpoints.openai]\nbase_url = "http://127.0.0.1:1/v1"\n')
     assert "sk-secret" not in repr(vars(Config().catalog.endpoint("openai")))
 
 
 @pytest.mark.parametrize("members", [("a", "a"), ("b", "a"), ("b", "c", "a")])
-def test_a_mixture_that_contains_itself_is_refused(folder: Path, members: tuple[str, ...]) -> None:
-    """Directly or through others; the loop is shown."""
+def test_a_mixture_that_contains_itself_is_an_error(folder: Path, members: tuple[str, ...]) -> None:
+    """Directly or through other mixtures; the error shows the chain."""
     names = ["a", *members[:-1]] if members[0] != "a" else ["a"]
     tables = [
         f'[mixtures.{name}]\nlayers = [["moa/{member}"]]\naggregator = "ollama/x"\n'
@@ -225,7 +225,7 @@ def test_a_mixture_that_contains_itself_is_refused(folder: Path, members: tuple[
 
 
 @pytest.mark.parametrize(
-    ("told", "schedule"),
+    ("expected", "schedule"),
     [
         ('{ kind = "barrier" }', "Barrier()"),
         ('{ kind = "barrier", warm = true }', "Barrier(warm=True)"),
@@ -237,14 +237,16 @@ def test_a_mixture_that_contains_itself_is_refused(folder: Path, members: tuple[
         ),
     ],
 )
-def test_a_schedule_is_told_in_a_line(folder: Path, told: str, schedule: str) -> None:
-    """Every schedule can be written in the file."""
-    written(folder, f'[mixtures.a]\nlayers = [["ollama/x", "ollama/y"]]\naggregator = "ollama/x"\nschedule = {told}\n')
+def test_every_schedule_can_be_configured(folder: Path, expected: str, schedule: str) -> None:
+    """A table of each kind makes the schedule of that kind."""
+    written(
+        folder, f'[mixtures.a]\nlayers = [["ollama/x", "ollama/y"]]\naggregator = "ollama/x"\nschedule = {expected}\n'
+    )
     assert repr(Config().mixture("a").schedule) == schedule
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("expected", "said"),
     [
         ('{ kind = "stairs" }', ":2: mixtures.a.schedule: expected kind = 'barrier', 'quorum', 'staircase'"),
         ("{ usable = 2 }", ":2: mixtures.a.schedule: expected kind = 'barrier', 'quorum', 'staircase'"),
@@ -260,17 +262,17 @@ def test_a_schedule_is_told_in_a_line(folder: Path, told: str, schedule: str) ->
         ),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused(folder: Path, told: str, said: str) -> None:
-    """With line, field and what was expected."""
-    written(folder, f"[mixtures.a]\nschedule = {told}\n")
+def test_an_invalid_schedule_is_an_error(folder: Path, expected: str, said: str) -> None:
+    """The error has line, field and what was expected."""
+    written(folder, f"[mixtures.a]\nschedule = {expected}\n")
     with pytest.raises(ConfigError) as caught:
         Config()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-async def test_a_prompt_of_ones_own_replaces_ours_word_for_word(folder: Path, upstream: Upstream) -> None:
-    """prompt in the file, or prompt_file beside it."""
+async def test_a_prompt_replaces_the_default_word_for_word(folder: Path, upstream: Upstream) -> None:
+    """prompt in the file, or prompt_file next to it."""
     for name in ("p", "l"):
         upstream.script(name, say("x"))
     (folder / "mine.txt").write_text("You have been provided with a set of responses.\n")
@@ -288,8 +290,8 @@ async def test_a_prompt_of_ones_own_replaces_ours_word_for_word(folder: Path, up
             config.mixture("b")
 
 
-def test_mixtures_are_listed_without_opening_anything(folder: Path) -> None:
-    """No key is needed to see what there is; one's own come first and go before presets of the same name."""
+def test_mixtures_are_listed_without_opening_models(folder: Path) -> None:
+    """No API key is needed; mixtures of the file come first and override presets of the same name."""
     written(
         folder,
         '[mixtures.paper]\ndescription = "mine"\nlayers = [["groq/x"]]\n'
@@ -304,7 +306,7 @@ def test_mixtures_are_listed_without_opening_anything(folder: Path) -> None:
 
 
 def test_a_mixture_is_opened_once(folder: Path) -> None:
-    """Asking for it again gives the same object, and so the same connections."""
+    """Every call returns the same object, and so uses the same connections."""
     written(folder, '[mixtures.a]\nlayers = [["ollama/x"]]\naggregator = "ollama/x"\n')
     config = Config()
     assert config.mixture("a") is config.mixture("moa/a") is config.model("a")
@@ -312,7 +314,7 @@ def test_a_mixture_is_opened_once(folder: Path) -> None:
 
 
 def test_lines_are_found_in_tables_and_in_dotted_keys() -> None:
-    """The nearest line above a value that is not on a line of its own."""
+    """A value without a line of its own has the nearest line above it."""
     text = 'default = "a"\n\n[mixtures.a]\nlayers = [\n  ["x/y"],\n]\n[endpoints."b.c"]\nbase_url = "x"\n'
     assert line_of(text, ("default",)) == 1
     assert line_of(text, ("mixtures", "a")) == 3

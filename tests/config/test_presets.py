@@ -20,13 +20,13 @@ NO_SERVERS = {"OLLAMA_HOST": "127.0.0.1:1"}
 
 @pytest.fixture(autouse=True)
 def no_model_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever runs on the developer's machine, nothing answers at the usual ports here."""
+    """No model server responds at the usual ports, whatever runs on the developer's machine."""
     monkeypatch.setattr("moa.config.auto._models_of", lambda base_url: [])
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "auto"])
 def test_every_preset_is_a_mixture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each preset reads, says in a line what it is, and names only providers that are known."""
+    """Each preset is valid, has a description, and names only known providers."""
     table = MixtureTable.model_validate(preset(name))
     assert table.description
     members = [member if isinstance(member, str) else member.model for layer in table.layers for member in layer]
@@ -37,7 +37,7 @@ def test_every_preset_is_a_mixture(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_papers_mixtures_are_the_papers() -> None:
-    """Three layers with six proposers in each of the first two, or two; the aggregator counts as the last layer."""
+    """Three layers with six proposers in each of the first two, or two layers; the aggregator counts as the last."""
     shapes = {name: [len(layer) for layer in preset(name)["layers"]] for name in ("paper", "paper-lite", "paper-gpt4o")}
     assert shapes == {"paper": [6, 6], "paper-lite": [6], "paper-gpt4o": [6, 6]}
     assert preset("paper")["aggregator"]["model"] == "together/Qwen/Qwen1.5-110B-Chat"
@@ -45,15 +45,15 @@ def test_the_papers_mixtures_are_the_papers() -> None:
     assert {member["temperature"] for member in preset("paper")["layers"][0]} == {0.7}
 
 
-def test_auto_takes_ones_own_mixture_first() -> None:
-    """With a moa.toml its first mixture, whatever keys there are."""
+def test_auto_prefers_the_first_mixture_of_the_file() -> None:
+    """With a moa.toml it is its first mixture, whatever API keys are set."""
     choice = choose(mixtures=["mine", "other"], path=Path("moa.toml"), environ={"OPENAI_API_KEY": "x"})
     assert (choice.mixture, choice.why) == ("mine", "the first mixture of moa.toml")
 
 
 @pytest.mark.parametrize("provider", [name for name, row in PROVIDERS.items() if not row.local])
-def test_auto_knows_a_mixture_for_every_key(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any one provider's key is enough for a mixture of at least two proposals from that provider."""
+def test_auto_has_a_mixture_for_every_provider(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API key of any one provider is enough for at least two proposals by models of that provider."""
     variable = PROVIDERS[provider].key_variable
     assert variable
     monkeypatch.setenv(variable, "sk-test")
@@ -64,15 +64,15 @@ def test_auto_knows_a_mixture_for_every_key(provider: str, monkeypatch: pytest.M
     assert len(mixture.layers[0]) >= 2
 
 
-def test_auto_falls_back_to_models_on_this_machine() -> None:
-    """Without anything else it is `local`, and says so."""
+def test_auto_falls_back_to_embedded_models() -> None:
+    """Without file, API key and model server it is `local`, and the reason says so."""
     choice = choose(environ=NO_SERVERS)
     assert choice.mixture == "local"
     assert "embedded models on this machine" in choice.why
 
 
 class Listing(BaseHTTPRequestHandler):
-    """A model server as far as its list of models goes."""
+    """A model server that only lists its models."""
 
     models: list[dict[str, str]]
 
@@ -89,7 +89,7 @@ class Listing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Listing], dict[str, str]]]:
-    """A server where Ollama would be, and the environment that says so; the other servers do not run."""
+    """A server at Ollama's address, with the environment that names it; no other server runs."""
     monkeypatch.undo()
     handler = type("Handler", (Listing,), {"models": [{"id": "llama3"}, {"id": "qwen"}, {"id": "nomic-embed-text"}]})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
@@ -103,32 +103,32 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Listing], dic
 
 
 def test_auto_finds_a_model_server(ollama: tuple[type[Listing], dict[str, str]]) -> None:
-    """Its chat models propose, the first aggregates; embedding models are left out."""
+    """Its chat models propose and the first one aggregates; embedding models are left out."""
     _, environ = ollama
     choice = choose(environ=environ)
     assert choice.why == "Ollama runs on this machine: llama3, qwen"
     assert choice.table["layers"] == [["ollama/llama3", "ollama/qwen"]]
 
 
-def test_a_servers_only_model_is_sampled_three_times(ollama: tuple[type[Listing], dict[str, str]]) -> None:
-    """One model is a mixture of three samples of it."""
+def test_the_only_model_of_a_server_is_sampled_three_times(ollama: tuple[type[Listing], dict[str, str]]) -> None:
+    """The mixture is three samples of that model."""
     handler, environ = ollama
     handler.models = [{"id": "llama3"}]
     assert choose(environ=environ).table["layers"] == [["ollama/llama3"] * 3]
 
 
 @pytest.mark.parametrize("models", [[{"id": "moa/auto", "owned_by": OWNER}], [], [{"name": "x"}], ["x"]])
-def test_auto_does_not_take_what_is_no_model_server(
+def test_auto_skips_anything_but_a_model_server(
     ollama: tuple[type[Listing], dict[str, str]], models: list[dict[str, str]]
 ) -> None:
-    """Another server of mixtures, an empty one and one that lists something else are passed over."""
+    """Another server of mixtures, an empty list and a list of something else are skipped."""
     handler, environ = ollama
     handler.models = models
     assert choose(environ=environ).mixture == "local"
 
 
-def test_local_synthesizes_where_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small weights select, large ones write: the largest at hand stands in every seat."""
+def test_local_synthesizes_if_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small weights select a proposal; the largest available weights, if large enough, take all seats and write."""
     small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), MERGES_FROM)
     monkeypatch.setattr("moa.models.weights.available", lambda: [small])
     assert preset("local")["aggregate"] == "central"

@@ -1,0 +1,70 @@
+"""``moa chat``: turns, commands, failed answers and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.fakes.terminal import Terminal, run
+from tests.fakes.upstream import Upstream, hang, refuse, say, words
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_chat_sends_all_turns_before(config: str, upstream: Upstream) -> None:
+    """Every question is sent with all turns before it; /new drops them."""
+    ended = await run("chat", "--config", config, "-m", "up/bob", stdin=b"One?\nTwo?\n/new\nThree?\n")
+    assert (ended.code, ended.out.count("Bob thinks five.\n")) == (0, 3)
+    contents = [[message["content"] for message in call.body["messages"]] for call in upstream.calls("bob")]
+    assert contents == [["One?"], ["One?", "Bob thinks five.", "Two?"], ["Three?"]]
+
+
+async def test_chat_commands(config: str) -> None:
+    """/mixture switches and lists, /show and /help respond, and an unknown command gets a suggestion."""
+    lines = b"/mixture up/bob\nHi\n/mixture nobody\n/mixture\n/show answer\n/show all\n/hlep\n/help\n/quit\nnot asked\n"
+    ended = await run("chat", "--config", config, stdin=lines)
+    assert ended.code == 0
+    assert "Switched to up/bob.\nBob thinks five.\n" in ended.out
+    assert "  duo            two and one" in ended.out
+    assert "Showing only the answer." in ended.out
+    assert "/new  " in ended.out
+    assert ended.out.count("Bob thinks") == 1
+    assert [line.split(";")[0] for line in ended.err.splitlines()] == [
+        "moa: no mixture is called 'nobody' (`moa mixtures` lists them)",
+        "moa: /show takes proposals or answer, not 'all'",
+        "moa: unknown command /hlep",
+    ]
+
+
+async def test_chat_continues_after_a_failed_answer(config: str, upstream: Upstream) -> None:
+    """A question without an answer is reported and dropped, and the conversation continues."""
+    upstream.script("bob", refuse(400, "no"), say("Better now."))
+    ended = await run("chat", "--config", config, "-m", "up/bob", stdin=b"One?\nTwo?\n")
+    assert (ended.code, ended.out) == (1, "Better now.\n")
+    assert "moa: no answer: the aggregator failed" in ended.err
+    assert len(upstream.calls("bob")[1].body["messages"]) == 1
+
+
+async def test_ctrl_c_in_chat_cancels_the_answer_and_not_the_program(config: str, upstream: Upstream) -> None:
+    """Text before Ctrl-C stays in the conversation; Ctrl-C at the prompt clears the line; Ctrl-D quits."""
+    upstream.script("bob", words("It is probably") + hang(), say("Five it is."))
+    async with Terminal("chat", "--config", config, "-m", "up/bob") as terminal:
+        await terminal.until("> ")
+        terminal.type("How many?\r")
+        await terminal.until("It is probably")
+        terminal.type("\x03")
+        await terminal.until("moa: cancelled")
+        async with asyncio.timeout(5):
+            await upstream.calls("bob")[0].disconnected.wait()
+        await terminal.until("\n> ", times=2)
+        terminal.type("never mind")
+        await terminal.until("never mind")
+        await terminal.interrupt("\n> ", times=3)
+        terminal.type("And?\r")
+        await terminal.until("Five it is.")
+        await terminal.until("\n> ", times=4)
+        terminal.type("\x04")
+        assert await terminal.end() == 0
+    contents = [message["content"] for message in upstream.calls("bob")[1].body["messages"]]
+    assert contents == ["How many?", "It is probably", "And?"]
