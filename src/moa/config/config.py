@@ -95,8 +95,8 @@ class Config:
         return Listed.of(name, *self._table(name))
 
     def summary(self, listed: Listed) -> str:
-        """The description of a mixture; of the preset ``auto``, what it stands for and why."""
-        if listed.name != "auto" or listed.source != "preset":
+        """The description of a mixture; of ``auto``, unless the file defines it, what it stands for and why."""
+        if listed.name != "auto" or "auto" in self._file.mixtures:
             return listed.description
         choice = self.auto_choice()
         return choice.why if choice.mixture == "auto" else f"{choice.mixture}: {choice.why}"
