@@ -151,17 +151,20 @@ def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
 async def test_the_environments_proxy_is_used_with_its_password(
     plain: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``HTTP_PROXY`` carries calls to other machines, and ``NO_PROXY`` exempts hosts."""
+    """``HTTP_PROXY``, with or without a scheme, carries calls to other machines, and ``NO_PROXY`` exempts hosts."""
     async with ForwardProxy(plain.base_url) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{proxy.address}")
         async with Endpoint("far", "http://api.example.com/v1") as endpoint:
             assert await text_of(endpoint.model("m")) == "Hello."
         assert proxy.requests[0][1]["proxy-authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
+        monkeypatch.setenv("HTTP_PROXY", proxy.address)
+        async with Endpoint("far", "http://api.example.com/v1") as endpoint:
+            assert await text_of(endpoint.model("m")) == "Hello."
         monkeypatch.setenv("NO_PROXY", "example.com")
         async with Endpoint("far", "http://api.example.com/v1", timeouts=Timeouts(connect=0.1)) as endpoint:
             with pytest.raises(AssertionError, match="must not reach"):  # the suite's guard: no proxy in between
                 await deltas_of(endpoint.model("m"))
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) == 2
 
 
 async def test_a_netrc_file_does_not_disturb_calls(

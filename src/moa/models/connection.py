@@ -205,4 +205,7 @@ def _http_url(text: str) -> URL | None:
 def _environment_proxy(url: URL) -> str | None:
     """The proxy that the environment names for a URL; None for this machine, which no proxy elsewhere can reach."""
     host = url.host or ""
-    return None if is_loopback(host) or proxy_bypass(host) else getproxies().get(url.scheme)
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    proxy = getproxies().get(url.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
