@@ -1,8 +1,10 @@
-"""JSON as bytes, and frames of server-sent events."""
+"""JSON as bytes and as responses, and frames of server-sent events."""
 
 from __future__ import annotations
 
 import json
+
+from starlette.responses import Response
 
 
 def json_bytes(value: object) -> bytes:
@@ -11,6 +13,11 @@ def json_bytes(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return json.dumps(value).encode()
+
+
+def json_response(value: object) -> Response:
+    """A response with this JSON. (Starlette's own cannot encode lone surrogates.)"""
+    return Response(json_bytes(value), media_type="application/json")
 
 
 def frame(data: bytes) -> bytes:

@@ -28,7 +28,7 @@ from moa.server.body import FORBIDDEN, object_of
 from moa.server.catalogue import Catalogue
 from moa.server.described import object_body
 from moa.server.desk import Desk
-from moa.server.encoding import json_bytes
+from moa.server.encoding import json_response
 from moa.server.failures import Refusal, refusal_of
 
 UNNAMED = "unnamed"
@@ -108,7 +108,7 @@ def routes(desk: Desk, tables: Tables) -> APIRouter:
     @router.get("/mixtures", summary="List every mixture with its table, and every single model")
     async def list_mixtures(request: Request) -> Response:
         desk.page_caller(request)
-        return _json(await asyncio.to_thread(tables.listed))
+        return json_response(await asyncio.to_thread(tables.listed))
 
     @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
     async def export(request: Request) -> Response:
@@ -120,13 +120,9 @@ def routes(desk: Desk, tables: Tables) -> APIRouter:
         except Refusal as refusal:
             if refusal.status == 400:  # with another status the table is valid, and a member is not available here
                 raise
-        return _json({"toml": toml_of(name, table)})
+        return json_response({"toml": toml_of(name, table)})
 
     return router
-
-
-def _json(value: object) -> Response:
-    return Response(json_bytes(value), media_type="application/json")
 
 
 def table_of(data: object, name: object = None, *, is_run: bool = False) -> tuple[str, MixtureTable]:

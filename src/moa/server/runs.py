@@ -16,7 +16,7 @@ from moa.server.body import object_of
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
 from moa.server.described import object_body
 from moa.server.desk import Desk
-from moa.server.encoding import json_bytes
+from moa.server.encoding import json_response
 from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
 from moa.server.reports import Reports
@@ -84,14 +84,14 @@ def routes(
         rows = await recordings.rows(owner, search=search, before=before, limit=limit + 1)
         shown = [row_object(row, recordings.outcome(row.run, row.outcome)) for row in rows[:limit]]
         following = str(rows[limit - 1].number) if len(rows) > limit else None
-        return _json({"runs": shown, "next": following, "kept": keeps})
+        return json_response({"runs": shown, "next": following, "kept": keeps})
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
         kept = await found(run, desk.owner(desk.page_caller(request)))
         outcome = recordings.outcome(run, kept.outcome)
         # In a thread: folding thousands of lines would hold up other runs.
-        return await asyncio.to_thread(lambda: _json(record_of(kept, outcome, prices)))
+        return await asyncio.to_thread(lambda: json_response(record_of(kept, outcome, prices)))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
@@ -148,7 +148,3 @@ def _last_event_id(request: Request) -> int:
 
 def _no_such(run: str) -> Refusal:
     return Refusal(404, f"no run is called {run!r}", code="run_not_found", param="run")
-
-
-def _json(value: object) -> Response:
-    return Response(json_bytes(value), media_type="application/json")

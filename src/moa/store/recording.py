@@ -114,7 +114,7 @@ class Recording:
             outcome = "stopped"
             self.add(RunStopped(at=now))
         elif not has_last_event:
-            self.add(RunFailed(at=now, error=RunError("the server broke; its log says how")))
+            self.add(RunFailed(at=now, error=RunError("internal error; see the log")))
         self.outcome = outcome
         self._ended.set()
         self._more.set()
