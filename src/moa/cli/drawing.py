@@ -104,7 +104,7 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
     settings = listed.settings
     if listed.layers:
         aggregate, fanout = settings["aggregate"], settings["fanout"]
-        yield "aggregate", f"{aggregate} ({AGGREGATE.get(aggregate, 'a function')})"
+        yield "aggregate", f"{aggregate} ({AGGREGATE[aggregate]})" if aggregate in AGGREGATE else aggregate
         names = "" if settings["anonymous"] else ", with the proposers' names"
         yield "references", REFERENCES[settings["references"]] + names
         yield "schedule", _schedule(settings.get("schedule"))

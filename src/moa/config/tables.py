@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from moa.config.schedules import AnySchedule
 from moa.config.schema import STRICT, Count, Positive
+from moa.mixture.aggregation import AggregationName
 from moa.mixture.asking import SAMPLING
+from moa.mixture.plan import Fanout
+from moa.mixture.prompts import Place
 from moa.models.endpoint import Timeouts
 
 SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
@@ -52,8 +55,8 @@ class MixtureTable(Table):
     description: str = ""
     layers: list[Annotated[list[str | AgentTable], Field(min_length=1)]] = []
     aggregator: str | AggregatorTable | None = None
-    aggregate: Literal["synthesize", "select", "central"] = "synthesize"
-    references: Literal["user", "system"] = "user"
+    aggregate: AggregationName = "synthesize"
+    references: Place = "user"
     anonymous: bool = True
     prompt: str | None = None
     prompt_file: str | None = None
@@ -62,7 +65,7 @@ class MixtureTable(Table):
     min_proposals: Count = 1
     deadline: Positive | None = None
     max_cost: Positive | None = None
-    fanout: Literal["turn", "every"] = "turn"
+    fanout: Fanout = "turn"
     progress: bool = False
 
     @property
