@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 
 import pytest
 
-from moa import Delta, Endpoint, Mixture, Request, Scripted
+from moa import Delta, Endpoint, Function, Mixture, Request, Scripted
 from moa.errors import AggregatorFailed
 from moa.mixture.background import BackgroundLoop
 from moa.mixture.events import AgentStarted, Event, RunFinished, RunStarted
@@ -34,16 +35,15 @@ async def test_ask_answers_where_an_event_loop_runs() -> None:
 
 
 def test_threads_ask_at_the_same_time() -> None:
-    """All threads share one loop, in which their runs are concurrent."""
+    """All threads share one loop, in which their runs are concurrent: each model waits for the other."""
     both = threading.Barrier(2)
 
     def meet(request: Request) -> str:
-        both.wait(10)
+        both.wait(20)
         return "met"
 
     def ask() -> None:
-        answers.append(Mixture([], Scripted("x", name="x/a")).ask("Why?").text)
-        both.wait(10)
+        answers.append(Mixture([], Function(meet)).ask("Why?").text)
 
     answers: list[str] = []
     threads = [threading.Thread(target=ask) for _ in range(2)]
@@ -51,7 +51,7 @@ def test_threads_ask_at_the_same_time() -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert answers == ["x", "x"]
+    assert answers == ["met", "met"]
 
 
 async def test_ask_reuses_connections(upstream: Upstream) -> None:
@@ -79,6 +79,13 @@ def test_ask_calls_a_function_with_every_event_in_the_callers_thread() -> None:
     panel().ask("Why?", on_event=lambda event: seen.append((type(event), threading.current_thread())))
     assert (seen[0][0], seen[-1][0]) == (RunStarted, RunFinished)
     assert {thread for _, thread in seen} == {threading.current_thread()}
+
+
+def test_context_variables_reach_what_ask_runs() -> None:
+    """A trace or a tenant set by the caller is set in the models, too."""
+    tenant = ContextVar("tenant", default="nobody")
+    tenant.set("me")
+    assert Mixture([], Scripted(lambda request: tenant.get(), name="x/a")).ask("Why?").text == "me"
 
 
 def test_an_async_on_event_is_awaited_by_ask() -> None:
@@ -125,7 +132,7 @@ def test_ask_within_ask_is_refused() -> None:
 
 
 PROGRAM = """
-from moa import Endpoint, Mixture
+from moa import Function, Endpoint, Mixture
 mixture = Mixture([], Endpoint("up", {url!r}).model("model"))
 print([mixture.ask("Why?").text for _ in range(2)])
 """
@@ -145,7 +152,7 @@ async def test_a_program_that_asks_ends_without_a_warning(upstream: Upstream) ->
 
 
 INTERRUPTED = """
-from moa import Mixture, Scripted
+from moa import Function, Mixture, Scripted
 slow = Scripted("word " * 1000, name="x/slow", tokens_per_second=1)
 try:
     Mixture([], slow).ask("Why?", on_event=lambda event: print(type(event).__name__, flush=True))

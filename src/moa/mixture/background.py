@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import copy_context
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from moa.mixture.events import Event
 
 T = TypeVar("T")
 
+EventHandler = Callable[[Event], object]
+"""Called with each event. Its result is awaited if it is awaitable, and otherwise ignored."""
+
 
 class Job(Generic[T]):
-    """A coroutine that runs in a loop of another thread.
+    """A coroutine that runs in a loop of another thread, with the context variables of this one.
 
     Attributes:
         future: its result or its error, once the coroutine has ended; ``asyncio.CancelledError`` after :meth:`cancel`.
@@ -28,7 +36,7 @@ class Job(Generic[T]):
         self.future: Future[T] = Future()
         self._loop = loop
         self._task: asyncio.Task[T] | None = None
-        loop.call_soon_threadsafe(self._start, work)
+        loop.call_soon_threadsafe(self._start, work, context=copy_context())
 
     def cancel(self) -> None:
         """Cancel the coroutine. The future is done when the coroutine has ended, not before."""
@@ -104,6 +112,39 @@ class BackgroundLoop:
 
 BACKGROUND = BackgroundLoop()
 atexit.register(BACKGROUND.close)
+
+
+def run_in_background(
+    work: Callable[[EventHandler | None], Coroutine[Any, Any, T]], handler: EventHandler | None = None
+) -> T:
+    """Run a coroutine in the background loop, and wait for its result.
+
+    Args:
+        work: makes the coroutine; its argument is the function that the coroutine calls with each event, if any.
+        handler: called with each event, in this thread; an async one in the loop. Ctrl-C and an error in it cancel the
+            coroutine, and are raised when the coroutine has ended.
+
+    Raises:
+        Exception: any that the coroutine raises.
+        RuntimeError: the caller is code of the background loop.
+    """
+    events: SimpleQueue[Event | None] = SimpleQueue()
+    job = BACKGROUND.start(work(handler if handler is None or _is_async(handler) else events.put))
+    job.future.add_done_callback(lambda _: events.put(None))
+    try:
+        while (event := events.get()) is not None:
+            if handler is not None:
+                handler(event)
+    except BaseException:
+        job.cancel()
+        while events.get() is not None:
+            pass
+        raise
+    return job.future.result()
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 from moa.messages import Answer, Delta, Reference, pieces_of
 from moa.mixture.agent import Agent, Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
-from moa.mixture.background import BACKGROUND
-from moa.mixture.events import AgentSaid, Event, RunFailed, Seat, Selected
+from moa.mixture.background import EventHandler, run_in_background
+from moa.mixture.events import AgentSaid, RunFailed, Seat, Selected
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
@@ -24,9 +23,6 @@ from moa.mixture.schedules.protocol import Schedule
 from moa.models import Traits
 from moa.models.catalog import Catalog
 from moa.prices import Prices
-
-EventHandler = Callable[[Event], object]
-"""Called with each event; what it returns is awaited where it is awaitable, and otherwise ignored."""
 
 
 class Mixture:
@@ -170,20 +166,7 @@ class Mixture:
             RuntimeError: a coroutine that ``ask`` itself runs (of a model, say) calls it; await :meth:`answer` there.
             RunError, RequestRejected, TypeError, ScheduleError: as in :meth:`answer`.
         """
-        events: SimpleQueue[Event | None] = SimpleQueue()
-        handler = on_event if on_event is None or _is_async(on_event) else events.put
-        job = BACKGROUND.start(self.answer(question, on_event=handler, **sampling))
-        job.future.add_done_callback(lambda _: events.put(None))
-        try:
-            while (event := events.get()) is not None:
-                if on_event is not None:
-                    on_event(event)
-        except BaseException:  # Ctrl-C, or an error in on_event
-            job.cancel()
-            while events.get() is not None:
-                pass
-            raise
-        return job.future.result()
+        return run_in_background(lambda handler: self.answer(question, on_event=handler, **sampling), on_event)
 
     def run(
         self,
@@ -352,7 +335,3 @@ class Mixture:
     @property
     def prices(self) -> Prices:
         return self.plan.prices
-
-
-def _is_async(function: Callable[..., object]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
