@@ -51,7 +51,7 @@ def compare(first: Path, second: Path, *, confidence: float = 0.95, as_json: boo
         write(json.dumps({**runs, "systems": [a.name, b.name], "difference": asdict(difference)}, indent=1))
         return 0
     write(one_line(f"{a.benchmark.name}: {a.name} against {b.name}, {difference.items} items that both have"))
-    write(one_line(f"  {a.name}: {difference.a:.2f}    {b.name}: {difference.b:.2f}"))
+    write(f"  {one_line(a.name)}: {difference.a:.2f}    {one_line(b.name)}: {difference.b:.2f}")
     ends = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
     write(f"  difference {difference.difference:+.2f}, {confidence:.0%} confidence interval {ends}")
     write(f"  better on {difference.better}, worse on {difference.worse}, equal on {difference.even}")
