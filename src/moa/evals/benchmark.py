@@ -51,7 +51,7 @@ class Benchmark:
             ``answer/``, calls of the judge ``judgment/``. Writes rows of ``answers`` and ``judgments``, and returns the
             judgments with the number of items that failed.
         score: from judgments, own or published, a result for each system: ``benchmark``, ``system``, ``judged``, ``failed``,
-            ``notes``, the metric's fields, and what else the benchmark knows. The last argument names the system for rows
+            ``notes``, the metric's fields, and any other figures. The last argument names the system for rows
             that do not. Raises ConfigError for rows of another benchmark.
         grade: from a judgment, its item and the item's scores; no score if the judgment failed.
         figures: the figures of a result in words, before those that every result has; None for the metric alone.

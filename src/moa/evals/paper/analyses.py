@@ -4,7 +4,7 @@ For each prompt: Spearman's rank correlation between the quality of the proposal
 then the mean over prompts. The paper concludes from a positive mean that the aggregator uses the better proposals more.
 
 Notable decisions:
-- The mean alone proves little. Good answers are similar, whoever wrote them: models that saw no proposal score 0.17 to 0.24
+- The mean alone proves little. Good answers are similar by themselves: models that saw no proposal score 0.17 to 0.24
   on BLEU-4 against the paper's own proposals, half the score of its mixture. So each mean comes with the excess over
   controls that saw none, paired by prompt, and a bootstrap interval of that excess.
 - A prompt whose proposals all have the same quality, or the same similarity to the answer, has no correlation. It is left
