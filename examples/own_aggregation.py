@@ -13,7 +13,7 @@ from moa import EmbeddedModel, Mixture, Reference, Request
 def vote(request: Request, proposals: Sequence[Reference]) -> str:
     """The number that most proposals end with."""
     numbers = [number for proposal in proposals for number in re.findall(r"\d+", proposal.text)[-1:]]
-    return Counter(numbers).most_common(1)[0][0] if numbers else "nobody gave a number"
+    return Counter(numbers).most_common(1)[0][0] if numbers else "no number"
 
 
 def shortest(request: Request, proposals: Sequence[Reference]) -> int:

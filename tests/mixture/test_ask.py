@@ -119,7 +119,7 @@ def test_an_error_in_on_event_cancels_the_run() -> None:
 
 
 def test_ask_within_ask_is_refused() -> None:
-    """A coroutine that ask() runs cannot wait for ask(): the error says what to do instead."""
+    """A coroutine that ask() runs cannot wait for ask(): the error names the alternative."""
 
     class Asking:
         name = "mine/asking"

@@ -1,4 +1,4 @@
-"""What a mixture does: who reads what, events, usage, and wrong input."""
+"""What a mixture does: what each agent reads, events, usage, and wrong input."""
 
 from __future__ import annotations
 

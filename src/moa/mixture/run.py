@@ -55,7 +55,7 @@ class Run(AsyncGenerator[Event, None]):
 
     @property
     def answer(self) -> Answer:
-        """The answer so far, from the events read so far; complete after the last one. ``error`` says why there is none."""
+        """The answer so far, from the events read so far. After a run without an answer, its ``error`` is set."""
         return self._fold.answer
 
     async def asend(self, value: None) -> Event:

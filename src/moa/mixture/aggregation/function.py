@@ -63,7 +63,7 @@ class ByFunction(Aggregation):
 
     @property
     def identity(self) -> str:
-        """Unique: nobody can tell whether a function still does what it did when an answer was cached."""
+        """Unique, because a function may have changed since an answer was cached."""
         return f"{self._model} {self._unique}"
 
     def seats(self, aggregators: Mapping[str, Agent], layer: int) -> tuple[Seat, ...]:
