@@ -142,7 +142,7 @@ async def test_a_question_to_an_unreachable_server_stays(
     browser: Browser, upstream: Upstream, config: str, tmp_path: Path
 ) -> None:
     """Every button reports that the server is unreachable, and the question stays in the box."""
-    async with Served(tmp_path, config=config) as served, window(browser, served.origin) as page:
+    async with Served(tmp_path, "--grace", "1", config=config) as served, window(browser, served.origin) as page:
         page.expected.append("ERR_")
         await page.ask("Why?", "moa/trio")
         await page.finished()

@@ -41,5 +41,6 @@ export async function* numberedEvents(response, signal) {
     }
   } finally {
     clearTimeout(alarm);
+    reader.cancel().catch(() => {}); // the connection may be open: the caller stops at the run's last event
   }
 }
