@@ -1,4 +1,4 @@
-"""``/runs``: runs of the server's own, and stored runs. The page uses these routes; docs/server.md describes them."""
+"""``/runs``: runs of the server's own, and stored runs. The page uses these routes; docs/reference/runs.md describes them."""
 
 from __future__ import annotations
 
