@@ -52,7 +52,9 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 def test_every_event_is_described_with_its_fields() -> None:
     """The table in docs/reference/runs.md has the events that there are, each with the fields that it has."""
-    rows = re.findall(r"^\| `([a-z_]+)` \|([^|]*)\|", (ROOT / "docs" / "reference" / "runs.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \|([^|]*)\|", (ROOT / "docs" / "reference" / "runs.md").read_text(), re.MULTILINE
+    )
     described = {name: set(re.findall(r"`(\w+)`", told)) for name, told in rows if name in events.EVENTS}
     assert described.keys() == events.EVENTS.keys()
     for name, kind in events.EVENTS.items():
