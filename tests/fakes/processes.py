@@ -102,7 +102,7 @@ class Forked:
     async def start(cls, *args: str, env: Mapping[str, str], terminal: int | None) -> Forked:
         request = {"args": args, "env": dict(env), "cwd": str(Path.cwd()), "terminal": terminal is not None}
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(_fork_server())
+        connection.connect(fork_server())
         pipes = [] if terminal is not None else [os.pipe() for _ in range(3)]
         theirs = [terminal] * 3 if terminal is not None else [pipes[0][0], pipes[1][1], pipes[2][1]]
         socket.send_fds(connection, [json.dumps(request).encode()], theirs)
@@ -166,7 +166,7 @@ class Forked:
 
 
 @cache
-def _fork_server() -> str:
+def fork_server() -> str:
     """The address of this process's fork server, started on first use and stopped at exit."""
     folder = tempfile.mkdtemp(prefix="moa-fork-")
     path = f"{folder}/socket"

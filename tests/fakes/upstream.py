@@ -295,7 +295,8 @@ class Upstream:
     def script(self, model: str, *scripts: Scripted) -> None:
         """Say what calls to a model get: the first call the first script, and so on; the last one stays.
 
-        The name ``/models`` stands for the list of models, which otherwise names those that have a script.
+        The name ``*`` stands for every model without a script, and ``/models`` for the list of models, which otherwise names
+        those that have a script.
         """
         self._scripts[model] = list(scripts)
 
@@ -340,7 +341,7 @@ class Upstream:
         self.open_calls += 1
         self.peak = max(self.peak, self.open_calls)
         try:
-            return await self._played(call, self._scripts.get(call.model, [unknown]))
+            return await self._played(call, self._scripts.get(call.model) or self._scripts.get("*", [unknown]))
         finally:
             self.open_calls -= 1
 
