@@ -1,4 +1,4 @@
-"""``/runs``: runs of the server's own, and stored runs. The page uses these routes; docs/reference/runs.md describes them."""
+"""``/runs``: the server's own runs, and stored runs. The page uses these routes; docs/reference/runs.md describes them."""
 
 from __future__ import annotations
 
