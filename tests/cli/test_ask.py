@@ -12,6 +12,7 @@ import pytest
 from tests.fakes.processes import command
 from tests.fakes.terminal import environment, run, start
 from tests.fakes.upstream import Upstream, drop, hang, refuse, say, until, words
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ async def test_a_pipe_gets_text_while_it_is_written(config: str, upstream: Upstr
     upstream.script("boss", words("First ") + until(rest) + say("second."))
     process = await start(*ASK, config, "How many?")
     assert process.stdout
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await process.stdout.read(5) == b"First"
         rest.set()
         assert await process.stdout.read() == b" second.\n"
@@ -73,7 +74,7 @@ async def test_a_closed_pipe_ends_the_run_quietly(config: str, upstream: Upstrea
     shell = " ".join([*command(*ASK, config, "Count."), "| head -1"])
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_shell(shell, stdout=pipe, stderr=pipe, env=environment())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
         await upstream.calls("boss")[0].disconnected.wait()
     assert (out, err) == (b"one\n", b"")
@@ -199,9 +200,8 @@ async def test_ctrl_c_cancels_the_calls_and_exits_130(config: str, upstream: Ups
     upstream.script("ann", hang())
     upstream.script("bob", hang())
     process = await start(*ASK, config, "How many?")
-    async with asyncio.timeout(30):
-        while upstream.open_calls < 2:  # noqa: ASYNC110 - the server has no event for this
-            await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        await upstream.received(2)
         process.send_signal(2)
         out, err = await process.communicate()
         for call in upstream.requests:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.terminal import Terminal, run
 from tests.fakes.upstream import Upstream, hang, refuse, say, words
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def test_ctrl_c_in_chat_cancels_the_answer_and_not_the_program(config: str
         await terminal.until("It is probably")
         terminal.type("\x03")
         await terminal.until("moa: cancelled")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await upstream.calls("bob")[0].disconnected.wait()
         await terminal.until("\n> ", times=2)
         terminal.type("never mind")

@@ -11,6 +11,7 @@ from moa.cli.prose import Prose
 from moa.cli.terminal import clean
 from tests.fakes.terminal import ESCAPE, Terminal
 from tests.fakes.upstream import Upstream, drop, hang, refuse, say, think, words
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +126,7 @@ async def test_ctrl_c_on_a_terminal_keeps_the_text(config: str, upstream: Upstre
         terminal.type("\x03")
         assert await terminal.end() == 130
         shown, raw = terminal.text, terminal.raw
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await upstream.calls("boss")[0].disconnected.wait()
     assert shown.endswith("moa: interrupted\n")
     assert shown.rindex("Bob thinks five.") < shown.rindex("It is probably")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import signal
@@ -13,8 +12,9 @@ import pytest
 
 from tests.fakes import small_benchmarks
 from tests.fakes.recordings import DATA
-from tests.fakes.terminal import PATIENCE, Terminal, run, start
+from tests.fakes.terminal import Terminal, run, start
 from tests.fakes.upstream import Body, Script, Scripted, Upstream, chunk, done, finish, pause, refuse, say, usage
+from tests.fakes.waiting import holds
 
 pytestmark = pytest.mark.anyio
 
@@ -109,11 +109,9 @@ async def test_a_killed_run_resumes_and_repeats_no_call(folder: Path, upstream: 
     arguments = ("bench", "alpaca-eval", *options(folder, "--concurrency", "3", "--json"))
     process = await start(*arguments)
     journal = folder / "run" / "journal.jsonl"
-    async with asyncio.timeout(PATIENCE):
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 7:  # noqa: ASYNC110 - a file has no events
-            await asyncio.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
+    await holds(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 7)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
     assert process.returncode == -signal.SIGKILL
     kept = journal.read_bytes().split(b"\n")[:-1]
     calls_before = len(upstream.requests)

@@ -11,8 +11,9 @@ import uvicorn
 
 from moa.config.config import Config
 from moa.server.app import create_app
-from tests.fakes.serving import CONFIG, PATIENCE, Served
+from tests.fakes.serving import CONFIG, Served
 from tests.fakes.upstream import Upstream
+from tests.fakes.waiting import holds
 
 
 @asynccontextmanager
@@ -22,9 +23,7 @@ async def in_this_process(upstream: Upstream, folder: Path) -> AsyncIterator[Ser
     app = create_app(Config(folder / "moa.toml"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="on"))
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(PATIENCE):
-        while not server.started:  # noqa: ASYNC110 - it has no event for this
-            await asyncio.sleep(0.01)
+    await holds(lambda: server.started)
     served.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     try:
         yield served

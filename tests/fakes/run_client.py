@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 
-from tests.fakes.serving import PATIENCE, Served
+from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream
-
-
-async def holds(condition: Callable[[], Any]) -> None:
-    """Wait until it does."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - another process has no event for us
-            await asyncio.sleep(0.005)
+from tests.fakes.waiting import PATIENCE, comes_true
 
 
 async def call(
@@ -37,9 +31,14 @@ async def begin(http: aiohttp.ClientSession, server: Served, body: Any, **how: A
 
 
 async def follow(
-    http: aiohttp.ClientSession, server: Served, run: str, after: int | None = None, **how: Any
+    http: aiohttp.ClientSession,
+    server: Served,
+    run: str,
+    after: int | None = None,
+    on_head: Callable[[], None] = lambda: None,
+    **how: Any,
 ) -> list[tuple[int, dict[str, Any]]]:
-    """All events of a run, with their ids; waits for its end."""
+    """All events of a run, with their ids; waits for its end. Calls ``on_head`` when the response begins."""
     query = "" if after is None else f"?after={after}"
     heard: list[tuple[int, dict[str, Any]]] = []
     async with asyncio.timeout(PATIENCE):
@@ -48,6 +47,7 @@ async def follow(
                 return []
             assert response.status == 200, await response.text()
             assert response.headers["content-type"].startswith("text/event-stream")
+            on_head()
             number = 0
             for line in (await response.text()).split("\n"):
                 field, _, value = line.partition(": ")
@@ -62,6 +62,48 @@ async def record(http: aiohttp.ClientSession, server: Served, run: str, **how: A
     status, told = await call(http, "GET", server, f"/runs/{run}", **how)
     assert status == 200, told
     return told
+
+
+async def has_written(http: aiohttp.ClientSession, server: Served, run: str, texts: Mapping[str, str]) -> None:
+    """Wait until the record of a run has these texts of its agents."""
+
+    async def recorded() -> bool:
+        calls = (await record(http, server, run))["calls"]
+        return texts.items() <= {each["agent"]: each["text"] for each in calls}.items()
+
+    await comes_true(recorded)
+
+
+async def gauges(http: aiohttp.ClientSession, server: Served) -> tuple[int, int]:
+    """Runs in flight and queued."""
+    async with http.get(f"{server.origin}/metrics") as response:
+        page = await response.text()
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    return int(float(values["moa_runs_in_flight"])), int(float(values["moa_runs_queued"]))
+
+
+async def until_gauges(http: aiohttp.ClientSession, server: Served, wanted: tuple[int, int]) -> None:
+    """Wait until so many runs are in flight and queued."""
+
+    async def counted() -> bool:
+        return await gauges(http, server) == wanted
+
+    await comes_true(counted)
+
+
+async def until_refused(server: Served) -> None:
+    """Wait until the server accepts no new connection."""
+
+    async def refused() -> bool:
+        host, port = server.origin.removeprefix("http://").split(":")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionError:
+            return True
+        writer.transport.abort()
+        return False
+
+    await comes_true(refused)
 
 
 async def ended(http: aiohttp.ClientSession, server: Served, run: str) -> Any:

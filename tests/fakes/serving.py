@@ -17,9 +17,7 @@ import aiohttp
 from tests.fakes import processes
 from tests.fakes.processes import Process
 from tests.fakes.upstream import Upstream, say
-
-PATIENCE = 30.0
-"""Seconds after which what was waited for will not come; a busy machine takes long to start Python."""
+from tests.fakes.waiting import PATIENCE
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 

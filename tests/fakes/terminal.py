@@ -17,12 +17,10 @@ from typing import Self
 
 from tests.fakes import processes
 from tests.fakes.processes import Process
+from tests.fakes.waiting import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[78=>]")
 """The escape sequences that a program of ours may write: colours and the cursor."""
-
-PATIENCE = 30.0
-"""Seconds after which what was waited for will not come; a busy machine takes long to start Python."""
 
 
 @dataclass(frozen=True)

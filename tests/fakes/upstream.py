@@ -30,6 +30,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.fakes.waiting import PATIENCE
+
 Body = Mapping[str, Any]
 
 
@@ -305,8 +307,8 @@ class Upstream:
         return f"{self._origin}/v1"
 
     async def received(self, count: int) -> None:
-        """Wait until that many requests have come; a test that waits in vain fails after five seconds."""
-        async with asyncio.timeout(5):
+        """Wait until that many requests have come."""
+        async with asyncio.timeout(PATIENCE):
             while len(self.requests) < count:
                 self._arrival.clear()
                 await self._arrival.wait()

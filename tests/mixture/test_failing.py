@@ -19,6 +19,7 @@ from moa.mixture.events import (
     RunFailed,
 )
 from tests.fakes.virtual_time import run_in_virtual_time
+from tests.fakes.waiting import holds
 from tests.mixture.panels import events_of, model, prompt_of
 
 pytestmark = pytest.mark.anyio
@@ -153,8 +154,7 @@ async def test_a_cancelled_task_cancels_its_calls() -> None:
     """Cancelling the task that awaits answer() leaves no call in flight."""
     slow = model("word", first_token=60)
     task = asyncio.create_task(Mixture([[slow, slow]], model("x", "scripted/l")).answer("Why?"))
-    await asyncio.sleep(0.01)
-    assert slow.running == 2
+    await holds(lambda: slow.running == 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -32,6 +32,7 @@ from tests.fakes.upstream import (
     usage,
     words,
 )
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +76,7 @@ async def test_proposers_are_all_open_at_the_same_time(upstream: Upstream, endpo
     async def wait_for_the_others(call: Any) -> None:
         if upstream.open_calls == 3:
             all_called.set()
-        await asyncio.wait_for(all_called.wait(), 5)
+        await asyncio.wait_for(all_called.wait(), PATIENCE)
 
     together = Script((wait_for_the_others,))
     scripted(upstream, **{name: together + say(name) for name in "abc"})
@@ -179,7 +180,7 @@ async def test_when_the_reader_disconnects_upstream_calls_end(
                 break
     open_calls = [call for call in upstream.requests if not call.finished.is_set()]
     assert len(open_calls) == (3 if stage == "a" else 1)
-    await asyncio.wait_for(asyncio.gather(*(call.disconnected.wait() for call in open_calls)), 2)
+    await asyncio.wait_for(asyncio.gather(*(call.disconnected.wait() for call in open_calls)), PATIENCE)
 
 
 async def test_usage_counts_every_call_and_an_unknown_price_is_not_zero(upstream: Upstream, endpoint: Endpoint) -> None:
@@ -266,5 +267,5 @@ async def test_a_slow_reader_does_not_slow_the_run_down(upstream: Upstream, endp
     scripted(upstream)
     async with aclosing(mixture(endpoint).run("Why?")) as events:
         await anext(events)
-        await asyncio.wait_for(upstream.received(4), 5)
+        await upstream.received(4)
         assert upstream.calls("last")

@@ -47,6 +47,12 @@ def resident(process: subprocess.Popen[bytes]) -> int:
         return 0
 
 
+def processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that a process has used, which a busy machine does not change."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def process_of(model: EmbeddedModel) -> subprocess.Popen[bytes]:
     """The process of a loaded model."""
     assert model._load

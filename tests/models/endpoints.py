@@ -11,6 +11,7 @@ from moa.errors import ModelError
 from moa.messages import Request
 from moa.models.endpoint import Endpoint, Timeouts
 from tests.fakes.upstream import Upstream
+from tests.fakes.waiting import PATIENCE
 
 KEY = "sk-0123456789abcdef"
 QUESTION = Request.of("How much is two and two?")
@@ -37,6 +38,6 @@ def impatient(upstream: Upstream, **seconds: float) -> Endpoint:
 
 
 async def soon(event: asyncio.Event) -> None:
-    """Wait for an event, for two seconds at most."""
-    async with asyncio.timeout(2):
+    """Wait for an event."""
+    async with asyncio.timeout(PATIENCE):
         await event.wait()

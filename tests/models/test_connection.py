@@ -15,6 +15,7 @@ from moa.models.endpoint import Endpoint, Timeouts
 from tests.fakes.forward_proxy import ForwardProxy
 from tests.fakes.tls import client_context, server_context
 from tests.fakes.upstream import Upstream, hang, pause, say, words
+from tests.fakes.waiting import PATIENCE
 from tests.models.calling import HELLO, deltas_of, text_of
 
 pytestmark = pytest.mark.anyio
@@ -187,5 +188,5 @@ async def test_closing_a_stream_closes_its_connection_in_a_callers_session(upstr
         stream = Endpoint("here", upstream.base_url, session=session).model("m").stream(HELLO)
         assert (await anext(stream)).text
         await stream.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await upstream.requests[0].disconnected.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -17,8 +16,9 @@ from moa.errors import CallRejected
 from moa.messages import Answer, Cost, collected
 from moa.models import Model
 from moa.models.embedded import EmbeddedModel
+from tests.fakes.waiting import PATIENCE, holds
 from tests.models.calling import deltas_of
-from tests.models.embedding import answered, ask, endless, needs_weights, process_of
+from tests.models.embedding import answered, ask, endless, needs_weights, process_of, processor_seconds
 
 pytestmark = [pytest.mark.anyio, needs_weights]
 
@@ -71,21 +71,24 @@ async def test_two_samples_are_written_at_the_same_time(model: EmbeddedModel) ->
 
 async def test_closing_the_stream_stops_the_writing(model: EmbeddedModel) -> None:
     """After both slots' streams are closed half-way, the next answer does not wait for the rest of theirs."""
+    began = processor_seconds(process_of(model))
     streams = [model.stream(endless(f"Tell me story {number}.")) for number in range(2)]
     for stream in streams:
         assert [(await anext(stream)).text for _ in range(3)]
     for stream in streams:
         await stream.aclose()
-    began = time.monotonic()
+    closed = processor_seconds(process_of(model))
     async with aclosing(model.stream(ask())) as stream:
         assert await anext(stream)
-    assert time.monotonic() - began < 5  # the stories would have taken three times that
+    beginnings, answer = closed - began, processor_seconds(process_of(model)) - closed
+    assert answer < 10 * beginnings, "the stories would have taken a hundred times as long as their beginnings"
 
 
 async def test_cancelling_a_task_stops_the_reading_of_a_long_question(model: EmbeddedModel) -> None:
     """A cancelled question that the model was still reading does not delay the next one."""
+    began = processor_seconds(process_of(model))
     task = asyncio.create_task(deltas_of(model, ask("word " * 450)))
-    await asyncio.sleep(0.2)
+    await holds(lambda: processor_seconds(process_of(model)) > began + 0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -160,8 +163,8 @@ async def test_a_forked_process_may_use_it(model: EmbeddedModel) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
         forked = fork.Process(target=child, args=(texts,))
         forked.start()
-    assert await asyncio.to_thread(texts.get, True, 30)
-    await asyncio.to_thread(forked.join, 10)
+    assert await asyncio.to_thread(texts.get, True, PATIENCE)
+    await asyncio.to_thread(forked.join, PATIENCE)
     assert forked.exitcode == 0
     assert process.poll() is None
     assert (await answered(model, ask(max_tokens=3))).text

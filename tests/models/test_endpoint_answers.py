@@ -245,7 +245,7 @@ async def test_a_finish_reason_completes_an_answer(upstream: Upstream, endpoint:
 async def test_a_server_that_is_silent_after_the_finish_reason_is_left(upstream: Upstream) -> None:
     """After the finish reason, a silent server gets a short time for its usage."""
     upstream.script("m", words("Four.") + finish() + hang())
-    async with impatient(upstream, stall=0.05) as endpoint:
+    async with impatient(upstream, stall=0.2) as endpoint:
         assert collected(await answer(endpoint)).text == "Four."
     await soon(upstream.requests[0].disconnected)
 

@@ -50,9 +50,9 @@ pytestmark = pytest.mark.anyio
 async def test_no_first_token_in_time(upstream: Upstream, silence: Script) -> None:
     """Without a first token in time the call is given up, before the head of the response or after it."""
     upstream.script("m", silence)
-    async with impatient(upstream, first_token=0.05) as endpoint:
+    async with impatient(upstream, first_token=0.2) as endpoint:
         deltas, error = await failure(endpoint)
-    assert (deltas, type(error), str(error)) == ([], TimedOut, "here/m: no token for 0.05 s")
+    assert (deltas, type(error), str(error)) == ([], TimedOut, "here/m: no token for 0.2 s")
     await soon(upstream.requests[0].disconnected)
 
 
@@ -67,7 +67,7 @@ async def test_comments_count_as_silence(upstream: Upstream) -> None:
 async def test_a_stall_between_tokens(upstream: Upstream) -> None:
     """A stream that stalls is given up, and its tokens so far are counted."""
     upstream.script("m", words("It is") + hang())
-    async with impatient(upstream, stall=0.05) as endpoint:
+    async with impatient(upstream, stall=0.2) as endpoint:
         deltas, error = await failure(endpoint)
     assert (type(error), error.retryable) == (TimedOut, True)
     assert deltas[-1].usage == Usage(6, 2, estimated=True)
@@ -76,18 +76,18 @@ async def test_a_stall_between_tokens(upstream: Upstream) -> None:
 
 async def test_a_slow_answer_does_not_time_out(upstream: Upstream) -> None:
     """An answer may take longer than any limit, as long as no silence does."""
-    upstream.script("m", say("one two three four five six seven", pace=0.03))
-    async with impatient(upstream, first_token=0.1, stall=0.1) as endpoint:
+    upstream.script("m", say("word " * 50, pace=0.02))
+    async with impatient(upstream, first_token=0.75, stall=0.75) as endpoint:
         assert collected(await answer(endpoint)).finish_reason == "stop"
 
 
 async def test_a_slow_reader_is_no_stall(upstream: Upstream) -> None:
     """The time that a reader takes over a token is not the server's silence."""
-    upstream.script("m", say("one two three", pace=0.01))
-    async with impatient(upstream, stall=0.05) as endpoint:
+    upstream.script("m", say("one two three"))
+    async with impatient(upstream, stall=0.25) as endpoint:
         stream = endpoint.model("m").stream(QUESTION)
         await anext(stream)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         assert collected([delta async for delta in stream]).finish_reason == "stop"
 
 

@@ -14,6 +14,7 @@ from moa import Delta, Function, Mixture, Request, Usage
 from moa.errors import ConfigError, ModelError, RateLimited
 from moa.messages import Cost, collected, text_of
 from moa.models import traits_of
+from tests.fakes.waiting import PATIENCE
 from tests.models import calling
 from tests.models.calling import HELLO, deltas_of
 
@@ -77,7 +78,7 @@ async def test_pieces_arrive_when_the_function_yields_them() -> None:
 
     def slow(request: Request) -> Iterator[str]:
         yield "first"
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         yield "second"
 
     async with aclosing(Function(slow).stream(HELLO)) as deltas:
@@ -159,10 +160,10 @@ async def test_blocking_functions_do_not_wait_for_each_other() -> None:
     many = threading.Barrier(50)
 
     def meet(request: Request) -> str:
-        many.wait(10)
+        many.wait(PATIENCE)
         return "hello"
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         texts = await asyncio.gather(*(calling.text_of(Function(meet)) for _ in range(50)))
     assert texts == ["hello"] * 50
 
@@ -174,7 +175,7 @@ async def test_a_cancelled_call_stops_a_generator_at_its_next_piece() -> None:
     def endless(request: Request) -> Iterator[str]:
         try:
             yield "first"
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE)
             while True:
                 yield "more"
         finally:
@@ -183,7 +184,7 @@ async def test_a_cancelled_call_stops_a_generator_at_its_next_piece() -> None:
     async with aclosing(Function(endless).stream(HELLO)) as deltas:
         await anext(deltas)
     go_on.set()
-    assert await asyncio.to_thread(closed.wait, 10)
+    assert await asyncio.to_thread(closed.wait, PATIENCE)
 
 
 async def test_a_cancelled_call_does_not_wait_for_its_thread() -> None:
@@ -191,7 +192,7 @@ async def test_a_cancelled_call_does_not_wait_for_its_thread() -> None:
     end = threading.Event()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await deltas_of(Function(lambda request: str(end.wait(10))))
+            await deltas_of(Function(lambda request: str(end.wait(PATIENCE))))
     end.set()
 
 

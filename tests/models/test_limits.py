@@ -12,6 +12,7 @@ from moa.messages import Request, Usage
 from moa.models.limits import Limited, Limits
 from moa.models.scripted import Scripted
 from tests.fakes.virtual_time import run_in_virtual_time
+from tests.fakes.waiting import PATIENCE
 from tests.models.calling import HELLO, deltas_of, text_of
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ async def test_a_slot_is_released_however_the_call_ends() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await deltas_of(Limited(Scripted("hello", first_token=60), limits))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         assert await text_of(Limited(Scripted("hello"), limits)) == "hello"
 
 

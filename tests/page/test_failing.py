@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 from pathlib import Path
@@ -13,9 +12,12 @@ import pytest
 from playwright.async_api import Browser, Route, expect
 
 from moa.store.archive import Archive
+from moa.store.record import answer_of
 from tests.fakes.browser import Window, needs_browser, window
-from tests.fakes.serving import PATIENCE, Served, answer_well
+from tests.fakes.run_client import until_gauges
+from tests.fakes.serving import Served, answer_well
 from tests.fakes.upstream import Upstream, hang, refuse, say, words
+from tests.fakes.waiting import PATIENCE, holds
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 
@@ -23,25 +25,18 @@ pytestmark = [pytest.mark.anyio, needs_browser]
 async def until_stored(served: Served, run: str, texts: dict[str, str]) -> None:
     """Wait until the server's store has these texts of a run's agents."""
     with Archive(served.folder / "state" / "moa" / "runs.sqlite") as archive:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                stored: dict[str, str] = {}
-                for event in map(json.loads, archive.lines(run)):
-                    if event["event"] == "agent_said":
-                        stored[event["agent"]] = stored.get(event["agent"], "") + event.get("text", "")
-                if texts.items() <= stored.items():
-                    return
-                await asyncio.sleep(0.05)
+
+        def stored() -> bool:
+            calls = answer_of(archive.lines(run)).calls
+            return texts.items() <= {call.agent: call.text for call in calls}.items()
+
+        await holds(stored)
 
 
 async def until_queued(served: Served, runs: int) -> None:
     """Wait until so many runs are in the server's queue."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE):
-        while True:
-            async with http.get(f"{served.origin}/metrics") as response:
-                if f"moa_runs_queued {runs}.0" in await response.text():
-                    return
-            await asyncio.sleep(0.05)
+    async with aiohttp.ClientSession() as http:
+        await until_gauges(http, served, (1, runs))
 
 
 async def delete_run(page: Window) -> None:
@@ -87,7 +82,7 @@ async def test_stop_cancels_every_call_and_the_run_can_continue(page: Window, up
     await expect(page.card("b").locator(".text")).to_have_text("half of")
     await page.tab.click("#stop")
     await page.finished()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await upstream.calls("b")[0].disconnected.wait()
     assert await page.card("b").locator(".state").inner_text() == "stopped"
     assert await page.text(".answer .state") == "stopped"

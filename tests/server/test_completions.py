@@ -26,15 +26,16 @@ from tests.fakes.upstream import (
     chunk,
     done,
     finish,
-    pause,
     refuse,
     say,
     step,
     think,
     thoughts,
+    until,
     usage,
     words,
 )
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +89,6 @@ async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstre
 
 async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
     """Words arrive in order and the usage last, in the SDK's own types."""
-    upstream.script("last", say("the whole answer", pace=0.02))  # apart: words of one packet are passed on together
     stream = await client.chat.completions.create(
         model="moa/trio",
         messages=[{"role": "user", "content": "Why?"}],
@@ -96,7 +96,9 @@ async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
         stream_options={"include_usage": True},
     )
     chunks = [chunk async for chunk in stream]
-    assert [chunk.choices[0].delta.content for chunk in chunks[:-1]] == ["", "the", " whole", " answer", None]
+    contents = [chunk.choices[0].delta.content for chunk in chunks[:-1]]
+    assert (contents[0], contents[-1]) == ("", None)
+    assert "".join(text or "" for text in contents) == "the whole answer"
     assert chunks[-1].usage and chunks[-1].usage.total_tokens == 60
 
 
@@ -257,12 +259,12 @@ async def test_the_sdk_raises_the_same_exceptions_as_for_openai(client: AsyncOpe
 
 async def test_the_order_of_chunks_is_openais(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
     """The role comes alone, then words, then the finish reason in an empty delta with the moa object, then [DONE]."""
-    upstream.script("last", say("the whole answer", pace=0.02))
     received = await all_events(http, server, asking())
     assert received[-1] == "[DONE]"
     choices = [event["choices"][0] for event in received[:-1]]
     assert choices[0]["delta"] == {"role": "assistant", "content": ""}
-    assert [choice["delta"] for choice in choices[1:-1]] == [{"content": w} for w in ("the", " whole", " answer")]
+    assert {*map(tuple, (choice["delta"] for choice in choices[1:-1]))} == {("content",)}
+    assert said(received[:-1]) == "the whole answer"  # words that the server read at once are passed on together
     assert choices[-1]["delta"] == {}
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
     assert {event["object"] for event in received[:-1]} == {"chat.completion.chunk"}
@@ -287,7 +289,7 @@ async def test_words_arrive_while_they_are_written(
     resume = asyncio.Event()
 
     async def wait(call: Any) -> None:
-        await asyncio.wait_for(resume.wait(), 10)
+        await asyncio.wait_for(resume.wait(), PATIENCE)
 
     upstream.script("last", words("first ") + step(wait) + words("second") + finish() + done())
     async with streamed(http, server, asking()) as received:
@@ -401,10 +403,16 @@ async def test_progress_shows_proposals_one_after_another(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
     """The first agent with text is shown live, the others in turn, layer by layer; the answer itself does not change."""
-    upstream.script("a", pause(0.05) + say("slow words of a", pace=0.05))
-    upstream.script("b", say("first words of b", pace=0.03))
-    upstream.script("c", pause(0.15) + refuse(500, "out of order"))
-    received = await all_events(http, server, asking("moa/shown"))
+    shown = asyncio.Event()
+    upstream.script("a", until(shown) + say("slow words of a"))
+    upstream.script("b", words("first ") + until(shown) + words("words of b") + finish() + usage() + done())
+    upstream.script("c", until(shown) + refuse(500, "out of order"))
+    received: list[Any] = []
+    async with streamed(http, server, asking("moa/shown")) as stream:
+        async for event in stream:
+            received.append(event)
+            if "first" in said(received, "reasoning_content"):
+                shown.set()
     seen = said(received, "reasoning_content")
     assert [seen.index(mark) for mark in MARKS] == sorted(seen.index(mark) for mark in MARKS)
     assert "**b** · layer 1\n\nfirst words of b\n\n**" in seen
@@ -437,7 +445,7 @@ async def test_progress_arrives_before_the_answer_can(
     seen = asyncio.Event()
 
     async def wait(call: Any) -> None:
-        await asyncio.wait_for(seen.wait(), 10)
+        await asyncio.wait_for(seen.wait(), PATIENCE)
 
     upstream.script("a", words("early ") + step(wait) + words("late") + finish() + done())
     async with streamed(http, server, asking("moa/shown")) as received:
@@ -542,7 +550,7 @@ async def program(*args: str) -> str:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*args, stdout=pipe, stderr=pipe)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:

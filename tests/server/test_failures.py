@@ -16,8 +16,22 @@ from openai import AsyncOpenAI
 from moa.server import connection
 from moa.server.dialects.chat import ChatEncoder
 from tests.fakes.local_server import in_this_process
-from tests.fakes.serving import Served, all_events, asking, events, post, said
-from tests.fakes.upstream import Upstream, chunk, drop, error_event, finish, hang, pause, refuse, say, usage, words
+from tests.fakes.serving import Served, all_events, asking, post, said
+from tests.fakes.upstream import (
+    Upstream,
+    chunk,
+    drop,
+    error_event,
+    finish,
+    hang,
+    pause,
+    refuse,
+    say,
+    until,
+    usage,
+    words,
+)
+from tests.fakes.waiting import PATIENCE, holds
 from tests.server.conftest import Serve
 
 pytestmark = pytest.mark.anyio
@@ -227,7 +241,7 @@ async def test_an_invalid_content_length_is_refused(server: Served, length: byte
     host, port = server.origin.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{}")
-    head = await asyncio.wait_for(reader.readline(), 10)
+    head = await asyncio.wait_for(reader.readline(), PATIENCE)
     assert head.split()[1] in (b"400", b"413")
     writer.close()
     await writer.wait_closed()
@@ -331,9 +345,7 @@ async def test_one_failed_choice_fails_the_answer(
     status, payload, _ = await post(http, server, asking(n=3))
     assert status == 502
     assert_openais(payload)
-    async with asyncio.timeout(5):
-        while upstream.open_calls:  # noqa: ASYNC110 - the server has no event for this
-            await asyncio.sleep(0.01)
+    await holds(lambda: not upstream.open_calls)
 
 
 # -- in this process: defects of the server -----------------------------------------------------------------------------
@@ -375,24 +387,36 @@ async def test_a_long_silence_is_filled_with_comments(
     http: aiohttp.ClientSession, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Connections do not time out while proposers think; clients skip comments; the answer is complete."""
-    monkeypatch.setattr(connection, "QUIET", 0.1)
-    upstream.script("a", pause(0.35) + say("late"))
-    async with in_this_process(upstream, tmp_path) as server:
+    monkeypatch.setattr(connection, "QUIET", 0.05)
+    resume = asyncio.Event()
+
+    async def read(response: aiohttp.ClientResponse) -> str:
+        """The whole stream; the model resumes after the second comment."""
+        text = ""
+        async for packet in response.content.iter_any():
+            text += packet.decode()
+            if text.count(": still at work\n\n") >= 2:
+                resume.set()
+        assert resume.is_set()
+        resume.clear()
+        return text
+
+    upstream.script("a", until(resume) + say("late"))
+    async with in_this_process(upstream, tmp_path) as server, asyncio.timeout(PATIENCE):
         async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
-            text = await response.text()
-        assert text.count(": still at work\n\n") >= 2
+            text = await read(response)
         assert text.endswith("data: [DONE]\n\n")
         assert said([event async for event in lines(text)]) == "the whole answer"
         origin = server.url.removesuffix("/v1")
         async with http.post(f"{origin}/runs", json=asking()) as response:
             run = (await response.json())["run"]
         async with http.get(f"{origin}/runs/{run}/events") as response:
-            assert (await response.text()).count(": still at work\n\n") >= 2
-        upstream.script("a", pause(0.35) + refuse(500))
+            await read(response)
+        upstream.script("a", until(resume) + refuse(500))
         upstream.script("last", refuse(500, "broken"))
         async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
             assert response.status == 200
-            last = [event async for event in events(response)][-1]
+            last = [event async for event in lines(await read(response))][-1]
         assert "broken" in assert_openais(last)["message"]
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.fakes.run_client import begin, call, ended, follow, holds, record
+from tests.fakes.run_client import begin, call, ended, follow, has_written, record, until_refused
 from tests.fakes.serving import CONFIG, Served, answer_well, asking, home, post
 from tests.fakes.upstream import (
     Upstream,
@@ -23,12 +22,9 @@ from tests.fakes.upstream import (
     until,
     words,
 )
+from tests.fakes.waiting import PATIENCE, holds
 
 pytestmark = pytest.mark.anyio
-
-SOON = 2.0
-"""Seconds: a generous bound on a busy machine."""
-
 
 # -- callers ------------------------------------------------------------------------------------------------------------
 
@@ -192,12 +188,11 @@ async def test_on_sigterm_runs_finish_and_are_stored(
         following = asyncio.create_task(follow(http, server, followed))
         await holds(lambda: len(upstream.calls("last")) == 2)
         server.process.send_signal(signal.SIGTERM)
-        await holds(lambda: "shutting down" in server.text)
-        await asyncio.sleep(0.3)
+        await until_refused(server)
         assert server.process.returncode is None
         resume.set()
         assert (await following)[-1][1]["event"] == "run_finished"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert await server.process.wait() == 0
     assert "Traceback" not in server.text
     async with Served(tmp_path, config=config) as server:
@@ -214,20 +209,16 @@ async def test_runs_beyond_the_grace_are_stopped_and_stored(
     """After the grace, or at a second signal, its calls are cancelled, and it can be continued."""
     upstream.script("last", words("half") + hang(), say("at last"))
     config = CONFIG.format(base_url=upstream.base_url)
-    grace = ("--grace", "30" if twice else "1")
+    grace = ("--grace", "600" if twice else "0")
     async with Served(tmp_path, *grace, config=config) as server, aiohttp.ClientSession() as http:
         run = await begin(http, server, asking())
         following = asyncio.create_task(follow(http, server, run)) if followed else None
-        await holds(lambda: upstream.calls("last"))
-        await asyncio.sleep(0.1)
+        await has_written(http, server, run, {"last": "half"})
         server.process.send_signal(signal.SIGTERM)
         if twice:
-            await holds(lambda: "shutting down" in server.text)
-            await asyncio.sleep(0.3)
-        began = time.monotonic()
+            await until_refused(server)
         assert await server.stop() == 0
-        assert time.monotonic() - began < 5
-        await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), SOON)
+        await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), PATIENCE)
         if following:
             assert (await following)[-1][1]["event"] == "run_stopped"
     assert "Traceback" not in server.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -15,9 +14,10 @@ from openai import AsyncOpenAI
 
 from moa.errors import ConfigError, UnknownName
 from moa.server.keys import Keys
-from tests.fakes.serving import CONFIG, PATIENCE, Served, asking, home, post
+from tests.fakes.serving import CONFIG, Served, asking, home, post
 from tests.fakes.terminal import run
 from tests.fakes.upstream import Upstream, hang, words
+from tests.fakes.waiting import holds
 
 pytestmark = pytest.mark.anyio
 
@@ -183,9 +183,7 @@ async def test_no_auth_prints_a_warning(upstream: Upstream, tmp_path: Path) -> N
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--host", "0.0.0.0", "--no-auth", config=config) as server:
         assert server.url.startswith("http://0.0.0.0:")
-        async with asyncio.timeout(PATIENCE):
-            while "WARNING: --no-auth" not in server.text:  # noqa: ASYNC110 - another process has no event for us
-                await asyncio.sleep(0.01)
+        await holds(lambda: "WARNING: --no-auth" in server.text)
 
 
 async def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 
 from moa.mixture.codec import event_of
 from moa.mixture.fold import fold
-from tests.fakes.run_client import asked_times, begin, call, ended, follow, holds, record
-from tests.fakes.serving import CONFIG, PATIENCE, Served, all_events, asking, post, said, streamed
+from moa.store.archive import Archive
+from moa.store.record import finished_proposals
+from tests.fakes.run_client import asked_times, begin, call, ended, follow, has_written, record, until_gauges
+from tests.fakes.serving import CONFIG, Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Received,
     Script,
@@ -34,11 +37,9 @@ from tests.fakes.upstream import (
     usage,
     words,
 )
+from tests.fakes.waiting import PATIENCE, holds
 
 pytestmark = pytest.mark.anyio
-
-SOON = 2.0
-"""Seconds: a generous bound on a busy machine."""
 
 LAST = {"run_finished", "run_failed", "run_stopped"}
 
@@ -95,10 +96,15 @@ async def test_events_are_the_same_for_every_reader_at_any_time(
     upstream.script("last", words("one two three ") + until(resume) + words("four") + finish() + done())
     run = await begin(http, server, asking())
     await holds(lambda: upstream.calls("last") and upstream.calls("last")[0].started.is_set())
-    watching = [asyncio.create_task(follow(http, server, run)) for _ in range(5)]
-    later = asyncio.create_task(follow(http, server, run, after=4))
-    again = asyncio.create_task(follow(http, server, run, headers={"Last-Event-ID": "6"}))
-    await asyncio.sleep(0.1)
+    live = asyncio.Semaphore(0)
+
+    def watch(**how: Any) -> asyncio.Task[list[tuple[int, dict[str, Any]]]]:
+        return asyncio.create_task(follow(http, server, run, on_head=live.release, **how))
+
+    watching = [watch() for _ in range(5)]
+    later, again = watch(after=4), watch(headers={"Last-Event-ID": "6"})
+    for _ in range(7):
+        await live.acquire()
     resume.set()
     whole, *others = await asyncio.gather(*watching)
     assert all(other == whole for other in others)
@@ -115,8 +121,13 @@ async def test_events_are_the_same_for_every_reader_at_any_time(
         assert response.status == 204  # an EventSource reconnects after every end but this
 
 
-def open_files(server: Served) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+def open_sockets(server: Served) -> set[str]:
+    """The sockets of a server's process; the kernel uses no number twice."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            sockets.add(str(descriptor.readlink()))
+    return {name for name in sockets if name.startswith("socket:")}
 
 
 async def test_a_follower_that_disconnects_is_forgotten(
@@ -127,7 +138,7 @@ async def test_a_follower_that_disconnects_is_forgotten(
     upstream.script("last", words("begun ") + until(resume) + words("done") + finish() + done())
     run = await begin(http, server, asking())
     await holds(lambda: upstream.calls("last"))
-    before = open_files(server)
+    before = open_sockets(server)
     host, port = server.origin.removeprefix("http://").split(":")
     streams = []
     for _ in range(10):
@@ -135,12 +146,11 @@ async def test_a_follower_that_disconnects_is_forgotten(
         writer.write(f"GET /runs/{run}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert b"200 OK" in await reader.readline()
         streams.append(writer)
-    assert open_files(server) == before + 10
+    followers = open_sockets(server) - before
+    assert len(followers) == 10
     for writer in streams:
         writer.transport.abort()
-    async with asyncio.timeout(SOON):
-        while open_files(server) > before:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await holds(lambda: not followers & open_sockets(server))
     resume.set()
     assert (await ended(http, server, run))["answer"]["text"] == "begun done"
 
@@ -218,13 +228,18 @@ async def test_messages_are_stored_unchanged(http: aiohttp.ClientSession, server
 # -- stopping -----------------------------------------------------------------------------------------------------------
 
 
-STAGES: dict[str, tuple[dict[str, Script], list[str]]] = {
-    "proposers, before their headers": (dict.fromkeys("abc", hang()), ["a", "b", "c"]),
-    "proposers, writing": (dict.fromkeys("abc", words("a few words") + hang()), ["a", "b", "c"]),
-    "one proposer of three": ({"b": words("a few") + hang()}, ["b"]),
-    "aggregator, before its headers": ({"last": head() + hang()}, ["last"]),
-    "aggregator, writing": ({"last": words("a few words") + hang()}, ["last"]),
+STAGES: dict[str, tuple[dict[str, Script], dict[str, str]]] = {
+    "proposers, before their headers": (dict.fromkeys("abc", hang()), dict.fromkeys("abc", "")),
+    "proposers, writing": (dict.fromkeys("abc", words("a few words") + hang()), dict.fromkeys("abc", "a few words")),
+    "one proposer of three": ({"b": words("a few") + hang()}, {"a": "proposal a", "b": "a few", "c": "proposal c"}),
+    "aggregator, before its headers": ({"last": head() + hang()}, {"last": ""}),
+    "aggregator, writing": ({"last": words("a few words") + hang()}, {"last": "a few words"}),
 }
+"""What the models do, and the text of agents when the run is stopped."""
+
+
+def open_calls(upstream: Upstream) -> list[Received]:
+    return [each for each in upstream.requests if not each.finished.is_set()]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -232,16 +247,16 @@ async def test_stopping_cancels_every_upstream_call(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, stage: str
 ) -> None:
     """At once, wherever the run is; paid text stays, calls that were cut off count, and the last event reports it."""
-    scripts, open_calls = STAGES[stage]
+    scripts, texts = STAGES[stage]
     for name, script in scripts.items():
         upstream.script(name, script)
     run = await begin(http, server, asking())
     following = asyncio.create_task(follow(http, server, run))
-    await holds(lambda: sorted(each.model for each in upstream.requests if not each.finished.is_set()) == open_calls)
-    await asyncio.sleep(0.1)
-    open_now = [each for each in upstream.requests if not each.finished.is_set()]
+    await holds(lambda: sorted(each.model for each in open_calls(upstream)) == sorted(scripts))
+    await has_written(http, server, run, texts)
+    open_now = open_calls(upstream)
     assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*(each.disconnected.wait() for each in open_now))
     assert (await following)[-1][1]["event"] == "run_stopped"
     assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
@@ -267,7 +282,7 @@ async def test_a_stopped_run_continues_from_its_finished_proposals(
     upstream.script("c", words("half a prop") + hang(), say("proposal c"))
     first = await begin(http, server, asking(temperature=0.7))
     await holds(lambda: asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 0})
-    await asyncio.sleep(0.1)
+    await has_written(http, server, first, {"a": "proposal a", "b": "", "c": "half a prop"})
     await call(http, "POST", server, f"/runs/{first}/stop")
     second = await begin(http, server, {"continue": first})
     payload = await ended(http, server, second)
@@ -328,7 +343,8 @@ async def test_a_run_of_a_killed_server_can_be_continued(
     async with Served(tmp_path, config=config) as server:
         run = await begin(http, server, asking())
         await holds(lambda: upstream.calls("last"))
-        await asyncio.sleep(1.7)
+        with Archive(tmp_path / "state" / "moa" / "runs.sqlite") as archive:
+            await holds(lambda: len(finished_proposals(archive.lines(run))) == 3)
         await server.stop(signal.SIGKILL)
     async with Served(tmp_path, config=config) as server:
         payload = await record(http, server, run)
@@ -418,7 +434,7 @@ async def test_a_deleted_run_is_gone_from_the_disk(
         going = await begin(http, server, asking(text=f"question {secret}"))
         await holds(lambda: len(upstream.calls("last")) == 2)
         assert await call(http, "DELETE", server, f"/runs/{going}") == (204, None)
-        await asyncio.wait_for(upstream.calls("last")[1].disconnected.wait(), SOON)
+        await asyncio.wait_for(upstream.calls("last")[1].disconnected.wait(), PATIENCE)
         assert secret.encode() not in on_disk()
         for path in ("", "/events"):
             assert (await call(http, "GET", server, f"/runs/{going}{path}"))[0] == 404
@@ -473,15 +489,16 @@ async def test_a_run_of_the_api_can_be_followed_and_stopped(
         assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
         rest = [event async for event in received]
     assert rest[-1]["error"]["code"] == "run_stopped"
-    await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), SOON)
+    await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), PATIENCE)
     assert (await watching)[-1][1]["event"] == "run_stopped"
     for body in (asking(), asking(n=2), asking(stream=True)):
         upstream.script("a", hang())
         answering = asyncio.create_task(post(http, server, body))
         before = run
-        while run == before:
-            _, listed = await call(http, "GET", server, "/runs?limit=1")
-            run = listed["runs"][0]["run"]
+        async with asyncio.timeout(PATIENCE):
+            while run == before:
+                _, listed = await call(http, "GET", server, "/runs?limit=1")
+                run = listed["runs"][0]["run"]
         await call(http, "POST", server, f"/runs/{run}/stop")
         status, payload, headers = await answering
         assert (status, payload["error"]["code"], headers["x-moa-run"]) == (400, "run_stopped", run)
@@ -494,12 +511,10 @@ async def test_a_client_of_the_api_that_disconnects_stops_its_run(
     upstream.script("last", words("a few words") + hang(), say("at last"))
     async with streamed(http, server, asking(text="I leave")) as received:
         await anext(received)
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            _, listed = await call(http, "GET", server, "/runs?search=i+leave")
-            if listed["runs"][0]["outcome"] == "stopped":
-                break
-    payload = await ended(http, server, await begin(http, server, {"continue": listed["runs"][0]["run"]}))
+    _, listed = await call(http, "GET", server, "/runs?search=i+leave")
+    run = listed["runs"][0]["run"]
+    assert (await ended(http, server, run))["outcome"] == "stopped"
+    payload = await ended(http, server, await begin(http, server, {"continue": run}))
     assert payload["answer"]["text"] == "at last" and len(payload["recalled"]) == 3
 
 
@@ -562,13 +577,13 @@ async def test_runs_take_slots(http: aiohttp.ClientSession, upstream: Upstream, 
     async with Served(tmp_path, "--max-runs", "1", "--max-queue", "1", config=config) as server:
         first = await begin(http, server, asking("up/a", "first"))
         waiting = asyncio.create_task(begin(http, server, asking("up/a", "second")))
-        await asyncio.sleep(0.2)
+        await until_gauges(http, server, (1, 1))
         status, payload = await call(http, "POST", server, "/runs", asking("up/a"))
         assert (status, payload["error"]["code"]) == (429, "busy")
         waiting.cancel()
-        await asyncio.sleep(0.2)
+        await until_gauges(http, server, (1, 0))
         waiting = asyncio.create_task(begin(http, server, asking("up/b", "third")))
-        await asyncio.sleep(0.2)
+        await until_gauges(http, server, (1, 1))
         await call(http, "POST", server, f"/runs/{first}/stop")
         assert (await ended(http, server, await waiting))["outcome"] == "answered"
     assert [each.prompt for each in upstream.requests] == ["first", "third"]

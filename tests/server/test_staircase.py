@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.serving import Served, all_events, asking, said
 from tests.fakes.upstream import Body, Script, Upstream, say, until, words
+from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,7 @@ async def test_the_answer_begins_while_proposals_are_written_and_is_whole(tmp_pa
         reading = asyncio.create_task(all_events(http, server, asking("moa/stairs", stream=True)))
         await upstream.received(3)  # both proposers wait, and the aggregator has been called
         answer_began.set()
-        events = await asyncio.wait_for(reading, 20)
+        events = await asyncio.wait_for(reading, PATIENCE)
     assert said(events) == ANSWER
     assert "A proposal" in said(events, "reasoning_content")
     first, last = upstream.calls("last")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from moa.mixture.fold import fold
 from moa.store import recording
 from moa.store.archive import Archive
 from moa.store.recording import Recording, Recordings
+from tests.fakes.waiting import holds
 
 pytestmark = pytest.mark.anyio
 
@@ -59,20 +60,13 @@ def end(run: Recording) -> None:
     run.end("answered", Answer("Because.", run_id="one"))
 
 
-async def lines_of(run: Recording, after: int = 0, pause: float = 0.0) -> list[tuple[int, bytes]]:
+async def lines_of(run: Recording, after: int = 0) -> list[tuple[int, bytes]]:
     """All lines that one follower receives, with their numbers."""
     lines: list[tuple[int, bytes]] = []
     async with aclosing(run.follow(after)) as following:
         async for first, several in following:
             lines += enumerate(several, first)
-            await asyncio.sleep(pause)
     return lines
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - a thread has no event for us
-            await asyncio.sleep(0.005)
 
 
 async def test_every_follower_receives_the_same_lines() -> None:
@@ -108,16 +102,27 @@ async def test_a_slow_follower_blocks_nobody() -> None:
         run = new(kept)
         run.add(started())
         run.add(agent_started())
-        slow, quick = asyncio.create_task(lines_of(run, pause=0.2)), asyncio.create_task(lines_of(run))
-        await asyncio.sleep(0.01)
+        waiting, resume = asyncio.Event(), asyncio.Event()
+        batches: list[list[tuple[int, bytes]]] = []
+
+        async def follow_slowly() -> None:
+            async with aclosing(run.follow()) as following:
+                async for first, several in following:
+                    batches.append([*enumerate(several, first)])
+                    waiting.set()
+                    await resume.wait()
+
+        slow, quick = asyncio.create_task(follow_slowly()), asyncio.create_task(lines_of(run))
+        await waiting.wait()
         for _ in range(900):
             run.add(said("x"))
         end(run)
-        async with asyncio.timeout(0.15):
-            assert len(await quick) == 903
-        assert not slow.done()
-        async with asyncio.timeout(2):
-            assert await slow == [*enumerate(run.lines, 1)]
+        assert len(await quick) == 903
+        assert len(batches) == 1
+        resume.set()
+        await slow
+        assert [line for batch in batches for line in batch] == [*enumerate(run.lines, 1)]
+        assert len(batches) == 3
 
 
 async def test_finished_calls_are_written_while_the_run_is_in_progress(
@@ -137,10 +142,10 @@ async def test_finished_calls_are_written_while_the_run_is_in_progress(
                 finished("a"),
             ):
                 run.add(event)
-            await until(lambda: len(other.lines("one")) == 6)
+            await holds(lambda: len(other.lines("one")) == 6)
             run.add(said(" three", "b"))
             run.add(finished("b"))
-            await until(lambda: len(other.lines("one")) == 8)
+            await holds(lambda: len(other.lines("one")) == 8)
             found = other.kept("one")
             assert found and found.outcome == "running" and found.lines == run.lines
             assert kept.outcome("one", "running") == "running"
@@ -225,7 +230,7 @@ async def test_a_store_that_cannot_be_written_blocks_nothing(
     else:
         archive._file.execute("PRAGMA max_page_count = 100000")
     other.close()
-    await until(lambda: kept.recent("one", "") is None)
+    await holds(lambda: kept.recent("one", "") is None)
     found = await kept.kept("one", "")
     assert found and (found.outcome, found.lines) == ("answered", run.lines)
     assert "words" not in caplog.text

@@ -52,13 +52,13 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         server: Server = self.config.loaded_app.state.server
-        if not self.should_exit:
+        again, self.should_exit = self.should_exit, True  # first: the next signal may interrupt this handler
+        if not again:
             server.drain(self._grace)
             notify("shutting down: finishing requests in flight (press Ctrl-C again to stop immediately)")
         else:
             server.drain(0)
             self.force_exit = True
-        self.should_exit = True
 
 
 def serve(

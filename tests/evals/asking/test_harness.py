@@ -17,6 +17,7 @@ from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
 from moa.prices import Price, Prices
 from tests.fakes.small_benchmarks import TokenJudge
+from tests.fakes.waiting import holds
 
 pytestmark = pytest.mark.anyio
 
@@ -216,8 +217,7 @@ async def test_cancellation_stops_every_call(tmp_path: Path) -> None:
     model = Scripted(echo, first_token=60)
     with Measurement(tmp_path, SETTINGS, concurrency=2) as measurement:
         task = asyncio.create_task(call_all(measurement, model))
-        await asyncio.sleep(0.05)
-        assert model.running == 2
+        await holds(lambda: model.running == 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
