@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from moa.models.providers import PROVIDERS, is_loopback
 from tests.fakes.upstream import Upstream
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+# Property tests try the same examples in every run and have no time limit, so that a busy machine does not fail them.
+# `--hypothesis-profile=search` tries new examples.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile("steady")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
