@@ -2,7 +2,7 @@
 #
 #   docker build -t moa . && docker run --rm -p 127.0.0.1:8000:8000 -e OPENROUTER_API_KEY moa serve --host 0.0.0.0 --no-auth
 #
-# Inside a container the server listens on every address, so it needs keys (--keys FILE) or --no-auth, said aloud; publish the
+# Inside a container the server listens on every address, so it needs keys (--keys FILE) or --no-auth; publish the
 # port on the host's loopback only, as above, unless there are keys.
 FROM python:3.12-slim
 COPY --from=ghcr.io/astral-sh/uv:0.8 /uv /usr/local/bin/uv

@@ -330,6 +330,18 @@ def test_code_names_pages_that_exist() -> None:
                 assert (ROOT / name).exists(), f"{file} names {name}"
 
 
+def test_the_map_of_the_rooms_names_files_that_exist() -> None:
+    """Every file and room in the tree of docs/explanation/architecture.md exists."""
+    page = ROOT / "docs" / "explanation" / "architecture.md"
+    (tree,) = [block.text for block in blocks_of(page) if not block.kind]
+    existing = {path.name for path in (ROOT / "src" / "moa").rglob("*")}
+    assert [
+        name
+        for name in re.findall(r"(\w+\.py\b|\w+(?=/(?: |,|$)))", tree, re.MULTILINE)
+        if name not in {*existing, "src", "moa"}
+    ] == []
+
+
 def test_pages_are_short() -> None:
     """No page is longer than 300 lines, and the README is shorter than 150."""
     lengths = {page: len(page.read_text(encoding="utf-8").splitlines()) for page in PAGES}
