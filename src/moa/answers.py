@@ -1,8 +1,8 @@
-"""What comes back from a model: a stream of deltas, and what they add up to: answers, calls, tokens and money.
+"""What a model returns: a stream of deltas, and the answers, calls, tokens and costs that result from it.
 
 Notable decisions:
 - An answer arrives as a stream of small deltas. The last ones carry the finish reason and the usage.
-- Money is ``None`` where no price is known, never 0.
+- A cost is ``None`` where no price is known, never 0.
 - A delta is a ``msgspec`` struct, because a run makes one for every chunk of every model (0.1 µs each; a frozen dataclass
   takes 1.3 µs). Everything else here is a dataclass.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,13 @@ class Usage:
 
 
 def estimated_tokens(text: str) -> int:
-    """Characters / 4, rounded up: the estimate used where a server reports no count."""
-    return (len(text) + 3) // 4
+    """Tokens of a text, for servers that report no count; see :func:`tokens_in`."""
+    return tokens_in(len(text))
+
+
+def tokens_in(characters: int) -> int:
+    """The estimate of tokens that everything here uses: :data:`CHARACTERS_PER_TOKEN` characters each, rounded up."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,7 +344,7 @@ def test_oversized_texts_are_not_compared(text: str) -> None:
 
 
 def test_attribution_as_json_is_rounded() -> None:
-    """The command line, the server and stored runs all show this form."""
+    """The command line, the server and saved runs all show this form."""
     text = "Water boils at 100 degrees. Hello there."
     assert attribution_json(compared(text, ann="Water boils at 100 degrees.", bob=SUN)) == {
         "layers": [{"layer": 1, "shares": {"ann": 0.6765, "bob": 0.0}, "new": 0.3235, "ignored": ["bob"]}],

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from moa.messages import Answer, Cost, Reference, Usage
-from moa.store import archive
-from moa.store.archive import Archive, Begun, Ended, Lines
+from moa.store.archive import LINGERING, Archive, Begun, Ended, Lines
 from moa.store.turns import Turns
 
 LINES = [b'{"event":"run_started"}', '{"text":"Größe"}'.encode(), b"{}"]
@@ -27,28 +26,28 @@ def ended(run: str, text: str = "Because.", outcome: str = "answered") -> Ended:
     return Ended(run, outcome, answer)
 
 
-def fill(kept: Archive, *runs: str) -> None:
+def fill(archive: Archive, *runs: str) -> None:
     for run in runs:
-        kept.write([begun(run, f"question {run}"), Lines(run, 1, LINES), ended(run, f"answer {run}")])
+        archive.write([begun(run, f"question {run}"), Lines(run, 1, LINES), ended(run, f"answer {run}")])
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Its beginning, its outcome and its lines, written in batches, can be read by another process too."""
     with Archive(tmp_path / "deep" / "runs.sqlite") as mine, Archive(tmp_path / "deep" / "runs.sqlite") as other:
         mine.write([begun("one", "Größe?"), Lines("one", 1, LINES[:2])])
-        found = other.kept("one")
+        found = other.saved("one")
         assert found and (found.begun, found.outcome, found.lines) == (begun("one", "Größe?"), "running", LINES[:2])
         mine.write([Lines("one", 3, LINES[2:]), ended("one")])
-        found = other.kept("one")
+        found = other.saved("one")
         assert found and (found.outcome, found.lines) == ("answered", LINES)
-        assert other.kept("two") is None
+        assert other.saved("two") is None
 
 
 def test_a_list_shows_results() -> None:
     """The latest run comes first, with the beginning of question and answer, and its cost, tokens and seconds."""
-    with Archive() as kept:
-        kept.write([begun("one", "why " * 100), ended("one", "because " * 100), begun("two")])
-        two, one = kept.rows()
+    with Archive() as archive:
+        archive.write([begun("one", "why " * 100), ended("one", "because " * 100), begun("two")])
+        two, one = archive.rows()
         assert (one.run, one.question, one.answer) == ("one", ("why " * 100)[:200], ("because " * 100)[:200])
         assert (one.outcome, one.cost, one.tokens) == ("answered", Cost(0.5, at_least=True), 42)
         assert (one.duration, one.time_to_first_token, one.started) == (2.0, 1.0, 1_700_000_000.0)
@@ -57,12 +56,12 @@ def test_a_list_shows_results() -> None:
 
 def test_pages_of_a_list_do_not_shift() -> None:
     """The runs before a number are the next page, whatever runs were added meanwhile."""
-    with Archive() as kept:
-        fill(kept, *"abcde")
-        first = kept.rows(limit=2)
-        fill(kept, "f")
-        second = kept.rows(before=first[-1].number, limit=2)
-        third = kept.rows(before=second[-1].number, limit=2)
+    with Archive() as archive:
+        fill(archive, *"abcde")
+        first = archive.rows(limit=2)
+        fill(archive, "f")
+        second = archive.rows(before=first[-1].number, limit=2)
+        third = archive.rows(before=second[-1].number, limit=2)
         assert [row.run for row in (*first, *second, *third)] == ["e", "d", "c", "b", "a"]
 
 
@@ -82,50 +81,50 @@ def test_pages_of_a_list_do_not_shift() -> None:
 )
 def test_a_search_is_literal(search: str, runs: list[str]) -> None:
     """It finds text in question and answer, ignoring case in any script; no character is a wildcard."""
-    with Archive() as kept:
-        kept.write([begun("a", "question a"), ended("a", "answer a")])
-        kept.write([begun("b", "question b of 100%"), ended("b", "answer b, snake_case")])
-        kept.write([begun("ä", "a question of Ärger"), ended("ä", "none")])
-        assert [row.run for row in kept.rows(search=search)] == runs
+    with Archive() as archive:
+        archive.write([begun("a", "question a"), ended("a", "answer a")])
+        archive.write([begun("b", "question b of 100%"), ended("b", "answer b, snake_case")])
+        archive.write([begun("ä", "a question of Ärger"), ended("ä", "none")])
+        assert [row.run for row in archive.rows(search=search)] == runs
 
 
 def test_runs_belong_to_their_owner() -> None:
     """A list with an owner holds only that owner's runs, and another owner's run is not found."""
-    with Archive() as kept:
-        kept.write([begun("a", owner="ann"), begun("b", owner="bob")])
-        assert [row.run for row in kept.rows("ann")] == ["a"]
-        assert kept.kept("a", "ann") and kept.kept("a", "bob") is None
-        assert [row.run for row in kept.rows()] == ["b", "a"]
+    with Archive() as archive:
+        archive.write([begun("a", owner="ann"), begun("b", owner="bob")])
+        assert [row.run for row in archive.rows("ann")] == ["a"]
+        assert archive.saved("a", "ann") and archive.saved("a", "bob") is None
+        assert [row.run for row in archive.rows()] == ["b", "a"]
 
 
 def test_the_oldest_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than the limit is kept, lines and requests included; a run in progress stays, for a day."""
-    monkeypatch.setattr(archive, "RUNS_BETWEEN_SWEEPS", 1)
+    monkeypatch.setattr("moa.store.archive.RUNS_BETWEEN_SWEEPS", 1)
     now = 1_700_000_000.0
     monkeypatch.setattr("moa.store.archive.time.time", lambda: now)
-    with Archive(most=3) as kept:
-        kept.write([begun("in progress")])
-        fill(kept, *"abcde")
-        assert [row.run for row in kept.rows()] == ["e", "d", "c", "in progress"]
-        now += archive.LINGERING + 1
-        fill(kept, "f")
-        assert [row.run for row in kept.rows()] == ["f", "e", "d"]
-        assert kept.kept("a") is None and kept.lines("a") == []
+    with Archive(most=3) as archive:
+        archive.write([begun("in progress")])
+        fill(archive, *"abcde")
+        assert [row.run for row in archive.rows()] == ["e", "d", "c", "in progress"]
+        now += LINGERING + 1
+        fill(archive, "f")
+        assert [row.run for row in archive.rows()] == ["f", "e", "d"]
+        assert archive.saved("a") is None and archive.lines("a") == []
 
 
 def test_half_of_a_surrogate_pair_is_stored(tmp_path: Path) -> None:
     """Servers that cut strings at any place send it, and people paste it."""
-    with Archive(tmp_path / "runs.sqlite") as kept:
-        kept.write([begun("one", "\ud83d?"), ended("one", "\ude00")])
-        assert [(row.question, row.answer) for row in kept.rows()] == [("??", "?")]
-        found = kept.kept("one")
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        archive.write([begun("one", "\ud83d?"), ended("one", "\ude00")])
+        assert [(row.question, row.answer) for row in archive.rows()] == [("??", "?")]
+        found = archive.saved("one")
         assert found and found.begun == begun("one", "\ud83d?")
 
 
 def test_the_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     """They hold message text: mode 0600."""
-    with Archive(tmp_path / "runs.sqlite") as kept:
-        fill(kept, "a")
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        fill(archive, "a")
         assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
@@ -139,19 +138,21 @@ def test_deleted_text_is_gone_from_the_disk(tmp_path: Path, with_others: bool) -
     secret = os.urandom(8).hex()
     references = f'[{{"agent": "a", "text": "proposal {secret}", "cut": false, "layer": 1}}]'
     lines = [b'{"event":"answer_began","at":1.0,"references":' + references.encode() + b"}"]
-    with Archive(tmp_path / "runs.sqlite") as kept, Turns(tmp_path / "runs.sqlite") as turns:
+    with Archive(tmp_path / "runs.sqlite") as archive, Turns(tmp_path / "runs.sqlite") as turns:
         other = Archive(tmp_path / "runs.sqlite") if with_others else None
         turns.keep("turn", [Reference("a", f"proposal {secret}")])
-        fill(kept, "before")
-        kept.write([begun("one", f"question {secret} " * 1000), Lines("one", 1, lines), ended("one", f"said {secret}")])
-        fill(kept, "behind")
+        fill(archive, "before")
+        archive.write(
+            [begun("one", f"question {secret} " * 1000), Lines("one", 1, lines), ended("one", f"said {secret}")]
+        )
+        fill(archive, "behind")
         assert secret.encode() in bytes_of(tmp_path)
-        kept.delete("one")
+        archive.delete("one")
         assert secret.encode() not in bytes_of(tmp_path)
-        assert kept.kept("one") is None and turns.recall("turn") is None
-        assert [row.run for row in kept.rows()] == ["behind", "before"]
-        kept.write([Lines("one", 2, LINES)])  # lines of a deleted run are ignored
-        assert kept.lines("one") == []
+        assert archive.saved("one") is None and turns.recall("turn") is None
+        assert [row.run for row in archive.rows()] == ["behind", "before"]
+        archive.write([Lines("one", 2, LINES)])  # lines of a deleted run are ignored
+        assert archive.lines("one") == []
         if other:
             other.close()
 
@@ -159,25 +160,25 @@ def test_deleted_text_is_gone_from_the_disk(tmp_path: Path, with_others: bool) -
 def test_text_that_a_reader_still_holds_is_overwritten_by_the_next_write(tmp_path: Path) -> None:
     """A process that is reading prevents the log from being emptied; the next write empties it."""
     secret = os.urandom(8).hex()
-    with Archive(tmp_path / "runs.sqlite") as kept:
-        kept._file.execute("PRAGMA busy_timeout = 50")
-        kept.write([begun("one", secret), ended("one")])
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        archive._file.execute("PRAGMA busy_timeout = 50")
+        archive.write([begun("one", secret), ended("one")])
         reader = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM runs").fetchone()
-        kept.delete("one")
+        archive.delete("one")
         assert secret.encode() in bytes_of(tmp_path)
         reader.close()
-        fill(kept, "two")
+        fill(archive, "two")
         assert secret.encode() not in bytes_of(tmp_path)
 
 
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Either all changes are written or none."""
-    with Archive(tmp_path / "runs.sqlite") as kept:
-        fill(kept, "a")
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        fill(archive, "a")
         with pytest.raises(sqlite3.IntegrityError):
-            kept.write([begun("b"), begun("a")])
-        assert [row.run for row in kept.rows()] == ["a"]
-        fill(kept, "b")
-        assert [row.run for row in kept.rows()] == ["b", "a"]
+            archive.write([begun("b"), begun("a")])
+        assert [row.run for row in archive.rows()] == ["a"]
+        fill(archive, "b")
+        assert [row.run for row in archive.rows()] == ["b", "a"]

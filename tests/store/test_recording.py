@@ -44,15 +44,15 @@ def finished(agent: str = "a") -> Event:
 
 @asynccontextmanager
 async def recordings(path: Path | None = None) -> AsyncIterator[Recordings]:
-    kept = Recordings(Archive(path))
+    runs = Recordings(Archive(path))
     try:
-        yield kept
+        yield runs
     finally:
-        await kept.aclose()
+        await runs.aclose()
 
 
-def new(kept: Recordings, owner: str = "") -> Recording:
-    return kept.new(owner=owner, model="moa/m", request=REQUEST)
+def new(runs: Recordings, owner: str = "") -> Recording:
+    return runs.new(owner=owner, model="moa/m", request=REQUEST)
 
 
 def end(run: Recording) -> None:
@@ -71,8 +71,8 @@ async def lines_of(run: Recording, after: int = 0) -> list[tuple[int, bytes]]:
 
 async def test_every_follower_receives_the_same_lines() -> None:
     """From the start or after a line, during the run and afterwards: the same lines under the same numbers."""
-    async with recordings() as kept:
-        run = new(kept)
+    async with recordings() as runs:
+        run = new(runs)
         run.add(started())
         run.add(agent_started())
         early = asyncio.create_task(lines_of(run))
@@ -89,17 +89,17 @@ async def test_every_follower_receives_the_same_lines() -> None:
         assert await later == whole[3:]
         assert await lines_of(run) == whole
         assert await lines_of(run, after=len(whole)) == []
-        await kept.settle()
-        assert kept.recent("one", "") is None
-        stored = await kept.kept("one", "")
+        await runs.settle()
+        assert runs.recent("one", "") is None
+        stored = await runs.saved("one", "")
         assert stored and [*enumerate(stored.lines, 1)] == whole
         assert fold(event_of(json.loads(line)) for line in stored.lines).calls[0].text.endswith("1199 ")
 
 
 async def test_a_slow_follower_blocks_nobody() -> None:
     """The run and the other followers end before it has received half; then it receives the rest, in large batches."""
-    async with recordings() as kept:
-        run = new(kept)
+    async with recordings() as runs:
+        run = new(runs)
         run.add(started())
         run.add(agent_started())
         waiting, resume = asyncio.Event(), asyncio.Event()
@@ -130,9 +130,9 @@ async def test_finished_calls_are_written_while_the_run_is_in_progress(
 ) -> None:
     """Soon after an agent has finished, all lines so far are in the file, even if nothing more happens."""
     monkeypatch.setattr(recording, "FLUSH", 0.1)
-    async with recordings(tmp_path / "runs.sqlite") as kept:
+    async with recordings(tmp_path / "runs.sqlite") as runs:
         with Archive(tmp_path / "runs.sqlite") as other:
-            run = new(kept)
+            run = new(runs)
             for event in (
                 started(),
                 agent_started("a"),
@@ -146,18 +146,18 @@ async def test_finished_calls_are_written_while_the_run_is_in_progress(
             run.add(said(" three", "b"))
             run.add(finished("b"))
             await holds(lambda: len(other.lines("one")) == 8)
-            found = other.kept("one")
+            found = other.saved("one")
             assert found and found.outcome == "running" and found.lines == run.lines
-            assert kept.outcome("one", "running") == "running"
+            assert runs.outcome("one", "running") == "running"
             end(run)
-            await kept.settle()
-            assert kept.outcome("one", "running") == "broken off"
+            await runs.settle()
+            assert runs.outcome("one", "running") == "broken off"
 
 
 async def test_a_cancelled_run_is_recorded_as_stopped() -> None:
     """Its followers receive run_stopped as the last line, and lists show the outcome."""
-    async with recordings() as kept:
-        run = new(kept)
+    async with recordings() as runs:
+        run = new(runs)
 
         async def go() -> None:
             run.add(started())
@@ -173,14 +173,14 @@ async def test_a_cancelled_run_is_recorded_as_stopped() -> None:
         assert task.cancelled() and run.outcome == "stopped"
         assert json.loads((await following)[-1][1])["event"] == "run_stopped"
         await run.stop()
-        rows = await kept.rows("")
+        rows = await runs.rows("")
         assert [row.outcome for row in rows] == ["stopped"]
 
 
 async def test_a_run_whose_client_disconnects_after_the_last_event_was_answered() -> None:
     """The record has one last event, and the outcome matches it."""
-    async with recordings() as kept:
-        run = new(kept)
+    async with recordings() as runs:
+        run = new(runs)
         run.add(started())
         run.add(RunFinished(at=3.0))
         run.end("cancelled", Answer("Because.", run_id="one"))
@@ -189,8 +189,8 @@ async def test_a_run_whose_client_disconnects_after_the_last_event_was_answered(
 
 async def test_a_run_that_crashes_has_an_end() -> None:
     """After a defect the record ends with run_failed, so that followers do not wait for ever."""
-    async with recordings() as kept:
-        run = new(kept)
+    async with recordings() as runs:
+        run = new(runs)
         run.add(started())
         run.end("failed", Answer(run_id="one"))
         last = json.loads((await lines_of(run))[-1][1])
@@ -212,29 +212,29 @@ async def test_a_store_that_cannot_be_written_blocks_nothing(
         other.execute("BEGIN IMMEDIATE")
     else:
         archive._file.execute(f"PRAGMA max_page_count = {pages}")
-    kept = Recordings(archive)
+    runs = Recordings(archive)
     with caplog.at_level(logging.ERROR):
-        run = new(kept)
+        run = new(runs)
         run.add(started())
         run.add(agent_started())
         for number in range(2000):
             run.add(said(f"words {number * 7919} "))
         run.add(finished())
         end(run)
-        await kept.settle()
+        await runs.settle()
         assert "will be retried" in caplog.text
-        found = await kept.kept("one", "")
+        found = await runs.saved("one", "")
         assert found and (found.outcome, found.lines) == ("answered", run.lines)
     if trouble == "locked":
         other.execute("COMMIT")
     else:
         archive._file.execute("PRAGMA max_page_count = 100000")
     other.close()
-    await holds(lambda: kept.recent("one", "") is None)
-    found = await kept.kept("one", "")
+    await holds(lambda: runs.recent("one", "") is None)
+    found = await runs.saved("one", "")
     assert found and (found.outcome, found.lines) == ("answered", run.lines)
     assert "words" not in caplog.text
-    await kept.aclose()
+    await runs.aclose()
 
 
 async def test_runs_that_wait_for_the_store_are_limited(
@@ -246,42 +246,42 @@ async def test_runs_that_wait_for_the_store_are_limited(
     archive._file.execute("PRAGMA busy_timeout = 1")
     other = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    kept = Recordings(archive)
-    going = new(kept)
+    runs = Recordings(archive)
+    going = new(runs)
     going.add(started("going"))
     for number in range(5):
-        run = new(kept)
+        run = new(runs)
         run.add(started(f"run {number}"))
         end(run)
-        await kept.settle()
-    assert [kept.recent(f"run {number}", "") is None for number in range(5)] == [True, True, False, False, False]
+        await runs.settle()
+    assert [runs.recent(f"run {number}", "") is None for number in range(5)] == [True, True, False, False, False]
     assert caplog.text.count("is lost") == 2
     other.close()
     end(going)
-    await kept.settle()
-    assert [row.run for row in await kept.rows("")] == ["run 4", "run 3", "run 2", "going"]
-    await kept.aclose()
+    await runs.settle()
+    assert [row.run for row in await runs.rows("")] == ["run 4", "run 3", "run 2", "going"]
+    await runs.aclose()
 
 
 async def test_a_run_that_cannot_be_stored_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
     """A run that the store refuses is logged, and the next run is stored."""
-    async with recordings() as kept:
+    async with recordings() as runs:
         for _ in range(2):  # the same id twice
-            run = new(kept)
+            run = new(runs)
             run.add(started())
             end(run)
-            await kept.settle()
+            await runs.settle()
         assert "cannot be stored" in caplog.text
-        run = new(kept)
+        run = new(runs)
         run.add(started("two"))
         end(run)
-        assert [row.run for row in await kept.rows("")] == ["two", "one"]
+        assert [row.run for row in await runs.rows("")] == ["two", "one"]
 
 
 async def test_deleting_stops_first() -> None:
     """A run in progress is cancelled, and nothing of it is left."""
-    async with recordings() as kept:
-        run = new(kept, "ann")
+    async with recordings() as runs:
+        run = new(runs, "ann")
 
         async def go() -> None:
             run.add(started())
@@ -292,25 +292,25 @@ async def test_deleting_stops_first() -> None:
 
         task = asyncio.create_task(go())
         await run.started.wait()
-        assert not await kept.delete("one", "bob")
+        assert not await runs.delete("one", "bob")
         assert not run.has_ended
-        assert await kept.delete("one", "ann")
+        assert await runs.delete("one", "ann")
         assert task.cancelled()
-        assert await kept.kept("one", "ann") is None and await kept.rows("ann") == []
-        assert not await kept.delete("one", "ann")
+        assert await runs.saved("one", "ann") is None and await runs.rows("ann") == []
+        assert not await runs.delete("one", "ann")
 
 
 def test_close_writes_the_rest_without_an_event_loop(tmp_path: Path) -> None:
     """A server that must stop at once has no time for its loop."""
-    kept = Recordings(Archive(tmp_path / "runs.sqlite"))
+    runs = Recordings(Archive(tmp_path / "runs.sqlite"))
 
     async def go() -> None:
-        run = new(kept)
+        run = new(runs)
         run.add(started())
         run.end("cancelled", Answer(run_id="one"))
 
     asyncio.run(go())
-    kept.close()
-    kept.close()
+    runs.close()
+    runs.close()
     with Archive(tmp_path / "runs.sqlite") as archive:
         assert [row.outcome for row in archive.rows()] == ["stopped"]

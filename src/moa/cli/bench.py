@@ -14,6 +14,7 @@ from moa.cli.progress import Display, display
 from moa.cli.session import Session
 from moa.cli.shared_options import SharedOptions
 from moa.cli.terminal import clean, notify, one_line, write
+from moa.config.names import is_single_model
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, Shelf, read_rows
 from moa.evals.benchmark import Benchmark, Options
@@ -101,7 +102,7 @@ async def _measured(work: Ready, shared: SharedOptions) -> Row:
 def _system(here: Session, name: str | None) -> Model:
     """The mixture, or the single model without a mixture around it."""
     name = name or here.config.default
-    return here.config.model(name) if "/" in name and not name.startswith("moa/") else here.mixture(name)
+    return here.config.model(name) if is_single_model(name) else here.mixture(name)
 
 
 def folder_name(name: str) -> str:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from moa.cli.terminal import notify, one_line, seconds, write
 from moa.config.config import Config
+from moa.config.names import is_single_model
 from moa.errors import (
     CallRejected,
     KeyMissing,
@@ -90,7 +91,7 @@ async def check(name: str | None, path: str | None, continuation: bool = False) 
 
 def models_of(config: Config, name: str, seen: frozenset[str] = frozenset()) -> Iterator[str]:
     """The names of all single models that a mixture calls, through nested mixtures too; or the one model itself."""
-    if "/" in name and not name.startswith("moa/"):
+    if is_single_model(name):
         yield name
         return
     listed = config.described(name)

@@ -23,7 +23,7 @@ from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
-from moa.store.archive import Archive, Begun, Row, StoredRun
+from moa.store.archive import Archive, Begun, Row, SavedRun
 from moa.store.file import store_path
 from moa.store.record import answer_of, finished_proposals, record_of
 
@@ -53,7 +53,7 @@ def saved_runs(store: Path | None) -> Iterator[Archive]:
         yield archive
 
 
-def _find(archive: Archive, prefix: str) -> StoredRun:
+def _find(archive: Archive, prefix: str) -> SavedRun:
     """The run whose ID starts with this prefix.
 
     Raises:
@@ -65,10 +65,10 @@ def _find(archive: Archive, prefix: str) -> StoredRun:
     if len(matches) > 1:
         some = ", ".join(each[: len(prefix) + 4] for each in matches[:4])
         raise ConfigError(f"{prefix!r} matches several runs: {some}")
-    kept = archive.kept(matches[0])
-    if kept is None:
+    saved = archive.saved(matches[0])
+    if saved is None:
         raise ConfigError(f"run {matches[0]} has just been deleted")
-    return kept
+    return saved
 
 
 def _date(started: float) -> str:
@@ -118,16 +118,16 @@ def _draw_rows(found: Iterable[Row]) -> None:
 async def show(run_id: str, store: Path | None, how: Show | None, explain: bool) -> int:
     """Show a run as ``moa ask`` leaves it on the screen."""
     with saved_runs(store) as archive:
-        kept = _find(archive, run_id)
+        saved = _find(archive, run_id)
     if can_redraw():
         from rich.text import Text
 
         console = screen()
-        console.print(Text(f"> {one_line(kept.begun.question)}", "bold"))
+        console.print(Text(f"> {one_line(saved.begun.question)}", "bold"))
         console.print(
-            Text(f"{kept.begun.run} · {kept.begun.model} · {_date(kept.begun.started)} · {kept.outcome}", "dim")
+            Text(f"{saved.begun.run} · {saved.begun.model} · {_date(saved.begun.started)} · {saved.outcome}", "dim")
         )
-    answer = await show_run(_events_of(kept), how)
+    answer = await show_run(_events_of(saved), how)
     if answer.error:
         fail(answer.error, answer)
     if explain:
@@ -135,8 +135,8 @@ async def show(run_id: str, store: Path | None, how: Show | None, explain: bool)
     return 0 if answer.text else 1
 
 
-async def _events_of(kept: StoredRun) -> AsyncGenerator[Event, None]:
-    for event in events_of(kept.lines):
+async def _events_of(saved: SavedRun) -> AsyncGenerator[Event, None]:
+    for event in events_of(saved.lines):
         yield event
 
 
@@ -144,16 +144,16 @@ def compare(one: str, other: str, store: Path | None) -> int:
     """Show two runs: side by side on a terminal that is wide enough, else one after the other."""
     with saved_runs(store) as archive:
         both = [_find(archive, run_id) for run_id in (one, other)]
-    answers = [answer_of(kept.lines) for kept in both]
+    answers = [answer_of(saved.lines) for saved in both]
     if not sys.stdout.isatty():
-        for kept, answer in zip(both, answers, strict=True):
-            write(f"## {kept.begun.run[:ID_SHOWN]} {kept.begun.model}: {_figures(answer)}\n\n{answer.text.strip()}\n")
+        for saved, answer in zip(both, answers, strict=True):
+            write(f"## {saved.begun.run[:ID_SHOWN]} {saved.begun.model}: {_figures(answer)}\n\n{answer.text.strip()}\n")
         return 0
     from rich.table import Table
     from rich.text import Text
 
     console = screen()
-    sides = [_side(kept, answer) for kept, answer in zip(both, answers, strict=True)]
+    sides = [_side(saved, answer) for saved, answer in zip(both, answers, strict=True)]
     console.print(Text(f"> {one_line(both[0].begun.question)}", "bold"))
     if both[0].begun.question != both[1].begun.question:
         console.print(Text(f"> {one_line(both[1].begun.question)}", "bold"))
@@ -170,7 +170,7 @@ def compare(one: str, other: str, store: Path | None) -> int:
     return 0
 
 
-def _side(kept: StoredRun, answer: Answer) -> RenderableType:
+def _side(saved: SavedRun, answer: Answer) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
@@ -184,8 +184,8 @@ def _side(kept: StoredRun, answer: Answer) -> RenderableType:
         shares = sorted(layer.shares.items(), key=lambda each: -each[1])
         parts = [f"{one_line(name)} {share * 100:.0f} %" for name, share in (*shares, ("new", layer.new))]
         details.append(Text(f"resembles {', '.join(parts)}", "dim"))
-    body = Rendered(answer.text) if answer.text else Text(f"no answer: {answer.error or kept.outcome}", "red")
-    title = Text(f"{kept.begun.run[:ID_SHOWN]} {kept.begun.model}")
+    body = Rendered(answer.text) if answer.text else Text(f"no answer: {answer.error or saved.outcome}", "red")
+    title = Text(f"{saved.begun.run[:ID_SHOWN]} {saved.begun.model}")
     return Panel(Group(body, Text(), *details), title=title, title_align="left", border_style="dim")
 
 
@@ -198,8 +198,8 @@ def _figures(answer: Answer) -> str:
 def export(run_id: str, store: Path | None) -> int:
     """Print the run as one JSON object, as ``GET /runs/ID`` returns it."""
     with saved_runs(store) as archive:
-        kept = _find(archive, run_id)
-    write(json.dumps(record_of(kept, kept.outcome, Prices()), ensure_ascii=False, indent=2))
+        saved = _find(archive, run_id)
+    write(json.dumps(record_of(saved, saved.outcome, Prices()), ensure_ascii=False, indent=2))
     return 0
 
 
@@ -216,10 +216,10 @@ def delete(run_ids: Iterable[str], store: Path | None) -> int:
 async def continue_run(run_id: str, store: Path | None, how: Show | None, config: str | None) -> int:
     """Run it again with its finished proposals. The result is a new run."""
     with saved_runs(store) as archive:
-        kept = _find(archive, run_id)
-    begun = kept.begun
+        saved = _find(archive, run_id)
+    begun = saved.begun
     async with Session(config) as session:
-        mixture, proposals, request = _mixture(session, begun), finished_proposals(kept.lines), Request(begun.request)
+        mixture, proposals, request = _mixture(session, begun), finished_proposals(saved.lines), Request(begun.request)
         notify(f"reusing {len(proposals)} proposal{'s' if len(proposals) != 1 else ''}")
         async with keeping(session.config, begun.model, request, store=store, continues=begun) as recorded:
             events = mixture.run(request, restart=can_redraw(), kept=proposals)

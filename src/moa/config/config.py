@@ -17,6 +17,7 @@ from moa.config.auto import AutoChoice, choose
 from moa.config.export import table_object
 from moa.config.file import find, read, reason
 from moa.config.listing import Listed, ListedAgent
+from moa.config.names import is_single_model
 from moa.config.presets import PRESETS, preset
 from moa.config.tables import AgentTable, EndpointTable, File, MixtureTable
 from moa.errors import ConfigError, UnknownName
@@ -37,7 +38,7 @@ class Config:
     Args:
         path: the file; None to look in the usual places, which need not have one.
         environ: where ``MOA_CONFIG``, the ``XDG_…`` folders and API keys are looked up.
-        on_notice: called with one line of text before each step that takes long (loading or fetching weights).
+        on_notice: called with one line of text before each slow step (loading or downloading weights).
         memory: remembers the proposals of a turn, for all mixtures; with None, each mixture has a memory of its own.
 
     Raises:
@@ -115,7 +116,7 @@ class Config:
 
     def written(self, name: str) -> Mapping[str, Any] | None:
         """The table of a mixture as JSON; None for a single model, an unknown mixture, or an unreadable prompt file."""
-        if "/" in name and not name.startswith("moa/"):
+        if is_single_model(name):
             return None
         name = name.removeprefix("moa/")
         if name not in self._written:

@@ -17,6 +17,11 @@ def wrong_name(name: str) -> str | None:
     return None if NAME.fullmatch(name) else "may hold only letters, digits, '.', '_' and '-'"
 
 
+def is_single_model(name: str) -> bool:
+    """Whether a name is of a single model, ``provider/name``, and not of a mixture, ``NAME`` or ``moa/NAME``."""
+    return "/" in name and not name.startswith("moa/")
+
+
 def full_name(name: str) -> str:
     """A mixture's name with the prefix ``moa/``, which callers may leave out; the name of a single model unchanged."""
     return name if "/" in name else f"moa/{name}"

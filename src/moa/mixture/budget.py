@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moa.messages import Cost, Request, Usage, estimated_tokens
+from moa.answers import Cost, Usage, estimated_tokens, tokens_in
+from moa.messages import Request
 from moa.mixture.draft import Draft
 from moa.mixture.prompts import conversation_text
 from moa.models import Model
 from moa.prices import Price, Prices
-
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Budget:
         """
         if self._limit is None:
             return False
-        tokens = [_tokens(length) for length in lengths]
+        tokens = [tokens_in(length) for length in lengths]
         answer = round(room * sum(tokens) / len(tokens)) if tokens else 0
         return self._spent() + self._dollars(model, sum(tokens), answer) > self._limit
 
@@ -118,7 +117,3 @@ class Budget:
         if model.name not in self._rates:
             self._rates[model.name] = self._prices.per_million(model.name)
         return self._rates[model.name]
-
-
-def _tokens(characters: int) -> int:
-    return (characters + CHARACTERS_PER_TOKEN - 1) // CHARACTERS_PER_TOKEN

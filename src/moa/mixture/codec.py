@@ -1,6 +1,6 @@
 """Events as lines of JSON, and back.
 
-``moa ask --json`` prints these lines, a server streams them, and a kept run consists of them. A line holds the event's name
+``moa ask --json`` prints these lines, a server streams them, and a saved run consists of them. A line holds the event's name
 and its fields: ``{"event": "agent_said", "at": 1.5, "agent": "a", "layer": 1, "text": "Because"}``.
 
 Notable decisions:

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from moa.answers import Call, Cost, Delta, Usage, tokens_in
 from moa.errors import MoaError
-from moa.messages import Call, Cost, Delta, Usage
 
 
 class Draft:
@@ -51,7 +51,7 @@ class Draft:
     @property
     def tokens(self) -> int:
         """Tokens of text and reasoning so far, estimated as characters / 4."""
-        return (self._length + self._reasoning_length + 3) // 4
+        return tokens_in(self._length + self._reasoning_length)
 
     @property
     def text(self) -> str:
@@ -110,7 +110,7 @@ class Draft:
         self._wake()
 
     # -- waiting -----------------------------------------------------------------------------------------------------
-    # An asyncio.Condition would not do. Its notify() needs the lock, so append() would have to be a coroutine, and it wakes
+    # Not with an asyncio.Condition: its notify() needs the lock, so append() would have to be a coroutine, and it wakes
     # every task that waits at every delta, only to find that most have to wait on. Here the writer checks the conditions
     # itself, without switching tasks, and wakes exactly those tasks whose condition holds.
 

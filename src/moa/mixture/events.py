@@ -1,6 +1,6 @@
 """The events of a run, in the order they happen.
 
-This stream is the only truth: the terminal, the server, costs, traces and stored runs are folds or sinks of it. Events
+This stream is the only truth: the terminal, the server, costs, traces and saved runs are folds or sinks of it. Events
 are frozen and carry the seconds of the event loop's monotonic clock.
 
 Every agent that started ends with exactly one of three events: :class:`AgentFinished` (its text is used),

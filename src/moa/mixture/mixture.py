@@ -43,8 +43,8 @@ class Mixture:
         name: the mixture's name, without ``moa/``.
         aggregate: ``synthesize`` (the paper's): the aggregator writes; ``select``: it picks one proposal (the paper's
             ranker); ``central``: the proposal most like the others, without a call. Or a function, sync or async, of the
-            :class:`Request` and the proposals (:class:`~moa.messages.Reference`) that returns the answer's text or the index
-            of the proposal that is the answer.
+            :class:`~moa.messages.Request` and the proposals (:class:`~moa.messages.Reference`) that returns the answer's
+            text or the index of the proposal that is the answer.
         ranker: with ``aggregate="select"``: picks the proposal in place of the aggregator; a function as above that returns
             an index.
         schedule: decides when the next layer may start, and on what.

@@ -132,6 +132,15 @@ def _stem(file: str) -> str:
     return Path(file).name[: -len(".gguf")] if file.lower().endswith(".gguf") else Path(file).name
 
 
+def _parts(file: str) -> list[str]:
+    """The names of all files of the weights that a file belongs to; of weights in one file, only its own."""
+    name, suffix = file[: -len(".gguf")], file[-len(".gguf") :]
+    split = _PART.fullmatch(name) if suffix.lower() == ".gguf" else None
+    if split is None:
+        return [file]
+    return [f"{split['stem']}-{part:05}-of-{split['count']}{suffix}" for part in range(1, int(split["count"]) + 1)]
+
+
 def _at_path(name: str, path: Path) -> Weights:
     if path.is_dir():
         raise ConfigError(
@@ -139,12 +148,9 @@ def _at_path(name: str, path: Path) -> Weights:
         )
     if not path.is_file():
         raise ConfigError(f"there is no file {path} for local/{name}; give the path of a .gguf file, {_ways_out()}")
-    files = [path]
-    if split := _PART.fullmatch(_stem(path.name)):
-        parts = range(1, int(split["count"]) + 1)
-        files = [path.with_name(f"{split['stem']}-{part:05}-of-{split['count']}{path.suffix}") for part in parts]
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise ConfigError(f"local/{name} is split over {split['count']} files, and {missing[0]} is missing")
+    files = [path.with_name(part) for part in _parts(path.name)]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ConfigError(f"local/{name} is split over {len(files)} files, and {missing[0]} is missing")
     with files[0].open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ConfigError(f"{path} for local/{name} is not a GGUF file: it does not begin with {_MAGIC.decode()}")
@@ -205,12 +211,9 @@ def _choices(sizes: Mapping[str, int]) -> list[_Choice]:
         lower = Path(file).name.lower()
         if not lower.endswith(".gguf") or "mmproj" in lower or "imatrix" in lower:
             continue
-        files = [file]
-        if split := _PART.fullmatch(file[: -len(".gguf")]):
-            parts = range(1, int(split["count"]) + 1)
-            files = [f"{split['stem']}-{part:05}-of-{split['count']}{file[-len('.gguf') :]}" for part in parts]
-            if file != files[0] or any(part not in sizes for part in files):
-                continue
+        files = _parts(file)
+        if file != files[0] or any(part not in sizes for part in files):
+            continue
         choices.append(_Choice(tuple(files), sum(sizes[part] for part in files)))
     return sorted(choices, key=lambda choice: (choice.bytes, choice.files))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from moa.config.auto import OWNER
 from moa.config.config import Config
-from moa.config.names import full_name
+from moa.config.names import full_name, is_single_model
 from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
@@ -51,7 +51,7 @@ class Catalogue:
             for layer in (*listed.layers, listed.aggregators)
             for member in layer
         )
-        return dict.fromkeys(name for name in members if not name.startswith("moa/"))
+        return dict.fromkeys(name for name in members if is_single_model(name))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -65,11 +65,11 @@ class Catalogue:
             Refusal: 404, there is none; 503, it cannot be opened because an API key or weights are missing.
         """
         try:
-            if "/" not in name or name.startswith("moa/"):
-                mixture = self._config.mixture(name)
-                self._check_weights(mixture)
-                return mixture
-            return self._single_model(name)
+            if is_single_model(name):
+                return self._single_model(name)
+            mixture = self._config.mixture(name)
+            self._check_weights(mixture)
+            return mixture
         except ConfigError as error:
             if self.label(name) in self.ids:
                 # The mixture exists; the operator, not the caller, must fix it. So this is 503, not 404.

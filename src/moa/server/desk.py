@@ -47,7 +47,7 @@ class Desk:
         return key
 
     def page_caller(self, request: Request) -> Key:
-        """The key of a request for stored runs; raises as :meth:`caller` does.
+        """The key of a request for saved runs; raises as :meth:`caller` does.
 
         Without keys, the request must name this machine: a web page can point a domain of its own at this machine (DNS
         rebinding) and would then read the runs.

@@ -2,7 +2,7 @@
 
 Any page can make its visitor's browser post to 127.0.0.1, which would spend the operator's money. Browsers name the page in
 ``Origin``; programs do not send it. A page can also point a domain of its own at 127.0.0.1 (DNS rebinding). To the browser
-such a page has the server's own origin and could read stored runs; the domain shows in ``Host``.
+such a page has the server's own origin and could read saved runs; the domain shows in ``Host``.
 """
 
 from __future__ import annotations

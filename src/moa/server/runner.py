@@ -91,18 +91,18 @@ class Runner:
         if more := [name for name, value in body.items() if name != "continue" and value is not None]:
             message = f"{more[0]!r} cannot be combined with 'continue': the run continues with its own request"
             raise Refusal(400, message, param=more[0], code="invalid_value")
-        kept = await self._recordings.kept(run, owner) if isinstance(run, str) else None
-        if kept is None:
+        saved = await self._recordings.saved(run, owner) if isinstance(run, str) else None
+        if saved is None:
             raise Refusal(404, f"no run is called {run!r}", code="run_not_found", param="continue")
-        begun = kept.begun
-        if self._recordings.outcome(begun.run, kept.outcome) == "running":
+        begun = saved.begun
+        if self._recordings.outcome(begun.run, saved.outcome) == "running":
             message = f"run {begun.run} is in progress; stop it first"
             raise Refusal(409, message, code="run_under_way", param="continue")
         if begun.mixture is None or self._tables.written(begun.model) == begun.mixture:
             mixture = self._catalogue.mixture(begun.model)
         else:
             mixture = self._tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
-        proposals = await asyncio.to_thread(finished_proposals, kept.lines)
+        proposals = await asyncio.to_thread(finished_proposals, saved.lines)
         return Order(begun.model, mixture, begun.mixture, Request(begun.request), proposals, begun.run)
 
     async def start(self, order: Order, report: Report, recording: Recording) -> str:

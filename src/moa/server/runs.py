@@ -1,4 +1,4 @@
-"""``/runs``: the server's own runs, and stored runs. The page uses these routes; docs/reference/runs.md describes them."""
+"""``/runs``: the server's own runs, and saved runs. The page uses these routes; docs/reference/runs.md describes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
 from moa.server.reports import Reports
 from moa.server.runner import Runner
-from moa.store.archive import StoredRun
+from moa.store.archive import SavedRun
 from moa.store.record import record_of, row_object
 from moa.store.recording import PACKET, Recordings
 
@@ -48,11 +48,11 @@ def routes(
     """The routes. ``keeps``: whether all runs are stored on disk."""
     router = APIRouter(tags=["runs"])
 
-    async def found(run: str, owner: str) -> StoredRun:
-        kept = await recordings.kept(run, owner)
-        if kept is None:
+    async def found(run: str, owner: str) -> SavedRun:
+        saved = await recordings.saved(run, owner)
+        if saved is None:
             raise _no_such(run)
-        return kept
+        return saved
 
     @router.post("/runs", status_code=201, summary="Start a run that outlives the connection", openapi_extra=RUN_BODY)
     async def start(request: Request) -> Response:
@@ -88,10 +88,10 @@ def routes(
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
-        kept = await found(run, desk.owner(desk.page_caller(request)))
-        outcome = recordings.outcome(run, kept.outcome)
+        saved = await found(run, desk.owner(desk.page_caller(request)))
+        outcome = recordings.outcome(run, saved.outcome)
         # In a thread: folding thousands of lines would hold up other runs.
-        return await asyncio.to_thread(lambda: json_response(record_of(kept, outcome, prices)))
+        return await asyncio.to_thread(lambda: json_response(record_of(saved, outcome, prices)))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
@@ -101,9 +101,9 @@ def routes(
             count, ended = len(recording.lines), recording.has_ended
             packets = _packets(recording.follow(seen))
         else:
-            kept = await found(run, owner)
-            count, ended = len(kept.lines), True
-            packets = _packets(_in_groups(kept.lines, seen))
+            saved = await found(run, owner)
+            count, ended = len(saved.lines), True
+            packets = _packets(_in_groups(saved.lines, seen))
         # An EventSource reconnects whenever a stream ends; 204 tells it to stop.
         return Response(status_code=204) if ended and seen >= count else StreamResponse(packets)
 

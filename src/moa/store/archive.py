@@ -1,7 +1,7 @@
-"""Stored runs: the request, the model and every event, in the run store's file.
+"""Saved runs: the request, the model and every event, in the run store's file.
 
 Notable decisions:
-- A run is stored as its event lines. What can be folded from them is not stored, except for the few columns of lists.
+- A run is stored as its event lines. Nothing that can be derived from them is stored, except the columns that lists show.
 - Lines are stored in compressed batches, each under the number of its first line, so that a killed process loses little.
 - Deleted text is overwritten, in the file and in its write-ahead log.
 - The methods block. One thread at a time may use an archive.
@@ -13,7 +13,8 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +123,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRun:
+class SavedRun:
     """A whole run: its beginning, its outcome (``running`` until it ends), and its event lines."""
 
     begun: Begun
@@ -131,7 +132,7 @@ class StoredRun:
 
 
 class Archive:
-    """The stored runs of a file.
+    """The saved runs of a file.
 
     Args:
         path: the file, created if it is missing; None keeps everything in memory.
@@ -163,36 +164,37 @@ class Archive:
             sqlite3.Error: nothing was written.
         """
         ready = [_statements(change) for change in changes]  # compressed before the transaction locks the file
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for statement, values in (each for statements in ready for each in statements):
                 self._file.execute(statement, values)
             self._since_sweep += sum(isinstance(change, Begun) for change in changes)
             if self._since_sweep >= self._between_sweeps:
                 self._sweep()
-            self._file.execute("COMMIT")
-        except BaseException:
-            self._file.execute("ROLLBACK")
-            raise
         if self._traces:
             self._wipe()
 
     def delete(self, run: str) -> None:
-        """Delete a run, and the proposals that are kept for its turn. Their text is overwritten.
+        """Delete a run, and the proposals that are stored for its turn. Their text is overwritten.
 
         Raises:
             sqlite3.Error: nothing was deleted.
         """
         begun = [decoded_event(line) for line in self.lines(run) if line.startswith(b'{"event":"answer_began"')]
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             self._file.execute("DELETE FROM runs WHERE run = ?", (run,))
             forget(self._file, (event for event in begun if isinstance(event, AnswerBegan)))
+        self._wipe()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All statements inside, or none of them."""
+        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._file.execute("COMMIT")
         except BaseException:
             self._file.execute("ROLLBACK")
             raise
-        self._wipe()
 
     def _wipe(self) -> None:
         """Empty the write-ahead log, which still holds deleted text; while another process reads, the next write retries."""
@@ -246,7 +248,7 @@ class Archive:
         ).fetchall()
         return [run for (run,) in found]
 
-    def kept(self, run: str, owner: str | None = None) -> StoredRun | None:
+    def saved(self, run: str, owner: str | None = None) -> SavedRun | None:
         """A whole run; None if there is none of this ID, or if it belongs to another owner."""
         row = self._file.execute(
             "SELECT owner, started, model, request, mixture, continues, outcome FROM runs JOIN run_requests USING (number) "
@@ -257,7 +259,7 @@ class Archive:
             return None
         owner, started, model, request, mixture, continues, outcome = row
         body, table = json.loads(zlib.decompress(request)), json.loads(mixture) if mixture else None
-        return StoredRun(Begun(run, owner, started, model, body, table, continues), outcome, self.lines(run))
+        return SavedRun(Begun(run, owner, started, model, body, table, continues), outcome, self.lines(run))
 
     def lines(self, run: str) -> list[bytes]:
         """A run's event lines."""

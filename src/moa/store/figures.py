@@ -1,4 +1,4 @@
-"""Usage, cost and calls as JSON: the same in a client's answer and in a kept run. Tokens, US dollars and seconds."""
+"""Usage, cost and calls as JSON: the same in a client's answer and in a saved run. Tokens, US dollars and seconds."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ async def recorded(
     """Yield a run's events unchanged; record each one, and when they end, record and report the outcome.
 
     Args:
-        events: from :meth:`Mixture.run`; closed at the end.
+        events: from :meth:`~moa.mixture.mixture.Mixture.run`; closed at the end.
         request, prices: for the estimated cost of calls that were cut off.
         fold: receives every event before the caller does; pass one to read the answer while it grows.
         recording: receives every event and the outcome; None records nothing.

@@ -1,4 +1,4 @@
-"""A stored run as one JSON object: its beginning, and the fold of its events.
+"""A saved run as one JSON object: its beginning, and the fold of its events.
 
 Everything but the beginning is folded from the lines, so a run in progress has the same object.
 """
@@ -14,20 +14,20 @@ from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.codec import events_of
 from moa.mixture.fold import fold
 from moa.prices import Prices
-from moa.store.archive import Row, StoredRun
+from moa.store.archive import Row, SavedRun
 from moa.store.estimates import with_estimates
 from moa.store.figures import call_object, cost_fields, usage_object
 
 
-def record_of(kept: StoredRun, outcome: str, prices: Prices) -> dict[str, Any]:
+def record_of(saved: SavedRun, outcome: str, prices: Prices) -> dict[str, Any]:
     """The whole run. It includes the attribution, which may take seconds: call it in a thread.
 
     Args:
         outcome: the outcome to show, as from :meth:`~moa.store.recording.Recordings.outcome`.
         prices: for the estimated cost of interrupted calls.
     """
-    begun = kept.begun
-    answer = with_estimates(answer_of(kept.lines), Request(begun.request), prices)
+    begun = saved.begun
+    answer = with_estimates(answer_of(saved.lines), Request(begun.request), prices)
     error = answer.error
     return {
         "run": begun.run,

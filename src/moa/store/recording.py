@@ -30,7 +30,7 @@ from moa.mixture.events import (
     RunStarted,
     RunStopped,
 )
-from moa.store.archive import Archive, Begun, Change, Ended, Lines, Row, StoredRun
+from moa.store.archive import Archive, Begun, Change, Ended, Lines, Row, SavedRun
 
 FLUSH = 1.0
 """Minimum seconds between two writes of a run in progress."""
@@ -272,11 +272,11 @@ class Recordings:
         recording = self._recent.get(run)
         return recording if recording and recording.begun and recording.begun.owner == owner else None
 
-    async def kept(self, run: str, owner: str) -> StoredRun | None:
+    async def saved(self, run: str, owner: str) -> SavedRun | None:
         """A run up to now; None if there is none."""
         if (recording := self.recent(run, owner)) and recording.begun:
-            return StoredRun(recording.begun, recording.outcome, recording.lines[:])
-        return await self._in_thread(lambda: self._archive.kept(run, owner))
+            return SavedRun(recording.begun, recording.outcome, recording.lines[:])
+        return await self._in_thread(lambda: self._archive.saved(run, owner))
 
     def outcome(self, run: str, outcome: str) -> str:
         """The outcome of a run, given the archive's. A run without an end that is not recorded here was ``broken off``."""
@@ -294,7 +294,7 @@ class Recordings:
             await self.settle()
             self._recent.pop(run, None)
             self._changes = [change for change in self._changes if change.run != run]
-        elif await self._in_thread(lambda: self._archive.kept(run, owner)) is None:
+        elif await self._in_thread(lambda: self._archive.saved(run, owner)) is None:
             return False
         await self._in_thread(lambda: self._archive.delete(run))
         return True

@@ -14,9 +14,6 @@ from typing import Any
 from moa.messages import Reference
 from moa.mixture.draft import Draft
 
-CHARACTERS = 4
-"""Characters in a token, for all figures in tokens that a schedule takes."""
-
 
 def reference_of(draft: Draft) -> Reference:
     """A draft as an agent reads it: the whole text once it has ended; before, its whole words, marked as ``cut``.

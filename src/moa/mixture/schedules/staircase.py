@@ -6,8 +6,9 @@ import math
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
+from moa.answers import CHARACTERS_PER_TOKEN
 from moa.mixture.draft import Draft
-from moa.mixture.schedules.drafts import CHARACTERS, reference_of, references_of, until_all_ended, until_grown
+from moa.mixture.schedules.drafts import reference_of, references_of, until_all_ended, until_grown
 from moa.mixture.schedules.protocol import GiveUp, Reading
 
 
@@ -26,7 +27,8 @@ class Staircase:
         chunks: tokens (of 4 characters) that proposals must have for the first reading, the second, and so on.
         writes: tokens that the agent's text may have in all before it reads again, one figure for each chunk. Default: three
             quarters of the chunks, at least 8.
-        quorum: the share of proposals that must have the chunk, of those that write or may begin to at any moment.
+        quorum: the share of proposals that must have the chunk; dropped proposals and those of models that are still
+            reasoning do not count.
 
     Raises:
         ValueError: no chunk, figures that do not grow, or a quorum outside 0 to 1.
@@ -55,12 +57,12 @@ class Staircase:
             return all(draft.ended for draft in nearest)
 
         for chunk, write in zip(self.chunks, self.writes, strict=True):
-            size = chunk * CHARACTERS
+            size = chunk * CHARACTERS_PER_TOKEN
             await until_grown(drafts, size, partial(self._may_start, layers, size))
             if complete():
                 break
             references = tuple(reference_of(draft) for draft in _deepest(layers, size))
-            yield Reading(references, room=write * CHARACTERS, superseded=complete)
+            yield Reading(references, room=write * CHARACTERS_PER_TOKEN, superseded=complete)
         await until_all_ended(nearest)
         yield Reading(references_of(nearest))
 
