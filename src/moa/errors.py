@@ -6,7 +6,7 @@
     ├── ConfigError            a file, a flag or a name is wrong; nothing was called yet
     │   ├── UnknownName        no such mixture, provider or model; suggests the nearest
     │   └── KeyMissing         the environment variable for an API key is not set
-    ├── ScheduleError          a mistake in a schedule of one's own; raised out of the run
+    ├── ScheduleError          a bug in a custom schedule; raised out of the run
     ├── RequestRejected        the request itself is wrong (empty question, malformed message)
     ├── ModelError             one call to one model failed
     │   ├── Unreachable        no connection
@@ -70,7 +70,7 @@ class KeyMissing(ConfigError):
 
 
 class ScheduleError(MoaError):
-    """A schedule broke its contract. The message begins with the name of its class; ``__cause__`` is its own exception."""
+    """A schedule broke its contract. The message begins with its class; ``__cause__`` is the exception that it raised."""
 
 
 class RequestRejected(MoaError):

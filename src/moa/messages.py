@@ -1,11 +1,11 @@
-"""What goes to a model: a request and its messages.
+"""The request that a model receives, and its messages.
 
 Notable decisions:
 - A request *is* a Chat Completions body. It is never re-modelled field by field, so a vendor's own field reaches the
   vendor; and it is never changed in place, so two agents can share one.
   https://platform.openai.com/docs/api-reference/chat/create
 
-The names of :mod:`moa.answers`, what comes back from a model, can be imported from here too.
+The names of :mod:`moa.answers`, what a model returns, can be imported from here too.
 """
 
 from __future__ import annotations

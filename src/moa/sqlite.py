@@ -18,9 +18,9 @@ def opened(path: Path | None, mark: bytes, *, wait: float, adopt: bool = False) 
     The file and the directories above it are created if they are missing.
 
     Args:
-        mark: four bytes, SQLite's application ID, which tells this kind of file from others.
+        mark: four bytes, SQLite's application ID, which distinguishes this kind of file from others.
         wait: seconds to wait for another process that has locked the file.
-        adopt: whether a file with tables but without a mark is taken, and marked, as older versions set no mark.
+        adopt: whether to accept a file that has tables but no mark, and to mark it: older versions set none.
 
     Raises:
         WrongKind: the file has another mark, or tables and no mark.

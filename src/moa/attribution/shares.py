@@ -164,7 +164,7 @@ def attribution(text: str, proposals: Sequence[Call | Reference]) -> Attribution
 
 
 def _rest(shares: Iterable[float]) -> float:
-    """What is left of 1, without the dust of rounding."""
+    """The rest of 1; 0 where only a rounding error is left."""
     rest = 1.0 - sum(shares)
     return rest if rest > 1e-9 else 0.0
 

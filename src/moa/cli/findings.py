@@ -1,4 +1,4 @@
-"""What a call to each model of a mixture finds: that it responds, or what is wrong and how to fix it."""
+"""Calls each model of a mixture and reports whether it responds, or what failed and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing: to a terminal, harmless and coloured; into a pipe, as it is.
+"""Printing: to a terminal without control characters and in colour; to a pipe unchanged.
 
 Text from models and servers is never trusted: on a terminal it may contain no escape sequence, no other control character
 and no character that reorders the text around it.

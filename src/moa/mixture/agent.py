@@ -95,7 +95,7 @@ def agent_of(member: Member, catalog: Catalog, where: str) -> Agent:
 
 
 def _check_model(member: object, where: str) -> None:
-    """Catch the usual mistakes in a model of one's own while its author still sees the line that made it."""
+    """Catch common mistakes in a custom model where it is passed in, not later in a run."""
     if inspect.isclass(member):
         raise ConfigError(f"{where}: {member.__name__} is a class; pass an instance: {member.__name__}(…)")
     if inspect.isroutine(member):

@@ -1,7 +1,7 @@
 """The events of a run, in the order they happen.
 
-This stream is the only truth: the terminal, the server, costs, traces and saved runs are folds or sinks of it. Events
-are frozen and carry the seconds of the event loop's monotonic clock.
+The terminal, the server, costs, traces and saved runs all derive from this one stream. Events are frozen and carry the
+seconds of the event loop's monotonic clock.
 
 Every agent that started ends with exactly one of three events: :class:`AgentFinished` (its text is used),
 :class:`AgentFailed` (the call failed) or :class:`AgentDropped` (the call succeeded or was given up, and its text is not
@@ -27,7 +27,7 @@ def _line_name(class_name: str) -> str:
 
 
 def _flag() -> bool:
-    """A flag that is False by default, and that lines hold all the same; they leave out other fields at their default."""
+    """A flag, False by default, that lines always hold, although they leave out other fields at their default."""
     flag: bool = msgspec.field(default_factory=bool)
     return flag
 
@@ -58,7 +58,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
 
 
 class AgentEvent(Event, frozen=True, kw_only=True):
-    """Something about one agent; ``layer`` and ``agent`` together name it."""
+    """An event of one agent; ``layer`` and ``agent`` together name the agent."""
 
     agent: str
     layer: int
@@ -91,7 +91,7 @@ class AgentSaid(AgentEvent, frozen=True, kw_only=True):
 
 
 class AgentFinished(AgentEvent, frozen=True, kw_only=True):
-    """The agent's text is used. ``cut`` says why the text ends early; None when it is whole."""
+    """The agent's text is used. ``cut`` is the reason why the text ends early; None when it is whole."""
 
     finish_reason: str | None = None
     usage: Usage
@@ -140,7 +140,7 @@ class AnswerBegan(Event, frozen=True, kw_only=True):
 
 
 class Selected(AgentEvent, frozen=True, kw_only=True):
-    """The answer is this agent's proposal, word for word; ``reason`` says which agent or rule selected it."""
+    """The answer is this agent's proposal, word for word; ``reason`` names the agent or the rule that selected it."""
 
     text: str
     reason: str
@@ -164,8 +164,8 @@ class RunFailed(Event, frozen=True, kw_only=True):
 
 
 class RunStopped(Event, frozen=True, kw_only=True):
-    """The caller cancelled the run, and all calls in flight were closed. Only a recorder of the run emits this event: the
-    mixture itself is gone by then."""
+    """The caller cancelled the run, and all calls in flight were closed. Only a recorder of the run emits this event, since
+    a cancelled run emits no more events itself."""
 
 
 EVENTS: dict[str, type[Event]] = {

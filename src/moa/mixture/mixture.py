@@ -139,7 +139,7 @@ class Mixture:
             RunError: there is no answer; ``error.answer`` holds the proposals so far.
             RequestRejected: the question is malformed.
             TypeError: a keyword is misspelt, or is a setting of the mixture.
-            ScheduleError: a mistake in a schedule of one's own.
+            ScheduleError: a bug in a custom schedule.
         """
         async with self.run(question, **sampling) as run:
             async for event in run:
@@ -193,7 +193,7 @@ class Mixture:
         Raises:
             RequestRejected: the question is malformed.
             TypeError: a keyword is misspelt, or is a setting of the mixture.
-            ScheduleError: raised by the run for a mistake in a schedule of one's own.
+            ScheduleError: raised by the run for a bug in a custom schedule.
         """
         return Run(self.plan, request_of(question, sampling), restart=restart, proposals=proposals, kept=kept)
 
@@ -206,7 +206,7 @@ class Mixture:
             RunError: there is no answer, or it broke off.
             RequestRejected: the question is malformed.
             TypeError: a keyword is misspelt, or is a setting of the mixture.
-            ScheduleError: a mistake in a schedule of one's own.
+            ScheduleError: a bug in a custom schedule.
         """
         async with self.run(request, restart=False, **sampling) as run:
             async for event in run:

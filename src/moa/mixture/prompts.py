@@ -1,9 +1,9 @@
 """The prompts of aggregate-and-synthesize, and where references go in a request.
 
 Notable decisions:
-- Each reference stands between two fences: lines that carry a digest of the reference's own text. A text cannot contain its
-  own digest, so no proposal can close its block early or open another. A fence depends on its own reference alone, so adding
-  a reference leaves every earlier byte unchanged, and upstream prefix caches keep working.
+- Each reference is enclosed in two fences: lines with a digest of the reference's own text. A text cannot contain its own
+  digest, so no proposal can close its block early or open another. A fence depends on its own reference alone, so adding a
+  reference leaves every earlier byte unchanged, and upstream prefix caches keep working.
 - References follow the last user message by default, so everything before them equals the prefix of the caller's plain
   conversation. The paper appends them to the system message (its Table 1); ``"system"`` does that.
 - References are numbered and, by default, carry no names: aggregators favour names they know.

@@ -29,8 +29,8 @@ class Run(AsyncGenerator[Event, None]):
                 print(event)
         print(run.answer)
 
-    A run without an answer ends with ``RunFailed`` and raises nothing, except errors of a schedule of one's own. Nothing is
-    called before the first event is awaited.
+    A run without an answer ends with ``RunFailed`` and raises nothing, except a ScheduleError for a bug in a custom
+    schedule. Nothing is called before the first event is awaited.
 
     Args:
         restart: whether a fallback may start the answer again after an aggregator broke off in the middle of it. A reader

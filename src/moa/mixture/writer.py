@@ -1,4 +1,4 @@
-"""How an agent writes its draft: one call for each reading, and what follows for the draft from each call's outcome."""
+"""Writes an agent's draft with one call for each reading; the outcome of a call pauses, finishes or drops the draft."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from moa.models import traits_of
 log = logging.getLogger("moa")
 
 CUTS = {"length": "it hit max_tokens", "content_filter": "the upstream's content filter stopped it"}
-"""Finish reasons of a text that ends before its model was done, and what to tell the user."""
+"""Finish reasons of a text that ends before its model was done, each with the reason to show to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Writer:
         return Outcome("paused") if len(draft) >= reading.room or reading.superseded() else None
 
     def _settle(self, outcome: Outcome) -> None:
-        """Do to the draft what follows from a call's outcome: pause it, finish it, drop it, or nothing."""
+        """Update the draft after a call: pause it, finish it, drop it, or nothing if it has ended."""
         calls, draft = self._calls, self._draft
         if draft.ended:
             return

@@ -1,7 +1,7 @@
-"""Everything that answers a request, behind one seam.
+"""Everything that answers a request, behind one interface.
 
 A :class:`Model` has a name and one method. An endpoint, an embedded model, a scripted one, a retry or a cache around
-another model and a whole mixture all have that shape, so each can stand where any other can.
+another model and a whole mixture all have that interface, so each can replace any other.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Continuation: TypeAlias = Literal["prefix", "turns"]
 """How a model continues a text that it has begun.
 
 ``prefix``: a request may end with an assistant message that holds the beginning of the answer; the model continues it.
-``turns``: the beginning stands in an assistant message of its own, and a user message after it asks the model to continue.
+``turns``: the beginning is an assistant message of its own, and a user message after it asks the model to continue.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """Facts about a model, beside its name. :func:`traits_of` fills in fields that are empty.
+    """Facts about a model, in addition to its name. :func:`traits_of` fills in fields that are empty.
 
     Attributes:
         provider: the seller or server; by default the part of the model's name before the first ``/``.

@@ -4,7 +4,7 @@ Notable decisions:
 - The standard library's SQLite in WAL mode. A lookup that finds nothing takes about 15 µs, and an answer of 600 deltas
   under 2 ms to read or write, so everything runs in the event loop.
 - Nothing waits for another process that locks the file: the answer counts as not found, or is not stored.
-- Deltas are stored as JSON and never pickled: a file that somebody else wrote must not run code.
+- Deltas are stored as JSON and never pickled: a file from an untrusted source must not run code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Cache:
         """Open the file; create it, and the directories above it, where it does not exist.
 
         Raises:
-            ConfigError: the path cannot be used, or the file is damaged or another program's.
+            ConfigError: the path cannot be used, or the file is damaged or belongs to another program.
         """
         self.path = Path(path).expanduser()
         with self._or_config_error():

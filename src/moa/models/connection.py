@@ -1,9 +1,9 @@
-"""HTTP to one server: one pooled session per event loop, and every way to fail as an error of this project's tree.
+"""HTTP to one server: one pooled session per event loop, and every failure as an error of :mod:`moa.errors`.
 
 Notable decisions:
 - A session belongs to the event loop it was made in. An async generator holds it, so that the loop closes it when
   ``asyncio.run`` ends, whether or not the caller closed the endpoint.
-- Redirects are not followed: the key is for this server, not for the address it names.
+- Redirects are not followed: the API key is for this server, not for the address that it redirects to.
 - The environment's proxy (``HTTPS_PROXY``, ``NO_PROXY``, …) is read here and not by aiohttp's ``trust_env``, which also
   reads ``~/.netrc`` and fails every call with a key to a host that is listed there.
 """

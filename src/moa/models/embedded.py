@@ -1,4 +1,4 @@
-"""GGUF models on this machine, without a server to run and without a key.
+"""GGUF models on this machine, without a separate server and without an API key.
 
 Notable decisions:
 - An embedded model is an endpoint that starts with the first request and stops with the model: llama.cpp's server in a

@@ -1,7 +1,7 @@
 """Any server that speaks Chat Completions.
 
 Notable decisions:
-- The body is sent as it came, except for ``model``, ``stream``, ``stream_options``, ``n`` and the provider's renames.
+- The body is sent unchanged, except for ``model``, ``stream``, ``stream_options``, ``n`` and the provider's renames.
 - Only a ``finish_reason`` completes an answer: without one it is broken, however properly the connection was closed; with
   one it is complete, however abruptly.
 - There is no limit on a whole call, only on silence: to connect, before the first token, between tokens. Comments that

@@ -123,7 +123,7 @@ class Function:
             return
         async with aclosing(_in_a_thread(function, request)) as results:
             async for result in results:
-                # What is called in a thread may return a coroutine: a lambda, or an object with an asynchronous __call__.
+                # A function that ran in a thread may return a coroutine: a lambda, or an object with an async __call__.
                 async with aclosing(_awaited(result)) as pieces:
                     async for piece in pieces:
                         yield piece

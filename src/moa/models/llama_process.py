@@ -19,7 +19,7 @@ _ERROR_LINE = re.compile(r"^[\d.]+ E .*?: (?:error loading model: )?(?P<reason>.
 class LlamaProcess:
     """A running :mod:`moa.models.llama`. It ends with this object, or with the process that started it, at the latest.
 
-    A child made by ``os.fork`` may call the server, and neither ends it nor has to.
+    A child made by ``os.fork`` may call the server, but cannot end it.
     """
 
     def __init__(self, settings: dict[str, object]) -> None:
@@ -53,7 +53,7 @@ class LlamaProcess:
         if os.getpid() == self._owner:
             return self._process.poll() is None
         try:
-            os.kill(self.pid, 0)  # only its parent can wait for it; this asks whether there is such a process
+            os.kill(self.pid, 0)  # only its parent can wait for it; signal 0 tests whether the process exists
         except OSError:
             return False
         return True

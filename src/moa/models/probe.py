@@ -1,4 +1,4 @@
-"""Probes how a model continues a text that it has begun, with real calls: a staircase depends on it."""
+"""Tests with real calls how a model continues a text that it has begun: a staircase depends on it."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def is_loopback(host: str | None) -> bool:
 def ollama_url(host: str) -> str:
     """The base URL for a value of ``OLLAMA_HOST``, which may lack the scheme, the port and even the host.
 
-    The server reads the same variable as its listening address, so it may mean "every address", which nobody can call:
-    that becomes this machine. https://github.com/ollama/ollama/blob/main/envconfig/config.go
+    The server reads the same variable as its listening address, so it may mean "every address", which no client can
+    connect to: that becomes this machine. https://github.com/ollama/ollama/blob/main/envconfig/config.go
     """
     scheme, _, rest = host.strip().strip("\"'").rpartition("://")
     parts = urlsplit(f"{scheme or 'http'}://{rest}")

@@ -4,13 +4,13 @@
 
     moa.forbid_real_calls()                # in conftest.py: for the whole process, from here on
 
-    with moa.allow_real_calls():           # in one test that means it
+    with moa.allow_real_calls():           # in a test that needs real calls
         ...
 
 While real calls are forbidden, every call to an :class:`~moa.models.endpoint.Endpoint` (wherever it is) or an
 :class:`~moa.models.embedded.EmbeddedModel` raises :class:`~moa.errors.ModelError` before anything is sent or loaded.
 :class:`~moa.models.scripted.Scripted`, :class:`~moa.models.recorded.Recorded` and :class:`~moa.models.function.Function`
-models answer as ever.
+models still answer.
 """
 
 from __future__ import annotations

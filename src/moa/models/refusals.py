@@ -1,4 +1,4 @@
-"""A server's error response, as an error of this project's tree.
+"""A server's error response, as an error of :mod:`moa.errors`.
 
 Notable decisions:
 - Every vendor wraps its message differently; all the usual places are searched, and a web page counts as no message.

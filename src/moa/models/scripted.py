@@ -3,8 +3,8 @@
 Notable decisions:
 - It ships with the product: tests, documentation and simulations call it instead of a paid endpoint.
 - Time passes only in ``asyncio.sleep`` on the running loop, so a loop with a virtual clock can run it in no time.
-- Each piece is due at a time counted from the start of the call, as with a server that keeps writing while nobody reads:
-  a slow reader finds the pieces waiting and does not slow the model down.
+- Each piece is due at a time counted from the start of the call, like a server that writes whether or not its client
+  reads: a slow reader finds the pieces waiting and does not slow the model down.
 - It records its requests and how many calls were cancelled, so that a test can check both.
 """
 

@@ -1,7 +1,7 @@
 """A dialect's route: from a request to its answer, streamed or whole.
 
 Notable decisions:
-- The whole of it is one ASGI response, so that one watcher of the connection can cancel it wherever it is: in the queue, in
+- The whole request is one ASGI response, so one watcher of the connection can cancel it at any stage: in the queue, during
   the proposers' calls, in the middle of the answer. An answer that is not streamed is watched in the same way.
 - An error is a status until the first packet is sent, and afterwards the last frame of the stream; never text.
 """
@@ -87,7 +87,7 @@ def routes(
 
 
 class Stopped(Exception):
-    """Somebody stopped the run through ``/runs`` before its answer was complete."""
+    """A request to ``/runs`` stopped the run before its answer was complete."""
 
 
 class Completion(Response):

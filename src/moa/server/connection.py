@@ -1,8 +1,8 @@
 """A client's connection: notice when the client disconnects, stream events to it, and keep it alive.
 
 Notable decisions:
-- A stream's status line waits for its first packet, so that a run that fails before it gets the status it deserves. After
-  :data:`QUIET` seconds without a packet the stream starts all the same, with a comment, so that no proxy times out.
+- A stream's status line waits for its first packet, so that a run that fails before it can still get an error status.
+  After :data:`QUIET` seconds without a packet the stream starts anyway, with a comment, so that no proxy times out.
 - Comments are part of every server-sent event stream, whatever its dialect; clients skip them.
   https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 """
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):
-    """The client disconnected; nobody is left to answer."""
+    """The client disconnected before it had its response."""
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -24,7 +24,7 @@ from moa.store.record import finished_proposals
 from moa.store.recording import Recording, Recordings
 
 ABOUT_DELIVERY = ("stream", "stream_options", "n", "moa")
-"""Fields of a chat request that say how its answer is delivered; a run of the server's own takes none of them."""
+"""Fields of a chat request that define how its answer is delivered; a run of the server's own takes none of them."""
 
 log = logging.getLogger("moa.server")
 

@@ -104,7 +104,7 @@ def routes(
             saved = await found(run, owner)
             count, ended = len(saved.lines), True
             packets = _packets(_in_groups(saved.lines, seen))
-        # An EventSource reconnects whenever a stream ends; 204 tells it to stop.
+        # An EventSource reconnects whenever a stream ends, unless it gets a 204.
         return Response(status_code=204) if ended and seen >= count else StreamResponse(packets)
 
     @router.post("/runs/{run}/stop", status_code=204, summary="Stop a run; its events so far stay")

@@ -1,4 +1,4 @@
-"""An aggregation of one's own, as a plain Python function of the request and the proposals.
+"""A custom aggregation: a plain Python function of the request and the proposals.
 
 A function returns a text, which becomes the answer, or the index of the proposal that becomes the answer. Events report it
 as an agent of the last layer, with the function's name and the model ``python/<name>``, whose calls cost nothing.

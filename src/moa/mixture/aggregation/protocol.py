@@ -1,4 +1,4 @@
-"""What an aggregation is, and what a run lets it do."""
+"""The interface of aggregations, and the part of a run that they can use."""
 
 from __future__ import annotations
 

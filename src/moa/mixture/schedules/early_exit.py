@@ -1,4 +1,4 @@
-"""A schedule around another: when the proposals of a layer agree, the layers behind it are left out."""
+"""A schedule around another: when the proposals of a layer agree, the layers after it are skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORT = 60
 
 
 class EarlyExit:
-    """Around any schedule: when the proposals of a layer agree, the run leaves out the layers behind it.
+    """Around any schedule: when the proposals of a layer agree, the run skips the layers after it.
 
     Args:
         schedule: the schedule that applies as long as no layer agrees.
@@ -29,7 +29,7 @@ class EarlyExit:
     """
 
     warm = False
-    """The aggregator is not warmed: agreement may make its call needless."""
+    """The aggregator is not warmed: if the proposals agree, it may not be called."""
 
     def __init__(self, schedule: Schedule, *, threshold: float = 0.9, answer: Exit = "central") -> None:
         if not 0 < threshold <= 1:

@@ -1,4 +1,4 @@
-"""What a schedule is, and what it yields.
+"""The interface of schedules, and the readings that they yield.
 
 A schedule sees drafts and nothing else: no model, no prompt, no HTTP. For each agent it yields *readings* one after another.
 A reading is the set of references that the agent gets for one call; the agent writes as much as the reading allows, then
@@ -84,8 +84,8 @@ class Schedule(Protocol):
     ``hedge: float | None = None``
         Seconds of silence after which a proposer is called a second time. None: never.
     ``agree(texts: Sequence[str]) -> bool``, default: never
-        Called with the usable proposals of each layer that has ended. True: the run leaves out all layers behind it and
-        answers from the most central of these proposals.
+        Called with the usable proposals of each layer that has ended. True: the run skips all layers after it and answers
+        from the most central of these proposals.
     ``exits_with: "central" | "aggregate" = "central"``
         Whether that proposal is the answer, or the aggregator writes the answer from it alone.
     """
@@ -93,10 +93,10 @@ class Schedule(Protocol):
     def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
         """Yield the readings of one agent.
 
-        The run calls this once for each agent behind the first layer (proposers, aggregator, fallbacks), concurrently and on
+        The run calls this once for each agent after the first layer (proposers, aggregator, fallbacks), concurrently and on
         the same drafts. State of one agent belongs in local variables, since one schedule serves many agents and runs.
 
-        Drafts may have ended before the call. Every draft ends at some time, finished or dropped, so waiting for the end of
+        Drafts may have ended before the call. Every draft ends eventually, finished or dropped, so waiting for the end of
         drafts always returns.
 
         The run takes a reading only when the agent is ready for it. It closes the generator after the last reading, when
@@ -113,7 +113,7 @@ class Schedule(Protocol):
             Readings; the last has neither ``room`` nor ``warm``. Readings after it are never taken.
 
         Raises:
-            ScheduleError: raised by the run for a mistake in the schedule: an exception that leaves the generator, a
+            ScheduleError: raised by the run for a bug in the schedule: an exception that leaves the generator, a
                 generator that ends without a last reading, a reading with ``room`` where ``grows`` is False. The message
                 names the schedule's class. The error ends the run; unlike a failed model it is not an event.
         """

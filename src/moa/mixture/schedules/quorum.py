@@ -16,8 +16,8 @@ class Quorum:
     Args:
         usable: how many usable proposals are enough.
         grace: seconds that the other agents still have from then on.
-        deadline: seconds after which the agent starts with the usable proposals there are, or with the first that comes.
-            None: no limit.
+        deadline: seconds after which the agent starts with the usable proposals so far; without any, it waits for the
+            first. None: no limit.
         require: names of agents that the schedule always waits for, except past the deadline.
         hedge: seconds after which a proposer that has sent nothing is called a second time; the first of the
             two to send anything is kept. None: never.

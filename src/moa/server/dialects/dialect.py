@@ -108,7 +108,7 @@ class Dialect:
 
 
 def merged(results: Sequence[Result]) -> Answer:
-    """All choices of one request on one bill: usage, cost, times and calls; without a text."""
+    """The usage, cost, times and calls of all choices of one request together; without a text."""
     answers = [result.answer for result in results]
     first = answers[0]
     if len(answers) == 1:

@@ -14,7 +14,7 @@ export class Draft {
     return JSON.stringify(this.table()) !== this.original;
   }
 
-  /** The name of the table: the mixture's own, or a valid one that says that it was changed. */
+  /** The name of the table: the mixture's own, or, after a change, a valid one that ends in "-changed". */
   get tableName() {
     const name = this.name.split("/").pop();
     return this.isChanged ? `${name.replace(/^[^A-Za-z0-9]+|-changed$/g, "").replace(/[^A-Za-z0-9._-]/g, "-")}-changed` : name;

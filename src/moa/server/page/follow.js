@@ -3,7 +3,7 @@
 import { eventsOf } from "./events.js";
 import { server } from "./server.js";
 
-const PACE = 90; // milliseconds between two drawings: nobody reads faster, and a dozen agents may write at once
+const PACE = 90; // milliseconds between two drawings: people cannot read faster, and a dozen agents may write at once
 const TICK = 200; // milliseconds after which durations are drawn anew, also while no event arrives
 
 const inProgress = new Set(); // views, each with `run` and `draw()`

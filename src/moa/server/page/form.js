@@ -17,8 +17,8 @@ const SCHEDULES = {
 
 export class MixtureForm {
   /**
-   * @param actions what the buttons do: changed({ shape }), undo(), runAgain(), saveAsToml(). `shape` says that agents, layers or
-   *   fields have come or gone; only then is the form drawn anew, for a form drawn anew loses a click in progress.
+   * @param actions what the buttons do: changed({ shape }), undo(), runAgain(), saveAsToml(). `shape`: whether agents, layers or
+   *   fields were added or removed; only then is the form drawn again, since that loses a click in progress.
    */
   constructor(element, actions) {
     Object.assign(this, { element, actions });

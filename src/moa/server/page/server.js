@@ -23,7 +23,7 @@ export const server = {
 
   /** Hook: prompts for an API key and sets `key`; resolves to whether there is one now. */
   promptForKey: async () => false,
-  /** Hook: a request failed and is retried; `message` says why. */
+  /** Hook: a request failed and is retried; `message` is the reason. */
   onRetry(message) {},
   /** Hook: the retry that was reported with `message` has succeeded. */
   onRecovery(message) {},

@@ -58,7 +58,7 @@ export class Turn {
     this.complete();
   }
 
-  /** Somebody deleted the run elsewhere: what is drawn is all there is. */
+  /** The run was deleted in another window: keep what is drawn, and mark it as broken off. */
   breakOff() {
     if (!this.run.hasEnded) this.run.end("broken off");
     this.stage.draw();
@@ -122,7 +122,7 @@ export class Turn {
 
   async deleteRun() {
     await server.json(`/runs/${this.run.id}`, { method: "DELETE" }).catch((error) => {
-      if (error.status !== 404) throw error; // else somebody has deleted it elsewhere
+      if (error.status !== 404) throw error; // otherwise it was deleted in another window
     });
     navigate(HOME);
   }

@@ -2,7 +2,7 @@
 
 import { cut, indentOf, outdented } from "./source.js";
 
-/** Characters beyond which a paragraph is shown as it is: nobody wrote it as Markdown, and reading it would take long. */
+/** Characters beyond which a paragraph is shown as plain text: it is hardly Markdown, and parsing it would take long. */
 export const LONGEST_PARAGRAPH = 20_000;
 
 const DEEPEST = 8; // levels of lists and quotes
