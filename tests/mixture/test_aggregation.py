@@ -242,3 +242,16 @@ def test_a_wrong_aggregation_is_refused_when_the_mixture_is_made(settings: dict[
     with pytest.raises(ConfigError) as caught:
         Mixture(**{"layers": [LAYER], **settings})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [StopIteration("x"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_a_function_that_raises_anything_at_all_fails_only_its_run(error: BaseException) -> None:
+    """asyncio gives some exceptions a meaning of its own; from a function they are errors like any other."""
+
+    def broken(request: Request, proposals: Sequence[Reference]) -> str:
+        raise error
+
+    mixture = Mixture([[Scripted("one")]], aggregate=broken)
+    with pytest.raises(AggregatorFailed, match=type(error).__name__):
+        mixture.ask("Why?")
+    assert Mixture([], Scripted("next")).ask("Why?").text == "next"

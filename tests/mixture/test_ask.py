@@ -189,3 +189,29 @@ def test_a_background_loop_that_was_closed_begins_again() -> None:
         endless.future.result(10)
     assert loop.start(nothing()).future.result(10) == "done"
     loop.close()
+
+
+def test_an_exit_inside_a_run_leaves_the_loop_to_others() -> None:
+    """A model that calls sys.exit() ends its own run; later questions are answered."""
+
+    class Exits:
+        name = "x/exits"
+
+        async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+            sys.exit(3)
+            yield Delta()
+
+    with pytest.raises(SystemExit):
+        Mixture([], Exits()).ask("Why?")
+    assert panel().ask("Why?").text == "merged"
+
+
+def test_a_coroutine_that_a_function_as_on_event_returns_is_awaited() -> None:
+    """``on_event=lambda event: handle(event)`` is an async handler in disguise."""
+    seen: list[Event] = []
+
+    async def handle(event: Event) -> None:
+        seen.append(event)
+
+    panel().ask("Why?", on_event=lambda event: handle(event))
+    assert isinstance(seen[-1], RunFinished)

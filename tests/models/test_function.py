@@ -238,3 +238,14 @@ async def test_functions_in_a_mixture() -> None:
 
     answer = await Mixture([[Function(shout), Function(shout_later)]], Function(merge)).answer(HELLO)
     assert (answer.text, answer.cost, answer.degraded) == ("merged", Cost(0.0), ())
+
+
+@pytest.mark.parametrize("error", [StopIteration("x"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+async def test_a_function_that_raises_anything_at_all_fails_only_its_call(error: BaseException) -> None:
+    """asyncio gives some exceptions a meaning of its own; from a function they are errors like any other."""
+
+    def broken(request: Request) -> str:
+        raise error
+
+    with pytest.raises(ModelError, match=f"broken raised {type(error).__name__}"):
+        [delta async for delta in Function(broken).stream(Request.of("Why?"))]

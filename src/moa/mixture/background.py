@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -101,7 +102,13 @@ class BackgroundLoop:
 
     def _run(self, started: Future[None]) -> None:
         with asyncio.Runner() as runner:
-            runner.run(self._until_stopped(started))
+            loop = runner.get_loop()
+            stopped = loop.create_task(self._until_stopped(started))
+            while not stopped.done():
+                # asyncio lets these two out of any task, and out of the loop. Other jobs need the loop to run on; the job
+                # whose task raised one ends with it.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_until_complete(stopped)
 
     async def _until_stopped(self, started: Future[None]) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -121,8 +128,8 @@ def run_in_background(
 
     Args:
         work: makes the coroutine; its argument is the function that the coroutine calls with each event, if any.
-        handler: called with each event, in this thread; an async one in the loop. Ctrl-C and an error in it cancel the
-            coroutine, and are raised when the coroutine has ended.
+        handler: called with each event, in this thread; an async one, or a coroutine that it returns, in the loop. Ctrl-C
+            and an error in it cancel the coroutine, and are raised when the coroutine has ended.
 
     Raises:
         Exception: any that the coroutine raises.
@@ -133,8 +140,8 @@ def run_in_background(
     job.future.add_done_callback(lambda _: events.put(None))
     try:
         while (event := events.get()) is not None:
-            if handler is not None:
-                handler(event)
+            if handler is not None and inspect.iscoroutine(returned := handler(event)):
+                BACKGROUND.start(returned).future.result()
     except BaseException:
         job.cancel()
         while events.get() is not None:

@@ -94,11 +94,12 @@ class Function:
                     finished = finished or delta.finish_reason is not None
                     counted = counted or delta.usage is not None
                     yield delta
-        except ModelError:
-            raise
         except Exception as error:
-            reason = one_line(f"{self._called} raised {type(error).__name__}: {error}")
-            raise ModelError(self.name, reason) from error
+            raised = error.raised if isinstance(error, _Raised) else error
+            if isinstance(raised, ModelError):
+                raise raised from raised.__cause__
+            reason = one_line(f"{self._called} raised {type(raised).__name__}: {raised}")
+            raise ModelError(self.name, reason) from raised
         if not finished:
             yield Delta(finish_reason="stop")
         if not counted:
@@ -151,6 +152,13 @@ class _End:
     error: BaseException | None = None
 
 
+class _Raised(Exception):
+    """Brings an exception out of a thread. Raised as they are, SystemExit and KeyboardInterrupt would end the event loop."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self.raised = raised
+
+
 async def _in_a_thread(function: Answering, request: Request) -> AsyncGenerator[object, None]:
     """What a synchronous function returns or yields, computed in a thread."""
     loop = asyncio.get_running_loop()
@@ -179,7 +187,7 @@ async def _in_a_thread(function: Answering, request: Request) -> AsyncGenerator[
             result = await results.get()
             if isinstance(result, _End):
                 if result.error:
-                    raise result.error
+                    raise _Raised(result.error)
                 return
             yield result
     finally:

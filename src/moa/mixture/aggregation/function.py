@@ -21,6 +21,7 @@ from moa.messages import Cost, Delta, Reference, Request, Usage
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation.protocol import Aggregation, Running
 from moa.mixture.events import AgentFailed, AgentFinished, AgentSaid, AgentStarted, Seat
+from moa.models.refusals import one_line
 
 log = logging.getLogger("moa")
 
@@ -50,6 +51,8 @@ class ByFunction(Aggregation):
         self.name = getattr(function, "__name__", type(function).__name__).strip("<>")
         self._model = f"python/{self.name}"
         self._unique = uuid.uuid4().hex
+        if not callable(function):
+            raise ConfigError(f"the {self.role} is {function!r}; expected a function of the request and the proposals")
         if inspect.isclass(function):
             raise ConfigError(f"the {self.role} {self.name} is a class; pass an instance: {self.name}(…)")
         try:
@@ -77,10 +80,13 @@ class ByFunction(Aggregation):
         )
         try:
             choice = self._checked(await self._call(run.request, proposals), len(proposals))
-        except Exception as raised:
-            if not isinstance(raised, _WrongChoice):
-                log.warning("%s raised", self._model, exc_info=True)
-            reason = str(raised) if isinstance(raised, _WrongChoice) else f"{type(raised).__name__}: {raised}"
+        except Exception as caught:
+            raised = caught.raised if isinstance(caught, _Raised) else caught
+            if isinstance(raised, _WrongChoice):
+                reason = str(raised)
+            else:
+                log.warning("%s raised", self._model, exc_info=raised)
+                reason = one_line(f"{type(raised).__name__}: {raised}")
             error = ModelError(self._model, reason)
             run.emit(AgentFailed(at=run.now(), agent=agent, layer=layer, error=error, usage=Usage(), cost=Cost()))
             raise AggregatorFailed(f"the {self.role} failed", [f"{agent}: {error}"], [error]) from raised
@@ -126,10 +132,18 @@ async def _in_a_thread(function: Callable[..., object], *args: object) -> object
         try:
             returned.set_result(function(*args))
         except BaseException as error:
-            returned.set_exception(error)
+            returned.set_exception(_Raised(error))
 
     threading.Thread(target=copy_context().run, args=(call,), name="moa-aggregation", daemon=True).start()
     return await asyncio.wrap_future(returned)
+
+
+class _Raised(Exception):
+    """Brings an exception out of a thread. Raised as they are, SystemExit and KeyboardInterrupt would end the event loop;
+    StopIteration would leave the run waiting, since no asyncio future takes it."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self.raised = raised
 
 
 class _WrongChoice(Exception):
