@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any, cast
 
 import pytest
 
@@ -89,6 +89,18 @@ class BrokenForTheSecondLayer:
         yield Reading(references_of(layers[0]))
 
 
+class ReadsTexts:
+    async def readings(self, layers: Layers, give_up: GiveUp) -> AsyncGenerator[Reading, None]:
+        texts: Any = ("a text",)
+        yield Reading(texts)
+
+
+class GivesUpAStranger:
+    async def readings(self, layers: Layers, give_up: GiveUp) -> AsyncGenerator[Reading, None]:
+        give_up(Draft("stranger", 1), "unknown")
+        yield Reading(())
+
+
 class NoAnswer:
     """Yields a value that is no reading."""
 
@@ -140,6 +152,11 @@ def test_a_schedule_may_drop_drafts() -> None:
         (BrokenForTheSecondLayer(), "BrokenForTheSecondLayer.readings raised ValueError: one layer is too few"),
         (NoAnswer(), "NoAnswer.readings yielded 'everything'; expected a Reading"),
         (BrokenAgreement(), "BrokenAgreement.agree raised KeyError"),
+        (ReadsTexts(), "ReadsTexts.readings yielded a reading of 'a text'; expected References"),
+        (
+            GivesUpAStranger(),
+            "GivesUpAStranger.readings raised ValueError: give_up was called with a draft of stranger",
+        ),
     ],
 )
 def test_a_mistake_in_a_schedule_ends_the_run_with_its_name(schedule: Schedule, message: str) -> None:
@@ -173,6 +190,17 @@ def test_readings_that_return_instead_of_yielding_are_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"Returns\.readings must be an async generator"):
         Mixture([[says("first")]], says("last"), schedule=cast("Schedule", Returns()))
+
+
+def test_readings_of_a_plain_generator_are_refused() -> None:
+    """A generator without async is no async generator."""
+
+    class Plain:
+        def readings(self, layers: Layers, give_up: GiveUp) -> Iterator[Reading]:
+            yield Reading(())
+
+    with pytest.raises(ConfigError, match=r"Plain\.readings must be an async generator"):
+        Mixture([[says("first")]], says("last"), schedule=cast("Schedule", Plain()))
 
 
 @pytest.mark.parametrize("schedule", [Barrier(), Barrier(warm=True), Quorum(1), Staircase(), EarlyExit(Staircase())])

@@ -29,6 +29,7 @@ from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
 from moa.mixture.writer import Writer
 from moa.models.hedge import Hedged
+from moa.models.refusals import one_line
 
 log = logging.getLogger("moa")
 
@@ -143,6 +144,8 @@ class Proposing:
     def _give_up(self, draft: Draft, reason: str) -> None:
         """Drop a draft that a schedule does not wait for, and cancel its task."""
         if not draft.ended:
+            if draft not in self._tasks:
+                raise ValueError(f"give_up was called with a draft of {draft.agent} that this run did not make")
             self._calls.drop(draft, reason)
             self._tasks[draft].cancel()
 
@@ -153,6 +156,10 @@ class Proposing:
                 self._schedule_error = raised
             else:
                 log.error("the task of %s failed", draft.agent, exc_info=raised)
+                self._notice(
+                    one_line(f"{draft.agent} (layer {draft.layer}) failed: {type(raised).__name__}: {raised}"),
+                    degrades=True,
+                )
         if not draft.ended:
             self._calls.drop(draft, "its task failed; see the log" if not task.cancelled() else "it was cancelled")
 

@@ -19,6 +19,7 @@ from moa.mixture.draft import Draft
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.models import traits_of
+from moa.models.refusals import one_line
 
 log = logging.getLogger("moa")
 
@@ -151,7 +152,7 @@ class Writer:
             return Outcome("failed", error=error)
         except Exception as error:
             log.warning("%s raised while answering", model.name, exc_info=True)
-            return Outcome("failed", error=ModelError(model.name, f"{type(error).__name__}: {error}"))
+            return Outcome("failed", error=ModelError(model.name, one_line(f"{type(error).__name__}: {error}")))
         if self._draft.finish_reason is None:
             return Outcome("failed", error=ModelError(model.name, "its stream ended without a finish reason"))
         return Outcome("completed")

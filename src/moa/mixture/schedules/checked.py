@@ -8,8 +8,10 @@ from contextlib import aclosing
 from typing import cast
 
 from moa.errors import ConfigError, ScheduleError
+from moa.messages import Reference
 from moa.mixture.draft import Draft
 from moa.mixture.schedules.protocol import Exit, GiveUp, Reading, Schedule
+from moa.models.refusals import one_line
 
 
 class CheckedSchedule:
@@ -27,8 +29,10 @@ class CheckedSchedule:
             raise ConfigError(f"schedule is the class {schedule.__name__}; expected an instance: {schedule.__name__}()")
         if not callable(readings):
             raise ConfigError(f"schedule is {schedule!r}; expected an object with a method 'readings'")
-        if inspect.iscoroutinefunction(readings):
-            raise ConfigError(f"{type(schedule).__name__}.readings must be an async generator: yield each reading")
+        if inspect.iscoroutinefunction(readings) or inspect.isgeneratorfunction(readings):
+            raise ConfigError(
+                f"{type(schedule).__name__}.readings must be an async generator: async def, with a yield for each reading"
+            )
         self._schedule = schedule
 
     @property
@@ -60,7 +64,7 @@ class CheckedSchedule:
         try:
             return bool(agree(texts))
         except Exception as error:
-            raise ScheduleError(f"{self.name}.agree raised {type(error).__name__}: {error}") from error
+            raise self._raised("agree", error) from error
 
     async def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
         """The schedule's readings, up to the last.
@@ -78,12 +82,17 @@ class CheckedSchedule:
         except ScheduleError:
             raise
         except Exception as error:
-            raise ScheduleError(f"{self.name}.readings raised {type(error).__name__}: {error}") from error
+            raise self._raised("readings", error) from error
         raise ScheduleError(f"{self.name}.readings ended without a last reading, one with neither room nor warm")
+
+    def _raised(self, method: str, error: Exception) -> ScheduleError:
+        return ScheduleError(one_line(f"{self.name}.{method} raised {type(error).__name__}: {error}"))
 
     def _check(self, reading: object) -> None:
         if not isinstance(reading, Reading):
             raise ScheduleError(f"{self.name}.readings yielded {reading!r}; expected a Reading")
+        if wrong := [reference for reference in reading.references if not isinstance(reference, Reference)]:
+            raise ScheduleError(f"{self.name}.readings yielded a reading of {wrong[0]!r:.80}; expected References")
         if reading.room is not None and not self.grows:
             raise ScheduleError(f"{self.name}.readings yielded a reading with room; its class must set grows = True")
 
