@@ -75,6 +75,9 @@ _HOME = {
     "with_text": "moa.messages",
 }
 
+_MODULES = ("errors", "events", "schedules")
+"""Public modules, so that ``moa.errors.RunError`` needs no import of its own."""
+
 __all__ = sorted(_HOME)
 
 
@@ -83,6 +86,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("mixture-of-agents")
+    if name in _MODULES:
+        return import_module(f"moa.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'moa' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

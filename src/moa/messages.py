@@ -69,6 +69,11 @@ class Request:
         """
         if isinstance(question, Request):
             return question
+        if not isinstance(question, Sequence | Mapping) or isinstance(question, bytes):
+            raise RequestRejected(
+                f"the question is {question!r:.60}; expected a text, a list of messages or a request's body",
+                param="messages",
+            )
         if isinstance(question, str):
             if not question.strip():
                 raise RequestRejected("the question is empty", param="messages")
@@ -78,6 +83,10 @@ class Request:
             if isinstance(question, Mapping)
             else {"messages": copy.deepcopy(list(question))}
         )
+        if "messages" not in body and "role" in body:
+            raise RequestRejected(
+                "the question is a single message; put it into a list: [{'role': …}]", param="messages"
+            )
         _check_messages(body.get("messages"))
         return cls(body)
 

@@ -10,8 +10,11 @@ from typing import Any
 
 from moa.errors import ConfigError, ModelError
 from moa.messages import Delta, Request
-from moa.models import Model
+from moa.models import Model, Traits
 from moa.models.catalog import Catalog
+
+FENCE_BREAKERS = "<>\n\r"
+"""Characters that no agent's name may contain: they would break the fences around references."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ class Agent:
     sample: int | None = None
 
     def __post_init__(self) -> None:
-        if any(character in self.name for character in "<>\n\r"):
+        if not isinstance(self.name, str) or not isinstance(self.persona, str | None):
+            raise ConfigError(f"an agent's name and persona must be strings, not {self.name!r} and {self.persona!r}")
+        if any(character in self.name for character in FENCE_BREAKERS):
             raise ConfigError(f"agent name {self.name!r} must not contain '<', '>' or a line break")
 
     @property
@@ -74,6 +79,7 @@ def agent_of(member: Member, catalog: Catalog, where: str) -> Agent:
         UnknownName, KeyMissing: the member names an unknown provider, or the provider's API key is not set.
     """
     if isinstance(member, Agent):
+        _check_model(member.model, where)
         return member
     if isinstance(member, str):
         return Agent(catalog.model(member))
@@ -106,6 +112,10 @@ def _check_model(member: object, where: str) -> None:
         raise ConfigError(f"{where}: {member!r} is no model, agent or name of one")
     if not hasattr(member, "name"):
         raise ConfigError(f"{where}: {kind} has no name; a model needs one, such as name = 'mine/{kind.lower()}'")
+    if not isinstance(member.name, str) or not member.name:
+        raise ConfigError(f"{where}: the name of {kind} is {member.name!r}; expected 'provider/name'")
+    if not isinstance(getattr(member, "traits", Traits()), Traits):
+        raise ConfigError(f"{where}: the traits of {kind} are no moa.models.Traits(…)")
     if inspect.iscoroutinefunction(stream):
         raise ConfigError(f"{where}: {kind}.stream returns its answer; it must yield it: yield Delta(text=…)")
     if inspect.isgeneratorfunction(stream):
@@ -118,6 +128,10 @@ def seated(agents: Sequence[Agent]) -> dict[str, Agent]:
     uses = Counter(agent.model.name for agent in agents)
     samples: Counter[str] = Counter()
     for agent in agents:
+        if any(character in agent.label for character in FENCE_BREAKERS):
+            raise ConfigError(
+                f"the model name {agent.model.name!r} contains '<', '>' or a line break; give its agent a name without them"
+            )
         name, number = agent.label, 2
         while name in seats:
             name, number = f"{agent.label}-{number}", number + 1

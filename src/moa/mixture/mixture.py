@@ -195,6 +195,9 @@ class Mixture:
             TypeError: a keyword is misspelt, or is a setting of the mixture.
             ScheduleError: raised by the run for a bug in a custom schedule.
         """
+        for name, given in (("proposals", proposals or ()), ("kept", kept)):
+            if not all(isinstance(reference, Reference) for reference in given):
+                raise TypeError(f"{name!r} must be a list of moa.Reference(agent, text)")
         return Run(self.plan, request_of(question, sampling), restart=restart, proposals=proposals, kept=kept)
 
     async def stream(self, request: Question, **sampling: Any) -> AsyncGenerator[Delta, None]:

@@ -94,7 +94,7 @@ class Plan:
                 raise ConfigError(f"{name}: a ranker needs aggregate='select', not {aggregate!r}")
             aggregate = ByFunction(ranker, ranks=True)
         aggregation = aggregation_of(aggregate, name)
-        if isinstance(layers, str) or any(isinstance(layer, str) for layer in layers):
+        if not _is_list(layers) or not all(_is_list(layer) for layer in layers):
             raise ConfigError(f"{name}: layers must be a list of lists, one list for each layer of proposers")
         for number, layer in enumerate(layers, 1):
             if not layer:
@@ -153,6 +153,10 @@ class Plan:
         rest = (_identities(self.aggregators), self.aggregation.identity, self.schedule, self.exact, self.min_proposals)
         limits = (self.deadline, self.max_cost, self.fanout, self.progress)
         return repr((self.proposal_identity, rest, limits))
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _identities(layer: Mapping[str, Agent]) -> list[tuple[object, ...]]:

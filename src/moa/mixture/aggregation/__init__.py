@@ -44,6 +44,6 @@ def aggregation_of(aggregate: Aggregate, where: str) -> Aggregation:
         return aggregate
     if callable(aggregate):
         return ByFunction(aggregate)
-    if aggregate in AGGREGATIONS:
+    if isinstance(aggregate, str) and aggregate in AGGREGATIONS:
         return AGGREGATIONS[aggregate]
     raise ConfigError(f"{where}: aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATIONS)}, or a function")
