@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.fakes.processes import fork_server
+from tests.fakes.processes import CAN_FORK, fork_server
 
 NOT_RUN = {
     "docker": "there is no Docker where the tests run",
@@ -66,12 +67,34 @@ echo '+the sky is blue'
 """
 
 
+JQ = """\
+#!{python} -I
+import json, sys
+
+print(json.load(sys.stdin)[sys.argv[2].removeprefix(".")])
+"""
+"""``jq -r .name``: few machines have the real one."""
+
+
+def why_not(block: str) -> str | None:
+    """Why a block cannot run on this machine; None where it can."""
+    if not CAN_FORK:
+        return "processes are forked on Linux only"
+    missing = [name for name in ("bash", "curl") if (name == "bash" or name in block) and not shutil.which(name)]
+    return f"needs {missing[0]}" if missing else None
+
+
 def programs(folder: Path) -> None:
     """Write the programs that shell blocks call. Those of :data:`NOT_RUN` do nothing."""
     folder.mkdir()
     (folder / "moa.py").write_text(MOA.lstrip())
     texts = {name: "#!/bin/sh\n" for name in NOT_RUN if " " not in name and name != "source"}
-    texts |= {"uv": UV, "git": GIT, "moa": f'#!/bin/sh\nexec {sys.executable} -I -S {folder}/moa.py "$@"\n'}
+    texts |= {
+        "jq": JQ.format(python=sys.executable),
+        "uv": UV,
+        "git": GIT,
+        "moa": f'#!/bin/sh\nexec {sys.executable} -I -S {folder}/moa.py "$@"\n',
+    }
     for name, text in texts.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
