@@ -1,4 +1,4 @@
-# Not run by us: there is no Docker where this was written. Reports of what is wrong with it are welcome.
+# Untested: it was written without access to Docker. Please report any problem.
 #
 #   docker build -t moa . && docker run --rm -p 127.0.0.1:8000:8000 -e OPENROUTER_API_KEY moa serve --host 0.0.0.0 --no-auth
 #
@@ -12,7 +12,7 @@ COPY src src
 RUN uv sync --locked --no-dev --no-cache
 RUN useradd --create-home moa && mkdir /data && chown moa /data
 USER moa
-# Keys, moa.toml and the run store: mount a volume here to keep them.
+# Keys, moa.toml and the run store: mount a volume here to persist them.
 ENV PATH=/app/.venv/bin:$PATH XDG_CONFIG_HOME=/data/config XDG_STATE_HOME=/data/state XDG_CACHE_HOME=/data/cache
 VOLUME /data
 EXPOSE 8000

@@ -1,4 +1,4 @@
-"""An aggregation of one's own: a function of the request and the proposals that returns the answer, or an index.
+"""A custom aggregation: a function of the request and the proposals that returns the answer, or an index.
 
 uv run python examples/own_aggregation.py
 """

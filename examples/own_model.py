@@ -1,4 +1,4 @@
-"""Models of one's own: one looks notes up before it answers, one is a plain function.
+"""Custom models: one looks up notes before it answers, one is a plain function.
 
 uv run python examples/own_model.py
 """

@@ -1,4 +1,4 @@
-"""A schedule of one's own: continue with the first two proposals, and cancel the calls that are slower.
+"""A custom schedule: continue with the first two proposals, and cancel the calls that are slower.
 
 uv run python examples/own_schedule.py
 """

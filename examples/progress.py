@@ -1,4 +1,4 @@
-"""Progress while a mixture answers, by a function that gets every event.
+"""Show progress while a mixture answers: a function receives every event.
 
 uv run python examples/progress.py "Name a fruit."
 """

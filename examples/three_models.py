@@ -1,4 +1,4 @@
-"""Three samples of a model on this machine, and the one most like the others; each event as it happens.
+"""Three samples of a model on this machine; the answer is the one most like the others. Prints events as they happen.
 
 uv run python examples/three_models.py "Name three fruits."
 """

@@ -1,4 +1,4 @@
-"""Begin a run on a server of yours and follow it, also over a connection that breaks: what the page does, in forty lines.
+"""Start a run on your server and follow it, even over a connection that breaks: what the page does, in forty lines.
 
 moa serve &
 uv run python examples/watch_run.py "Why is the sky blue?" [http://127.0.0.1:8000] [moa/auto]
@@ -16,7 +16,7 @@ LAST = ("run_finished", "run_failed", "run_stopped")
 
 
 async def events(http: aiohttp.ClientSession, run: str) -> AsyncIterator[dict[str, Any]]:
-    """Every event of a run, from the first; where the connection breaks, from the one after the last that came."""
+    """Every event of a run, from the first; if the connection breaks, resumes after the last one received."""
     seen = "0"
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Stream a mixture to a web page: all events at /events, the answer's text at /text. A reader that leaves cancels its run.
+"""Stream a mixture to a web page: all events at /events, the answer's text at /text. Disconnecting cancels the run.
 
 uv run python examples/web_app.py &
 curl -N "http://127.0.0.1:8765/text?question=Name+a+fruit."

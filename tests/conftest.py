@@ -1,4 +1,4 @@
-"""What every test gets: asyncio, no network but loopback, no keys and no files of whoever runs the suite."""
+"""What every test gets: asyncio, no network but loopback, and neither API keys nor files of the user who runs the suite."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def test_an_aggregation_of_ones_own() -> None:
 
 
 async def test_progress_by_a_function() -> None:
-    """The function hears of each agent's start and end, and of the selection, before the answer is printed."""
+    """The function receives each agent's start and end, and the selection, before the answer is printed."""
     printed = await output("progress.py", "Name a fruit.")
     assert [printed.count(word) for word in (" has started\n", " is done: ", "\nthe answer is ")] == [3, 3, 1]
 

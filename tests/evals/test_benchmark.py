@@ -35,7 +35,7 @@ VARIANTS = [
 
 
 class Watched(Shelf):
-    """A shelf that records the files it is asked for."""
+    """A shelf that records the files that are requested of it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -141,7 +141,7 @@ async def test_a_benchmark_without_a_judge_is_measured_compared_and_reported(
 
 
 def test_a_judge_for_a_benchmark_without_one_is_refused() -> None:
-    """The message says what to remove."""
+    """The message names what to remove."""
     with pytest.raises(ConfigError, match="sums has no judge; remove --judge some/model"):
         judge_of(SUMS, "some/model", Config())
     assert judge_of(SUMS, None, Config()) is None

@@ -29,14 +29,14 @@ class FakeHub:
     Attributes:
         repositories: the files of each, by ``org/repo`` and then by name.
         status: what every request is answered with, where it is not 200.
-        gated: repositories that ask for consent first.
-        asked: ``METHOD /path`` of every request, in order.
+        gated: repositories that need the user's consent.
+        requests: ``METHOD /path`` of every request, in order.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     status: int = 200
     gated: frozenset[str] = frozenset()
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -72,7 +72,7 @@ class FakeHub:
 
     def _answer(self, call: BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(call.path).path)
-        self.asked.append(f"{call.command} {path}")
+        self.requests.append(f"{call.command} {path}")
         if self.status != 200:
             return _send(call, self.status, {}, b"")
         if path.startswith("/api/models/"):

@@ -24,10 +24,10 @@ async def call(
 
 
 async def begin(http: aiohttp.ClientSession, server: Served, body: Any, **how: Any) -> str:
-    """Begin a run; gives its id."""
-    status, told = await call(http, "POST", server, "/runs", body, **how)
-    assert status == 201, told
-    return str(told["run"])
+    """Begin a run; returns its run ID."""
+    status, payload = await call(http, "POST", server, "/runs", body, **how)
+    assert status == 201, payload
+    return str(payload["run"])
 
 
 async def follow(
@@ -40,7 +40,7 @@ async def follow(
 ) -> list[tuple[int, dict[str, Any]]]:
     """All events of a run, with their ids; waits for its end. Calls ``on_head`` when the response begins."""
     query = "" if after is None else f"?after={after}"
-    heard: list[tuple[int, dict[str, Any]]] = []
+    received: list[tuple[int, dict[str, Any]]] = []
     async with asyncio.timeout(PATIENCE):
         async with http.get(f"{server.origin}/runs/{run}/events{query}", **how) as response:
             if response.status == 204:
@@ -54,14 +54,14 @@ async def follow(
                 if field == "id":
                     number = int(value)
                 elif field == "data":
-                    heard.append((number, json.loads(value)))
-    return heard
+                    received.append((number, json.loads(value)))
+    return received
 
 
 async def record(http: aiohttp.ClientSession, server: Served, run: str, **how: Any) -> Any:
-    status, told = await call(http, "GET", server, f"/runs/{run}", **how)
-    assert status == 200, told
-    return told
+    status, payload = await call(http, "GET", server, f"/runs/{run}", **how)
+    assert status == 200, payload
+    return payload
 
 
 async def has_written(http: aiohttp.ClientSession, server: Served, run: str, texts: Mapping[str, str]) -> None:
@@ -107,11 +107,11 @@ async def until_refused(server: Served) -> None:
 
 
 async def ended(http: aiohttp.ClientSession, server: Served, run: str) -> Any:
-    """The record of a run, when it is over."""
+    """The record of a run, once it has ended."""
     await follow(http, server, run)
     return await record(http, server, run)
 
 
-def asked_times(upstream: Upstream) -> dict[str, int]:
-    """How often each was asked."""
+def calls_by_model(upstream: Upstream) -> dict[str, int]:
+    """How often each model was called."""
     return {name: len(upstream.calls(name)) for name in ("a", "b", "c", "last")}

@@ -75,7 +75,7 @@ aggregator = "openai/gpt-4o-mini"
 
 
 class Served:
-    """A server process. Use it with ``async with``; it is told to stop at the end.
+    """A server process. Use it with ``async with``; it receives SIGTERM at the end.
 
     Args:
         folder: its home: configuration, state and caches.
@@ -129,7 +129,7 @@ class Served:
                 await asyncio.sleep(0.01)
 
     async def stop(self, sign: int = signal.SIGTERM) -> int:
-        """Tell it to stop, and wait; gives the exit code."""
+        """Send it a signal, and wait for its end; returns the exit code."""
         with suppress(ProcessLookupError):
             self.process.send_signal(sign)
         async with asyncio.timeout(PATIENCE):
@@ -165,7 +165,7 @@ def home(folder: Path) -> dict[str, str]:
 
 
 def answer_well(upstream: Upstream) -> None:
-    """Every model of :data:`CONFIG` answers; what another test said of them is forgotten."""
+    """Every model of :data:`CONFIG` answers; scripts of other tests are replaced."""
     upstream.requests.clear()
     for name in "abcd":
         upstream.script(name, say(f"proposal {name}"))
@@ -182,7 +182,7 @@ def asking(model: str = "moa/trio", text: str = "Why?", **fields: Any) -> dict[s
 async def post(
     http: aiohttp.ClientSession, server: Served, body: object, **how: Any
 ) -> tuple[int, Any, Mapping[str, str]]:
-    """Ask; gives status, JSON and headers."""
+    """Ask; returns status, JSON and headers."""
     async with http.post(f"{server.url}/chat/completions", json=body, **how) as response:
         return response.status, await response.json(), response.headers
 
@@ -191,7 +191,7 @@ async def post(
 async def streamed(
     http: aiohttp.ClientSession, server: Served, body: Mapping[str, Any]
 ) -> AsyncIterator[AsyncIterator[Any]]:
-    """Ask with ``stream``; gives the events as they come: objects, and ``[DONE]``."""
+    """Ask with ``stream``; yields the events as they arrive: objects, and ``[DONE]``."""
     async with http.post(f"{server.url}/chat/completions", json={**body, "stream": True}) as response:
         assert response.status == 200, await response.text()
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -209,13 +209,13 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
 
 
 async def all_events(http: aiohttp.ClientSession, server: Served, body: Mapping[str, Any]) -> list[Any]:
-    """Ask with ``stream``; gives all events."""
-    async with streamed(http, server, body) as heard:
-        return [event async for event in heard]
+    """Ask with ``stream``; returns all events."""
+    async with streamed(http, server, body) as received:
+        return [event async for event in received]
 
 
 def said(events: list[Any], field: str = "content", index: int = 0) -> str:
-    """What one choice of a stream says."""
+    """The text of one choice of a stream."""
     return "".join(
         choice["delta"].get(field) or ""
         for event in events

@@ -1,4 +1,4 @@
-"""A Chat Completions server on a real loopback socket that does whatever a test tells it to.
+"""A Chat Completions server on a real loopback socket that follows the script of a test.
 
 A script is what one call gets, as a sum of steps; most tests need one word of it::
 
@@ -138,12 +138,12 @@ def thoughts(text: str, field_name: str = "reasoning_content") -> Script:
 
 
 def finish(reason: str = "stop") -> Script:
-    """The chunk that says why the answer ends."""
+    """The chunk with the finish reason."""
     return chunk({}, reason)
 
 
 def usage(prompt_tokens: int = 10, completion_tokens: int = 5, **fields: Any) -> Script:
-    """The chunk that counts tokens; sent only to those who asked for it, as servers do."""
+    """The chunk that counts tokens; sent only if the request has include_usage, as servers do."""
     counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, **fields}
 
     async def action(call: Received) -> None:

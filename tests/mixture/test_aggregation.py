@@ -153,7 +153,7 @@ async def test_an_error_in_a_function_is_one_clear_error(caplog: pytest.LogCaptu
 
 
 async def test_a_blocking_function_does_not_stop_other_runs() -> None:
-    """A sync function runs in a thread: other tasks go on while it blocks."""
+    """A sync function runs in a thread: other tasks continue while it blocks."""
     release = threading.Event()
 
     def block(request: Request, proposals: Sequence[Reference]) -> int:

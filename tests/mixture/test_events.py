@@ -9,7 +9,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_words_name_the_role_of_their_agent() -> None:
-    """The words of the answer are the aggregator's, and nobody has to look for its start."""
+    """Text with the role aggregator is the answer's: no reader has to find where the answer starts."""
     mixture = Mixture([[Scripted("one", name="s/p")]], Scripted("two", name="s/l"))
     events = [event async for event in mixture.run("Why?")]
     roles = {event.delta.text: event.role for event in events if isinstance(event, AgentSaid)}

@@ -1,4 +1,4 @@
-"""A beginner's mistakes in a model of one's own: each is one clear line."""
+"""Common mistakes in a custom model: each is one clear line."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ async def test_a_cache_never_returns_an_answer_made_with_another_prompt(
 
 
 async def test_a_slow_reader_does_not_slow_the_run_down(upstream: Upstream, endpoint: Endpoint) -> None:
-    """Proposals are read while nobody takes events, so upstreams never wait for a client."""
+    """Proposals are read while no reader takes events, so upstreams never wait for a client."""
     scripted(upstream)
     async with aclosing(mixture(endpoint).run("Why?")) as events:
         await anext(events)

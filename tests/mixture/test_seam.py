@@ -26,7 +26,7 @@ def written(*pieces: str, exact: bool = True, size: int = 3) -> str:
     seam.join(exact=exact)
     feed(seam, pieces[-1], size)
     seam.end()
-    return seam.said
+    return seam.text
 
 
 @given(st.text(), st.integers(1, 9))
@@ -45,13 +45,13 @@ def test_a_text_stopped_anywhere_and_continued_exactly_is_complete(
     seam = Seam()
     seam.join(exact=True)
     feed(seam, text[:stop], size, whole_words=True)
-    begun = seam.said
+    begun = seam.text
     assert text.startswith(begun)
     assert not begun or text[len(begun)] == " "
     seam.join(exact=True)
     feed(seam, text[len(begun) :], size)
     seam.end()
-    assert seam.said == text
+    assert seam.text == text
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=30, max_size=60, unique=True), st.data())
@@ -61,14 +61,14 @@ def test_a_repetition_at_a_seam_is_removed(numbers: list[int], data: st.DataObje
     seam = Seam()
     seam.join(exact=False)
     feed(seam, text[: len(text) // 2], 3, whole_words=True)
-    begun = seam.said
+    begun = seam.text
     again = data.draw(st.sampled_from([0, *(at for at in range(len(begun) - 20) if begun[at - 1] == " ")]))
     if again and len(begun) - again > 240:
         again = len(begun) - 230
     seam.join(exact=False)
     feed(seam, text[again:], 3)
     seam.end()
-    assert seam.said == text
+    assert seam.text == text
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_different_text_cannot_be_joined() -> None:
     seam.join(exact=False)
     with pytest.raises(Restarted):
         feed(seam, "The sky is blue because of the sea below", 4)
-    assert seam.said == "The sky is blue because of the air above us"
+    assert seam.text == "The sky is blue because of the air above us"
 
 
 @given(WORDS, WORDS, st.booleans())
@@ -131,11 +131,11 @@ def test_any_two_pieces_join_or_raise(one: list[str], other: list[str], exact: b
     seam = Seam()
     seam.join(exact=exact)
     feed(seam, " ".join(one), 2, whole_words=True)
-    begun = seam.said
+    begun = seam.text
     seam.join(exact=exact)
     try:
         feed(seam, " ".join(other), 2)
         seam.end()
     except Restarted:
         pass
-    assert seam.said.startswith(begun)
+    assert seam.text.startswith(begun)

@@ -38,7 +38,7 @@ def plain(upstream: Upstream) -> Upstream:
     return upstream
 
 
-# A session of one's own
+# The caller's session
 
 
 async def test_a_session_of_ones_own_is_used_and_left_open(plain: Upstream) -> None:

@@ -139,7 +139,7 @@ async def test_other_fields_pass_through(upstream: Upstream, endpoint: Endpoint)
 
 
 async def test_only_the_first_choice_is_read(upstream: Upstream, endpoint: Endpoint) -> None:
-    """A second choice, which nobody requested, does not mix into the answer."""
+    """A second choice, which was not requested, does not mix into the answer."""
     second = {"index": 1, "delta": {"content": "Five."}, "finish_reason": "stop"}
     upstream.script("m", words("Four.") + data(json.dumps({"choices": [second]})) + finish() + done())
     assert collected(await answer(endpoint)).text == "Four."

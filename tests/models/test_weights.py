@@ -199,12 +199,12 @@ def test_a_repository_gives_the_requested_quantization(hub: FakeHub, tmp_path: P
             "a.Q5_K_M.gguf 80 (80, 80)",
             "s-Q6_K-00001-of-00002.gguf 199 (199, 199)",
         ]
-        hub.asked.clear()
+        hub.requests.clear()
         assert fetch("org/model-GGUF", "org/split:Q6_K") == [
             "m-Q4_K_M.gguf 200 cached",
             "s-Q6_K-00001-of-00002.gguf 199 cached",
         ]
-        assert hub.asked == []
+        assert hub.requests == []
 
 
 @needs_hub

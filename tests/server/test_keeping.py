@@ -50,7 +50,7 @@ async def test_dns_rebinding_reads_no_runs(http: aiohttp.ClientSession, server: 
 async def test_loopback_names_and_addresses_are_accepted(
     http: aiohttp.ClientSession, server: Served, host: str
 ) -> None:
-    """Nobody else can have made these names point at the server."""
+    """No other site can make these names resolve to the server."""
     assert (await call(http, "GET", server, "/runs", headers={"Host": host}))[0] == 200
 
 
@@ -178,7 +178,7 @@ async def test_keeping_without_a_store_is_refused(tmp_path: Path) -> None:
 async def test_on_sigterm_runs_finish_and_are_stored(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """The server waits for a run that nobody follows, and a follower of another receives its end."""
+    """The server waits for a run without followers, and a follower of another receives its end."""
     resume = asyncio.Event()
     upstream.script("last", words("first ") + until(resume) + words("second") + finish() + done())
     config = CONFIG.format(base_url=upstream.base_url)

@@ -11,7 +11,7 @@ import pytest
 
 from moa.config.export import table_object
 from moa.config.tables import File, MixtureTable
-from tests.fakes.run_client import asked_times, begin, call, ended
+from tests.fakes.run_client import begin, call, calls_by_model, ended
 from tests.fakes.serving import CONFIG, Served, asking
 from tests.fakes.upstream import Upstream, refuse, say
 
@@ -157,7 +157,7 @@ async def test_a_run_of_a_callers_own_mixture_can_be_continued(
     payload = await ended(http, server, await begin(http, server, {"continue": first}))
     assert (payload["answer"]["text"], payload["model"]) == ("at last", "moa/mine")
     assert [each["agent"] for each in payload["recalled"]] == ["a", "bee"]
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
+    assert calls_by_model(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
 
 
 async def test_a_run_continues_with_its_own_mixture(
@@ -180,4 +180,4 @@ async def test_a_run_continues_with_its_own_mixture(
         assert (payload["answer"]["text"], payload["model"], payload["mixture"]) == ("at last", "moa/mine", table)
         assert [each["agent"] for each in payload["recalled"]] == ["a", "b"]
         assert "Merge them well." in upstream.calls("last")[1].prompt
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}
+    assert calls_by_model(upstream) == {"a": 1, "b": 1, "c": 0, "last": 2}

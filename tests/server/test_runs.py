@@ -18,7 +18,7 @@ from moa.mixture.codec import event_of
 from moa.mixture.fold import fold
 from moa.store.archive import Archive
 from moa.store.record import finished_proposals
-from tests.fakes.run_client import asked_times, begin, call, ended, follow, has_written, record, until_gauges
+from tests.fakes.run_client import begin, call, calls_by_model, ended, follow, has_written, record, until_gauges
 from tests.fakes.serving import CONFIG, Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Received,
@@ -281,12 +281,12 @@ async def test_a_stopped_run_continues_from_its_finished_proposals(
     upstream.script("b", refuse(500, "down"), say("proposal b"))
     upstream.script("c", words("half a prop") + hang(), say("proposal c"))
     first = await begin(http, server, asking(temperature=0.7))
-    await holds(lambda: asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 0})
+    await holds(lambda: calls_by_model(upstream) == {"a": 1, "b": 1, "c": 1, "last": 0})
     await has_written(http, server, first, {"a": "proposal a", "b": "", "c": "half a prop"})
     await call(http, "POST", server, f"/runs/{first}/stop")
     second = await begin(http, server, {"continue": first})
     payload = await ended(http, server, second)
-    assert asked_times(upstream) == {"a": 1, "b": 2, "c": 2, "last": 1}
+    assert calls_by_model(upstream) == {"a": 1, "b": 2, "c": 2, "last": 1}
     assert (payload["outcome"], payload["continues"], payload["model"]) == ("answered", first, "moa/trio")
     assert payload["answer"]["text"] == "the whole answer" and payload["messages"] == asking()["messages"]
     assert payload["recalled"] == [
@@ -315,7 +315,7 @@ async def test_a_continuation_can_be_continued(http: aiohttp.ClientSession, serv
     assert [each["text"] for each in payload["recalled"]] == [f"proposal {name}" for name in "abc"]
     fourth = await begin(http, server, {"continue": third})
     assert (await ended(http, server, fourth))["answer"]["text"] == "at last"
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 4}
+    assert calls_by_model(upstream) == {"a": 1, "b": 1, "c": 1, "last": 4}
 
 
 async def test_a_run_in_progress_cannot_be_continued(
@@ -357,7 +357,7 @@ async def test_a_run_of_a_killed_server_can_be_continued(
         assert await call(http, "POST", server, f"/runs/{run}/stop") == (204, None)
         payload = await ended(http, server, await begin(http, server, {"continue": run}))
         assert payload["answer"]["text"] == "at last" and len(payload["recalled"]) == 3
-    assert asked_times(upstream) == {"a": 1, "b": 1, "c": 1, "last": 2}
+    assert calls_by_model(upstream) == {"a": 1, "b": 1, "c": 1, "last": 2}
 
 
 # -- finding and deleting -----------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Seam:
         self._joining = False
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The text published so far."""
         return "".join(self._pieces)
 
@@ -95,16 +95,16 @@ class Seam:
 
     def _join(self, *, final: bool) -> bool:
         """Replace the held text by its part that is new. False while that is unclear."""
-        rest = self._new_text(self.said, self._held.lstrip(), final=final)
+        rest = self._new_text(self.text, self._held.lstrip(), final=final)
         if rest is None:
             return False
         self._held, self._joining = rest, False
         return True
 
-    def _new_text(self, said: str, piece: str, *, final: bool) -> str | None:
-        r"""What ``piece``, the beginning of a new piece, adds to ``said``; None while that is unclear; or Restarted.
+    def _new_text(self, before: str, piece: str, *, final: bool) -> str | None:
+        r"""What ``piece``, the beginning of a new piece, adds to ``before``; None while that is unclear; or Restarted.
 
-        With ``said = "The sky is blue because of the air."`` the rules are, in this order:
+        With ``before = "The sky is blue because of the air."`` the rules are, in this order:
 
         1. A piece that is still empty, or only repeats the beginning, is unclear: ``"The sky is"``.
         2. A piece that repeats the beginning and then differs is a restart: ``"The sky is blue because of water"``.
@@ -117,7 +117,7 @@ class Seam:
 
         A repetition counts from :data:`SHORTEST` characters. A ``final`` piece is complete, so none is unclear.
         """
-        start = said.lstrip()
+        start = before.lstrip()
         shared = _shared(piece, start)
         if not final and (not piece or shared == len(piece) < len(start)):
             return None
@@ -125,19 +125,19 @@ class Seam:
             if shared < min(len(piece), len(start)):
                 raise Restarted
             return piece[len(start) :]
-        overlaps = _overlaps(said[-LOOK_BACK:], piece)
+        overlaps = _overlaps(before[-LOOK_BACK:], piece)
         if not final and any(overlap > len(piece) for overlap in overlaps):
             return None
         longest = max((overlap for overlap in overlaps if SHORTEST <= overlap <= len(piece)), default=0)
         if longest:
             return piece[longest:]
-        if opening := _reopened_fence(said, piece):
+        if opening := _reopened_fence(before, piece):
             return "\n" + piece[len(opening) :] if final or "\n" in piece else None
-        return self._spaced(said, piece)
+        return self._spaced(before, piece)
 
-    def _spaced(self, said: str, piece: str) -> str:
+    def _spaced(self, before: str, piece: str) -> str:
         """The held text, with the space or line break that the previous piece ended on where the new one has none."""
-        if self._exact or not piece or self._held[:1].isspace() or said[-1].isspace():
+        if self._exact or not piece or self._held[:1].isspace() or before[-1].isspace():
             return self._held
         if re.match(r"[.,;:!?)\]}»”’%]", piece):
             return self._held
@@ -159,8 +159,8 @@ def _overlaps(tail: str, piece: str) -> list[int]:
     return [len(end) for end in ends if (piece.startswith(end) if len(end) <= len(piece) else end.startswith(piece))]
 
 
-def _reopened_fence(said: str, piece: str) -> str:
+def _reopened_fence(before: str, piece: str) -> str:
     """The line with which a piece opens a block of code inside an open block of code, or an empty text."""
-    inside = sum(line.lstrip().startswith("```") for line in said.splitlines()) % 2
+    inside = sum(line.lstrip().startswith("```") for line in before.splitlines()) % 2
     opening = re.match(r"```[\w+-]+[^\S\n]*(\n|\Z)", piece)
     return opening[0] if inside and opening else ""

@@ -99,14 +99,14 @@ class Writer:
 
     async def _continue(self, reading: Reading) -> Outcome:
         """Write the draft's next piece."""
-        request = self._conversation.request(reading.references, self._seam.said, last=reading.last)
+        request = self._conversation.request(reading.references, self._seam.text, last=reading.last)
         self._seam.join(exact=self._way == "prefix")
         return await self._call(request, reading)
 
     async def _finish_in_one_call(self, reading: Reading) -> None:
         """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
         self._calls.notice(f"{self._draft.agent} did not continue where it stopped; finishing in a single call")
-        request = self._conversation.resumed(reading.references, self._seam.said)
+        request = self._conversation.resumed(reading.references, self._seam.text)
         self._seam.join(exact=False)
         outcome = await self._call(request, reading)
         if outcome.kind == "restarted":

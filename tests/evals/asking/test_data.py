@@ -43,7 +43,7 @@ def test_a_file_is_downloaded_once_after_its_licence_is_shown(hub: FakeHub, tmp_
     assert shelf.rows(wanted(hub)) == ROWS
     assert events == ["for tests only", ("rows.jsonl", len(CONTENT), len(CONTENT))]
     assert Shelf().rows(wanted(hub)) == ROWS
-    assert hub.asked == ["GET /org/set/resolve/main/rows.jsonl"]
+    assert hub.requests == ["GET /org/set/resolve/main/rows.jsonl"]
     assert [path.name for path in shelf.cache.rglob("*") if path.is_file()] == ["rows.jsonl"]
 
 
@@ -90,7 +90,7 @@ def test_the_users_own_copy_comes_first(
     assert Shelf(tmp_path / "own").rows(wanted(hub)) == [{"own": 1}]
     monkeypatch.setenv("MOA_DATA", str(tmp_path / "own"))
     assert Shelf().rows(wanted(hub)) == [{"own": 1}]
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_a_missing_data_folder_is_an_error(tmp_path: Path) -> None:
