@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from moa.cli.terminal import notify
+from moa.closing import AsyncClosing
 from moa.config.config import Config
 from moa.mixture.mixture import Mixture
 
 
-class Session:
+class Session(AsyncClosing):
     """An open configuration. Leaving it closes every connection and embedded model.
 
     Args:
@@ -41,11 +40,3 @@ class Session:
 
     async def aclose(self) -> None:
         await self.config.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from moa.closing import AsyncClosing
 from moa.config.auto import AutoChoice, choose
 from moa.config.export import table_object
 from moa.config.file import find, read, reason
@@ -32,7 +32,7 @@ from moa.models.endpoint import Timeouts
 from moa.prices import Price, Prices
 
 
-class Config:
+class Config(AsyncClosing):
     """The mixtures and models that a user can name. Closing it closes every connection and model it has opened.
 
     Args:
@@ -197,14 +197,6 @@ class Config:
         """Close every connection and every embedded model."""
         await self.catalog.aclose()
         self._mixtures.clear()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _table(self, name: str) -> tuple[MixtureTable, str]:
         if name in self._file.mixtures:

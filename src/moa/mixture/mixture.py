@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from moa.closing import AsyncClosing
 from moa.messages import Answer, Delta, Reference, pieces_of
 from moa.mixture.agent import Agent, Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
@@ -25,7 +25,7 @@ from moa.models.catalog import Catalog
 from moa.prices import Prices
 
 
-class Mixture:
+class Mixture(AsyncClosing):
     """Several models that answer as one, and are one: a :class:`~moa.models.Model` like any other.
 
     ::
@@ -227,14 +227,6 @@ class Mixture:
     async def aclose(self) -> None:
         """Close the connections and embedded models that this mixture opened for itself."""
         await self._open.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         layers = [[*layer] for layer in self.layers]

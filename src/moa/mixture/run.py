@@ -7,9 +7,9 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from moa.closing import AsyncClosing
 from moa.errors import RunError
 from moa.messages import Answer, Reference, Request
 from moa.mixture.answering import Answering
@@ -19,7 +19,7 @@ from moa.mixture.plan import Plan
 from moa.mixture.schedules.checked import CheckedSchedule
 
 
-class Run(AsyncGenerator[Event, None]):
+class Run(AsyncGenerator[Event, None], AsyncClosing):
     """One answer to one request. Iterate it once, for every event; close it to cancel every call in flight.
 
     ::
@@ -71,14 +71,6 @@ class Run(AsyncGenerator[Event, None]):
     async def aclose(self) -> None:
         """Cancel every call in flight; returns when all have ended. Does nothing after the last event."""
         await self._events.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _run(self) -> AsyncGenerator[Event, None]:
         """The events of a task that works. The queue has no limit, so a slow reader does not slow the models down."""

@@ -15,12 +15,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
 from moa import sqlite
 from moa.answers import Delta
+from moa.closing import Closing
 from moa.errors import ConfigError
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, deltas TEXT) WITHOUT ROWID"
@@ -28,7 +28,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, deltas TEXT)
 logger = logging.getLogger(__name__)
 
 
-class Cache:
+class Cache(Closing):
     """Answers in one SQLite file that only its owner can read. Several processes may share it."""
 
     def __init__(self, path: Path | str) -> None:
@@ -79,14 +79,6 @@ class Cache:
 
     def close(self) -> None:
         self._connection.close()
-
-    def __enter__(self) -> Cache:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _or_config_error(self) -> Iterator[None]:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
+from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
 from moa.models.cache import Cache, Cached
@@ -47,7 +46,7 @@ class Access:
     cache: bool = False
 
 
-class Catalog:
+class Catalog(AsyncClosing):
     """Makes models by name, and closes everything that it opened.
 
     Args:
@@ -121,14 +120,6 @@ class Catalog:
         self._models.clear()
         self._endpoints.clear()
         self._cache = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _remote(self, provider: str, name: str) -> Model:
         endpoint, limits = self._opened(provider)

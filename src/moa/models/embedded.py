@@ -19,9 +19,8 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from types import TracebackType
-from typing import Self
 
+from moa.closing import AsyncClosing
 from moa.errors import ConfigError, ModelError
 from moa.messages import Cost, Delta, Request
 from moa.models import Traits, weights
@@ -36,7 +35,7 @@ _ONE_CALL_PER_CONNECTION = {"Connection": "close"}
 _ONE_AT_A_TIME = threading.Lock()  # held while a model of this process loads
 
 
-class EmbeddedModel:
+class EmbeddedModel(AsyncClosing):
     """A model on this machine; a :class:`~moa.models.Model` whose calls cost nothing.
 
     It loads with the first request, or with :meth:`load`, and takes the memory of its weights and its context (23 KB per
@@ -152,14 +151,6 @@ class EmbeddedModel:
             await asyncio.to_thread(load.process.end)
         if load and (server := load.result):
             await server.endpoint.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _server(self) -> _Server:
         """The server of this model, loaded first where it is not; raises as :meth:`load` does."""

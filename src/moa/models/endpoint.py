@@ -18,11 +18,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from ssl import SSLContext
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
+from moa.closing import AsyncClosing
 from moa.errors import ModelError, StreamBroken, UpstreamFailed
 from moa.messages import Delta, Request
 from moa.models import Traits
@@ -52,7 +52,7 @@ class Timeouts:
     stall: float | None = 60
 
 
-class Endpoint:
+class Endpoint(AsyncClosing):
     """A Chat Completions server: an address, a key, and the connections to it. Make one per server and keep it.
 
     Args:
@@ -143,14 +143,6 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close the connections made in the running event loop. A later call opens new ones."""
         await self._connection.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _begin(self, model: EndpointModel, request: Request, silence: Silence) -> aiohttp.ClientResponse:
         """Send a request. The response has the status 200, and its body is still to be read."""

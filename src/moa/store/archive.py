@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from moa.answers import Answer, Cost
+from moa.closing import Closing
 from moa.messages import Request, text_of
 from moa.mixture.codec import decoded_event
 from moa.mixture.events import AnswerBegan
@@ -131,7 +131,7 @@ class SavedRun:
     lines: list[bytes] = field(repr=False)
 
 
-class Archive:
+class Archive(Closing):
     """The saved runs of a file.
 
     Args:
@@ -270,14 +270,6 @@ class Archive:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:

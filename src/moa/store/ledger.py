@@ -6,9 +6,8 @@ import logging
 import sqlite3
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from moa.closing import Closing
 from moa.store.file import opened
 
 SCHEMA = """
@@ -19,7 +18,7 @@ CREATE TABLE IF NOT EXISTS requests (name TEXT PRIMARY KEY, minute INTEGER, coun
 log = logging.getLogger("moa.server")
 
 
-class Ledger:
+class Ledger(Closing):
     """A count of requests and dollars for each key, in the run store's file. Several processes may share it.
 
     In all methods ``now`` is the time, seconds since 1970; None takes the clock's.
@@ -78,14 +77,6 @@ class Ledger:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _day(now: float | None) -> str:

@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from moa.answers import Reference
+from moa.closing import Closing
 from moa.mixture.events import AnswerBegan
 from moa.store.file import opened
 
@@ -28,7 +27,7 @@ TURNS_BETWEEN_SWEEPS = 256
 log = logging.getLogger("moa.server")
 
 
-class Turns:
+class Turns(Closing):
     """A :class:`~moa.mixture.memory.Memory` of turns in the run store's file.
 
     Turns are kept for :data:`DAYS_KEPT` days; in memory, at most :data:`TURNS_IN_MEMORY`.
@@ -81,14 +80,6 @@ class Turns:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def forget(file: sqlite3.Connection, runs: Iterable[AnswerBegan]) -> None:

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from moa.closing import Closing
 from moa.errors import ConfigError, KeyRejected, MoaError, RunError, StreamBroken
 from moa.evals.asking.data import Row
 from moa.evals.asking.journal import (
@@ -64,7 +65,7 @@ class Progress:
     seconds_left: float | None
 
 
-class Measurement:
+class Measurement(Closing):
     """One system on one benchmark, in a folder. Close it, or use it with ``with``.
 
     Args:
@@ -115,12 +116,6 @@ class Measurement:
     def cost(self) -> Cost:
         """The cost of all calls, in this process and before."""
         return self._spending.cost
-
-    def __enter__(self) -> Measurement:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._open.close()
