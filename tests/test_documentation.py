@@ -29,6 +29,7 @@ import pytest
 
 import moa
 from moa import events
+from moa.config.config import Config
 from moa.config.tables import File
 from moa.messages import Delta
 from moa.mixture.background import BACKGROUND
@@ -158,7 +159,7 @@ class Reader:
     served: Served | None = None
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "reader"})
     ended: set[int] = field(default_factory=set)
-    mixtures: list[Mixture] = field(default_factory=list)
+    opened: list[Mixture | Config] = field(default_factory=list)
 
     @property
     def config(self) -> str:
@@ -220,7 +221,7 @@ class Reader:
             for name in self.names.keys() - before:
                 if name.startswith("test_"):
                     runner.run(self.names[name]())
-        self.mixtures += [value for value in self.names.values() if isinstance(value, Mixture)]
+        self.opened += [value for value in self.names.values() if isinstance(value, Mixture | Config)]
 
 
 async def _awaited(running: Any) -> None:
@@ -251,8 +252,8 @@ async def readers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rea
         readers = Readers(tmp_path_factory.mktemp("readers"), upstream, stack)
         yield readers
         for reader in readers.values():
-            for mixture in reader.mixtures:
-                await asyncio.wrap_future(BACKGROUND.start(mixture.aclose()).future)  # what `ask` has opened there
+            for opened in reader.opened:
+                await asyncio.wrap_future(BACKGROUND.start(opened.aclose()).future)  # the connections of `ask`
 
 
 @pytest.fixture(autouse=True)
