@@ -9,30 +9,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("inspect_ai", reason="needs the extra: pip install 'mixture-of-agents[inspect]'")
-
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageTool,
-    ChatMessageUser,
-    ContentAudio,
-    ContentImage,
-    ContentText,
-    GenerateConfig,
-    ResponseSchema,
-)
-from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParams
-from inspect_ai.util import JSONSchema
-
 from moa.errors import RequestRejected, RunError
-from moa.inspect import MixtureAPI, output_of, request_of
 from moa.messages import Answer, Call, Cost, Usage
+from tests.fakes.packages import needs
 from tests.fakes.terminal import environment
 from tests.fakes.upstream import Upstream, refuse, say
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, needs("inspect_ai", install="uv sync --extra inspect")]
 
 TOML = """
 [endpoints.up]
@@ -97,6 +80,10 @@ async def test_a_task_runs_on_a_mixture(config: Path, upstream: Upstream, tmp_pa
 
 async def test_a_mixture_without_an_answer_raises_its_error_once(config: Path, upstream: Upstream) -> None:
     """No error becomes an answer, and the framework does not retry."""
+    from inspect_ai.model import ChatMessageUser, GenerateConfig
+
+    from moa.inspect import MixtureAPI
+
     for name in ("ann", "bob", "boss"):
         upstream.script(name, refuse(500))
     model = MixtureAPI("duo", file=str(config))
@@ -109,6 +96,10 @@ async def test_a_mixture_without_an_answer_raises_its_error_once(config: Path, u
 
 async def test_a_single_model_answers_for_comparison(config: Path, upstream: Upstream) -> None:
     """The price list gives its cost."""
+    from inspect_ai.model import ChatMessageUser, GenerateConfig
+
+    from moa.inspect import MixtureAPI
+
     upstream.script("ann", say("Alone."))
     model = MixtureAPI("up/ann", file=str(config))
     output = await model.generate([ChatMessageUser(content="Hello?")], [], "auto", GenerateConfig())
@@ -120,6 +111,22 @@ async def test_a_single_model_answers_for_comparison(config: Path, upstream: Ups
 
 def test_a_conversation_becomes_a_request(tmp_path: Path) -> None:
     """With roles, images, tools and their results, and a schema for the answer."""
+    from inspect_ai.model import (
+        ChatMessage,
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageTool,
+        ChatMessageUser,
+        ContentImage,
+        ContentText,
+        GenerateConfig,
+        ResponseSchema,
+    )
+    from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParams
+    from inspect_ai.util import JSONSchema
+
+    from moa.inspect import request_of
+
     (tmp_path / "dot.gif").write_bytes(b"GIF")
     messages: list[ChatMessage] = [
         ChatMessageSystem(content="Be brief."),
@@ -147,6 +154,10 @@ def test_a_conversation_becomes_a_request(tmp_path: Path) -> None:
 
 def test_unsupported_content_is_refused() -> None:
     """A mixture reads text and images, no audio."""
+    from inspect_ai.model import ChatMessageUser, ContentAudio, GenerateConfig
+
+    from moa.inspect import request_of
+
     sound = ChatMessageUser(content=[ContentAudio(audio="data:audio/wav;base64,AA==", format="wav")])
     with pytest.raises(RequestRejected, match="reads text and images, not audio"):
         request_of([sound], [], "auto", GenerateConfig())
@@ -154,6 +165,8 @@ def test_unsupported_content_is_refused() -> None:
 
 def test_an_answer_becomes_the_frameworks_output() -> None:
     """Reasoning, tool calls, finish reason, tokens without the cached ones; a lower bound is no cost."""
+    from moa.inspect import output_of
+
     answer = Answer(
         text="Yes.",
         reasoning="Hm.",

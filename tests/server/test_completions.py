@@ -11,12 +11,10 @@ import sys
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from tests.fakes.serving import Served, all_events, asking, post, said, streamed
@@ -37,6 +35,9 @@ from tests.fakes.upstream import (
 )
 from tests.fakes.waiting import PATIENCE
 
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
 pytestmark = pytest.mark.anyio
 
 WEATHER: Any = {
@@ -51,6 +52,8 @@ WEATHER: Any = {
 
 @pytest.fixture(scope="module")
 async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         yield client
 
@@ -60,6 +63,8 @@ async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
 
 async def test_the_sdk_lists_mixtures_and_single_models(client: AsyncOpenAI) -> None:
     """Mixtures of the file and presets are listed as moa/NAME, their members as provider/name."""
+    import openai
+
     models = {model.id: model async for model in client.models.list()}
     assert {"moa/trio", "moa/auto", "moa/paper", "up/a", "up/last"} <= set(models)
     assert not any("/moa/" in name or name.startswith("openai/") for name in models)
@@ -104,6 +109,7 @@ async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
 
 async def test_the_synchronous_sdk_works_too(server: Served) -> None:
     """It lists models, gets a whole answer, and streams one."""
+    from openai import OpenAI
 
     def use() -> tuple[list[str], str | None, str]:
         with OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
@@ -239,6 +245,8 @@ async def test_a_history_of_fifty_turns_arrives_whole(client: AsyncOpenAI, upstr
 
 async def test_the_sdk_raises_the_same_exceptions_as_for_openai(client: AsyncOpenAI, upstream: Upstream) -> None:
     """Each status becomes the SDK's own exception, with message, type, param and code."""
+    import openai
+
     with pytest.raises(openai.NotFoundError) as missing:
         await client.chat.completions.create(model="moa/trios", messages=[{"role": "user", "content": "?"}])
     assert (missing.value.param, missing.value.code) == ("model", "model_not_found")

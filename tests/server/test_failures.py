@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
-from openai import AsyncOpenAI
 
 from moa.server import connection
 from moa.server.dialects.chat import ChatEncoder
@@ -312,6 +310,9 @@ async def test_a_failure_after_the_first_word_ends_the_stream_with_an_error(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, break_off: Any
 ) -> None:
     """The words so far, then an error event and nothing more: no finish reason, no [DONE]. The SDK raises."""
+    import openai
+    from openai import AsyncOpenAI
+
     upstream.script("last", words("half an answer") + pause(0.02) + break_off)
     received = await all_events(http, server, asking())
     assert said(received[:-1]) == "half an answer"

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import openai
 import pytest
-from openai import AsyncOpenAI
 
 from moa.errors import ConfigError, UnknownName
 from moa.server.keys import Keys
@@ -77,6 +75,8 @@ async def test_a_known_key_is_accepted_and_its_name_is_logged(
     server: Served, secrets: dict[str, str], http: aiohttp.ClientSession
 ) -> None:
     """The SDK's api_key is enough; the log line and the metrics have the key's name."""
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=server.url, api_key=secrets["ann"], max_retries=0) as client:
         answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "?"}])
     assert answer.model_extra
@@ -89,6 +89,9 @@ async def test_a_known_key_is_accepted_and_its_name_is_logged(
 
 async def test_the_wrong_key_raises_in_the_sdk(server: Served) -> None:
     """It raises AuthenticationError."""
+    import openai
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=server.url, api_key="moa-wrong", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError):
             await client.models.list()

@@ -15,7 +15,6 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.serving import CONFIG, Served, all_events, answer_well, asking, post, said
@@ -297,6 +296,8 @@ aggregate = "central"
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 async def test_the_embedded_models_answer_over_the_server(tmp_path: Path) -> None:
     """Real weights: a stream with progress, and a request with tools, which the aggregator answers."""
+    from openai import AsyncOpenAI
+
     tool: Any = {
         "type": "function",
         "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},

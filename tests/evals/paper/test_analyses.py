@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
 from moa.cli import analyse
 from moa.errors import ConfigError
@@ -48,6 +47,8 @@ def made(prompts: int, *, copies: bool) -> list[Case]:
 
 def test_rank_correlations_are_those_of_scipy() -> None:
     """With ties; NaN without a warning if all values are equal."""
+    from scipy.stats import spearmanr
+
     scores = np.array([[0.1, 0.4, 0.4, 0.2], [4, 3, 2, 1], [5, 5, 5, 5]])
     quality = [1, 2, 2, 5]
     found = spearman(quality, scores)
