@@ -18,6 +18,7 @@ from moa.errors import AggregatorFailed
 from moa.mixture.background import BackgroundLoop
 from moa.mixture.events import AgentStarted, Event, RunFinished, RunStarted
 from tests.fakes.upstream import Upstream, say
+from tests.fakes.waiting import PATIENCE
 from tests.mixture.panels import panel
 
 pytestmark = pytest.mark.anyio
@@ -183,11 +184,11 @@ def test_a_background_loop_that_was_closed_begins_again() -> None:
         return "done"
 
     endless = loop.start(asyncio.sleep(3600))
-    assert loop.start(nothing()).future.result(10) == "done"
+    assert loop.start(nothing()).future.result(PATIENCE) == "done"
     loop.close()
     with pytest.raises(asyncio.CancelledError):
-        endless.future.result(10)
-    assert loop.start(nothing()).future.result(10) == "done"
+        endless.future.result(PATIENCE)
+    assert loop.start(nothing()).future.result(PATIENCE) == "done"
     loop.close()
 
 
