@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-
-import pytest
+from collections.abc import Iterable
 
 WEB = ("starlette", "fastapi", "uvicorn")
 HEAVY = (*WEB, "aiohttp", "pydantic", "rich", "moa.mixture.mixture")
 WORK = ("conversation", "drawing", "findings", "history", "keeping", "offers", "output", "session")
 
 
-def loaded(module: str, names: tuple[str, ...]) -> str:
-    """The names that a new process has loaded after importing a module."""
-    script = f"import {module}, sys; print([name for name in {names} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+def loaded(modules: Iterable[str], names: tuple[str, ...]) -> dict[str, list[str]]:
+    """The names that a new process has loaded after importing one module after another."""
+    script = f"""
+import importlib, json, sys
+loaded = {{}}
+for module in {[*modules]}:
+    importlib.import_module(module)
+    loaded[module] = [name for name in {names} if name in sys.modules]
+print(json.dumps(loaded))
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    return dict(json.loads(found))
 
 
-@pytest.mark.parametrize("module", WORK)
-def test_only_serve_loads_the_web_framework(module: str) -> None:
+def test_only_serve_loads_the_web_framework() -> None:
     """The work of every other command loads neither Starlette, nor FastAPI, nor uvicorn."""
-    assert loaded(f"moa.cli.{module}", WEB) == "[]\n"
+    modules = [f"moa.cli.{module}" for module in WORK]
+    assert loaded(modules, WEB) == {module: [] for module in modules}
 
 
 def test_declaring_the_commands_loads_nothing_heavy() -> None:
     """Importing the command line loads no HTTP client, no validation, no layout and no mixture."""
-    assert loaded("moa.cli", HEAVY) == "[]\n"
+    assert loaded(["moa.cli"], HEAVY) == {"moa.cli": []}

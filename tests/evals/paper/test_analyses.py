@@ -148,6 +148,7 @@ def test_quality_is_given_by_a_models_name_or_its_last_part() -> None:
 
 
 @needs_recordings
+@pytest.mark.slow
 def test_the_papers_correlation_is_reproduced_and_controls_have_half_of_it() -> None:
     """On recorded answers to all 805 instructions, models that saw no proposal score 0.17 to 0.24 on BLEU-4."""
 
