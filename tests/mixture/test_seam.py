@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +141,110 @@ def test_any_two_pieces_join_or_raise(one: list[str], other: list[str], exact: b
     except Restarted:
         pass
     assert seam.text.startswith(begun)
+
+
+CELLS = "<td>0.00</td><td>0.00</td>"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (CELLS, CELLS + "</tr>"),
+        (CELLS, "<td>0.00</td></tr>"),
+        ("We will, we will rock you.\n", "We will, we will rock you.\nSinging."),
+        ("m = [[0, 0, 0, 0, 0, 0, 0,", " 0, 0, 0, 0, 0, 0, 0],"),
+        ("x = compute(value)\n", "x = compute(value)\nprint(x)"),
+        ("天空是蓝色的，", "天空是蓝色的，因为空气"),
+        ("|a|b|\n|-|-|\n|0.000|0.000|0.000|\n", "|0.000|0.000|0.000|\n|0.000|0.000|0.000|"),
+        ("ha ha", " ha ha ha ha ha ha ha ha ha"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_an_exact_continuation_keeps_what_it_repeats(first: str, second: str, size: int) -> None:
+    """Cells, rows, refrains and equal lines of code stay: the model continues its own text to the letter."""
+    seam = Seam()
+    seam.feed(first, whole_words=False)
+    seam.join(exact=True)
+    feed(seam, second, size)
+    seam.end()
+    assert seam.text == first + second
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        ("Total\n\n|0.00|0.00|0.00|\n|", "|0.00|0.00|0.00|\n|9|", "Total\n\n|0.00|0.00|0.00|\n|0.00|0.00|0.00|\n|9|"),
+        ("A song:\n\nRow, row, row your boat,\nRow", "Row, row, row your boat,\nGently", None),
+        ("m = [[0, 0, 0, 0, 0, 0, 0, 0", "0, 0, 0, 0, 0, 0, 0],", "m = [[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],"),
+        ("T: <td>0.00</td> <td>0.00</td> <", "<td>0.00</td> <td>0.00</td> </tr>", None),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_continuation_keeps_rows_and_lines_that_repeat(first: str, second: str, whole: str | None, size: int) -> None:
+    """Also a model that does not continue to the letter may repeat a line, or what its text repeats anyway."""
+    whole = whole or first.rpartition("\n" if "Row" in first else " ")[0] + ("\n" if "Row" in first else " ") + second
+    assert written(first, second, exact=False, size=size) == whole
+
+
+def test_a_restart_is_recognised_in_both_modes() -> None:
+    """A model that repeats its whole text adds the rest; one that differs after a long beginning has started over."""
+    begun = "The sky is blue because of the air above us all"
+    for exact in (True, False):
+        assert written(begun + " an", begun + " and below.", exact=exact) == begun + " and below."
+        with pytest.raises(Restarted):
+            written(begun, "The sky is blue because of the sea.", exact=exact)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_text_that_was_ended_is_not_repeated(exact: bool) -> None:
+    """After a piece that its model had ended, a full repetition of any length adds nothing but its rest."""
+    for second, whole in [("Paris.", "Paris."), ("Paris. On the Seine.", "Paris. On the Seine.")]:
+        seam = Seam()
+        seam.feed("Paris.", whole_words=True)
+        seam.end()
+        seam.join(exact=exact)
+        feed(seam, second, 2)
+        seam.end()
+        assert seam.text == whole
+
+
+CODE = "```python\ndef f(x):\n    if x:\n        y = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        (CODE, "        z = 2\n```", CODE + "        z = 2\n```"),
+        (CODE + "        z", "        z = 2\n```", CODE + "        z = 2\n```"),
+        (CODE + "        z", "z = 2\n```", CODE + "        z = 2\n```"),
+        (CODE + "        z", "\n        z = 2\n```", CODE + "        z = 2\n```"),
+        (CODE + "    }", "}\n```", CODE + "    }\n```"),
+        (CODE, "```\n\nThat is all.", CODE + "```\n\nThat is all."),
+        (CODE + "        z", "```python\n        z = 2\n```", CODE + "        z = 2\n```"),
+        ("```\nx = 1\nprint(a, %", "%d\n```", "```\nx = 1\nprint(a, %d\n```"),
+        ("```\nx = 1 % 2\ny = 1 %", "% 2\n```", "```\nx = 1 % 2\ny = 1 % 2\n```"),
+        ("````md\n```js\nx\n", "```\n````", "````md\n```js\nx\n```\n````"),
+        ("- one\n  - tw", "  - two", "- one\n  - two"),
+        ("- one\n\n", "\n- two", "- one\n\n- two"),
+        ("天空是蓝", "蓝色的。", "天空是蓝色的。"),
+        ("用 Python 写", "写代码", "用 Python 写代码"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_lines_of_code_and_lists_stay_lines(first: str, second: str, whole: str, size: int) -> None:
+    """Line breaks and indentation between two pieces are kept, no block of code is opened twice, none is invented."""
+    assert written(first, second, exact=False, size=size) == whole
+
+
+@pytest.mark.parametrize("text", ["One two\n" + "\n" * 20_000, "x" * 20_000, " " * 20_000, "天" * 20_000])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_flood_of_one_character_takes_linear_time(text: str, exact: bool) -> None:
+    """20,000 characters, one by one, cost no more than a few comparisons each."""
+    seam = Seam()
+    seam.feed("The sky is", whole_words=False)
+    begun = time.process_time()
+    seam.join(exact=exact)
+    feed(seam, text, 1, whole_words=True)
+    seam.end()
+    assert time.process_time() - begun < 5
+    assert seam.text.strip().endswith(text.strip())

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from moa import Agent, Mixture, Scripted
-from moa.messages import Delta, Request, Usage, text_of
-from moa.mixture.events import AgentContinued, AgentDropped, AgentSaid, AgentStarted, AnswerBegan, Noticed
-from moa.models import Traits
+from moa.errors import ModelError
+from moa.messages import Delta, Request, Usage, pieces_of, text_of
+from moa.mixture.events import AgentContinued, AgentSaid, AgentStarted, AnswerBegan, Noticed
+from moa.models import Continuation, Traits
 from moa.schedules import Barrier, Staircase
 from tests.mixture.writers import long_text, run, writer
 
@@ -80,19 +81,22 @@ USAGE = Delta(usage=Usage(1000, 8))
     ],
 )
 def test_an_answer_that_ends_beyond_its_room_is_complete(packets: list[Delta]) -> None:
-    """A text whose finish reason has arrived is not paused, so the last word, held back until then, is not lost."""
+    """A text whose finish reason has arrived is not paused, so the last word, held back until then, is not lost.
+
+    The model ended it before the proposals were complete, so it is called once more; a repetition adds nothing.
+    """
     last = InPackets(*packets)
     _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase((32, 128), (1, 2))))
     assert (answer.text, answer.finish_reason) == ("The capital of France is Paris.", "stop")
-    assert last.requests == 1
+    assert (last.requests, answer.degraded) == (2, ())
 
 
 def test_an_answer_that_ends_while_the_proposals_end_is_complete() -> None:
-    """Nothing is lost and no call is repeated where the proposals are complete by the time the usage arrives."""
+    """Nothing is lost where the proposals are complete by the time the usage arrives."""
     last = InPackets(Delta(text="It is Paris."), Delta(finish_reason="stop"), USAGE, pause=7.0)
     _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase((32,), (100,))))
     assert (answer.text, answer.finish_reason) == ("It is Paris.", "stop")
-    assert last.requests == 1
+    assert (last.requests, answer.degraded) == (2, ())
 
 
 def test_turns_only_append() -> None:
@@ -151,16 +155,103 @@ def test_a_model_that_cannot_continue_a_text_waits_for_the_complete_proposals() 
     assert answer.text == long_text("answer")
 
 
-def test_an_answer_that_is_complete_early_ends_the_run() -> None:
-    """When the aggregator ends its answer, the proposers still in flight are cancelled."""
-    proposer = writer("p", words=2000)
-    events, answer = run(Mixture([[proposer]], writer("answer", words=3), schedule=Staircase()))
-    assert answer.text == long_text("answer", 3)
-    assert (answer.duration or 99) < 4
-    assert (proposer.running, proposer.cancelled) == (0, 1)
-    assert [event.reason for event in events if isinstance(event, AgentDropped)] == [
-        "the answer was complete without it"
-    ]
+class Answers:
+    """A model that can continue a text, and answers its calls with these texts or errors, in order."""
+
+    name = "scripted/answers"
+
+    def __init__(self, *answers: str | Exception, continuation: Continuation = "prefix", finish: str = "stop") -> None:
+        self.traits, self.answers, self.finish = Traits(continuation=continuation), answers, finish
+        self.requests: list[Request] = []
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self.requests.append(request)
+        answer = self.answers[len(self.requests) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        for piece in pieces_of(answer):
+            await asyncio.sleep(0.05)
+            yield Delta(text=piece)
+        yield Delta(finish_reason=self.finish)
+
+
+ways = pytest.mark.parametrize("way", ["prefix", "turns"])
+
+
+@ways
+def test_an_agent_that_ends_on_unfinished_references_reads_the_complete_ones(way: Continuation) -> None:
+    """It is called once more with the complete proposals, and what it adds belongs to its answer."""
+    last = Answers("Let me see.", " It holds 42 tons.", continuation=way)
+    _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase()))
+    assert (answer.text, answer.finish_reason) == ("Let me see. It holds 42 tons.", "stop")
+    assert answer.degraded == ()
+    assert len(last.requests) == 2
+    assert "p199" in "".join(text_of(message) for message in last.requests[1].messages)
+
+
+@ways
+@pytest.mark.parametrize("more", ["", "  \n", "It is Paris."])
+def test_an_agent_that_ends_on_unfinished_references_may_add_nothing(way: Continuation, more: str) -> None:
+    """Its text stands, and the proposals that were still being written are part of the run."""
+    last = Answers("It is Paris.", more, continuation=way)
+    _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase()))
+    assert (answer.text.rstrip(), answer.finish_reason, answer.degraded) == ("It is Paris.", "stop", ())
+    assert len(last.requests) == 2
+    assert [call.text for call in answer.proposals] == [long_text("p")]
+
+
+def test_a_proposer_that_ends_on_unfinished_references_reads_the_complete_ones() -> None:
+    """The same holds in every layer."""
+    middle = Answers("Let me see.", " It holds 42 tons.")
+    _, answer = run(Mixture([[writer("p")], [middle]], writer("answer"), schedule=Staircase()))
+    assert [call.text for call in answer.proposals][1] == "Let me see. It holds 42 tons."
+    assert answer.text == long_text("answer")
+
+
+def test_an_agent_without_text_on_unfinished_references_answers_from_the_complete_ones() -> None:
+    """An empty first piece does not end the answer."""
+    _, answer = run(Mixture([[writer("p")]], Answers("", "It is Paris."), schedule=Staircase()))
+    assert (answer.text, answer.degraded) == ("It is Paris.", ())
+
+
+@pytest.mark.parametrize("error", [ModelError("scripted/answers", "gone"), "It is Paris, which lies on the Seine."])
+def test_a_text_whose_agent_cannot_read_the_complete_references_stands_and_is_degraded(error: str | Exception) -> None:
+    """The agent had ended its text, so it is usable; the run reports that it rests on unfinished proposals."""
+    last = Answers("It is Paris, which lies in France.", error, "It is Paris, which lies in France, of course.")
+    _, answer = run(Mixture([[writer("p")]], last, schedule=Staircase()))
+    assert answer.text == "It is Paris, which lies in France."
+    assert answer.finish_reason == "length"
+    assert any("the complete proposals" in reason or "did not" in reason for reason in answer.degraded)
+
+
+@ways
+def test_an_empty_last_piece_is_requested_once_more(way: Continuation) -> None:
+    """A draft that was paused in the middle is not complete when its continuation is empty."""
+    begun = long_text("answer", 100)
+    last = Answers(begun, "", "and that is all.", continuation=way)
+    _, answer = run(Mixture([[writer("p", words=40)]], last, schedule=Staircase((8,), (8,))))
+    assert answer.text.startswith("answer0 answer1 ")
+    assert answer.text.endswith(" and that is all.")
+    assert (len(last.requests), answer.degraded) == (3, ())
+
+
+def test_a_last_piece_that_stays_empty_degrades_the_answer() -> None:
+    """After the second empty piece the text stands as it is, marked as incomplete."""
+    last = Answers(long_text("answer", 100), "", "")
+    _, answer = run(Mixture([[writer("p", words=40)]], last, schedule=Staircase((8,), (8,))))
+    assert answer.text.startswith("answer0 ")
+    assert answer.finish_reason == "length"
+    assert answer.degraded == ("answers may be incomplete: its last piece was empty, twice",)
+
+
+@pytest.mark.parametrize("member", [False, True])
+def test_a_text_with_stop_sequences_is_written_in_one_piece(member: bool) -> None:
+    """A stop sequence may lie across two pieces, and a stop at one would not end the answer."""
+    last = writer("answer")
+    sampling = {"stop": ["END"]} if member else {}
+    question = {"messages": [{"role": "user", "content": "Why?"}], **({} if member else {"stop": ["END"]})}
+    _, answer = run(Mixture([[writer("p")]], Agent(last, sampling=sampling), schedule=Staircase()), question)
+    assert (answer.text, len(last.requests)) == (long_text("answer"), 1)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ class Answering:
     def _schedule_for_request(self, schedule: CheckedSchedule) -> CheckedSchedule:
         """The mixture's schedule, or a barrier where this request cannot use it."""
         plan = self._plan
-        if schedule.grows and (plan.exact or not self._aggregation.writes or self._acts):
+        whole = self._acts or bool(self.request.body.get("stop"))  # a stop sequence may lie across two pieces
+        if schedule.grows and (plan.exact or not self._aggregation.writes or whole):
             return CheckedSchedule(Barrier())
         if schedule.warm and (plan.references != "user" or not self._aggregation.writes):
             return CheckedSchedule(Barrier())

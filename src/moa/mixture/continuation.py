@@ -34,6 +34,10 @@ END = """\
 Here is the rest of the responses; they are complete now. Go on with your answer exactly where it stopped, as if you had \
 never been interrupted, and bring it to its end: no greeting, no repetition, no word about this."""
 
+ADD = """\
+Here is the rest of the responses; they are complete now. If your answer lacks something that they say, go on with it where \
+it stopped: no greeting, no repetition, no word about this. If it lacks nothing, reply with an empty message."""
+
 RESUME = """\
 You have begun your answer, and the user has read its beginning:
 
@@ -59,12 +63,13 @@ class Conversation:
         self._transcript: list[Message] = []
         self._length = 0
 
-    def request(self, references: Sequence[Reference], written: str, *, last: bool) -> Request:
+    def request(self, references: Sequence[Reference], written: str, *, last: bool, ended: bool = False) -> Request:
         """The request for the next piece.
 
         Args:
             written: the agent's text so far.
             last: whether the agent is to write its text to the end.
+            ended: whether the agent has ended its text already, on references that were still growing.
         """
         if not written:
             request = self._make_request(references, CLOSING if last else BEGIN)
@@ -72,7 +77,7 @@ class Conversation:
             self._transcript, self._length = request.messages, 0
             return request
         if self._way == "turns":
-            return self._turn(references, written, last=last)
+            return self._turn(references, written, ADD if ended else END if last else GO_ON)
         request = self._make_request(references, CLOSING if last else BEGIN)
         return request.replaced(messages=[*request.messages, {"role": "assistant", "content": written}])
 
@@ -81,8 +86,8 @@ class Conversation:
         mark = fence(written)
         return self._make_request(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
 
-    def _turn(self, references: Sequence[Reference], written: str, *, last: bool) -> Request:
-        parts = [*(self._new_part(reference) for reference in references), END if last else GO_ON]
+    def _turn(self, references: Sequence[Reference], written: str, closing: str) -> Request:
+        parts = [*(self._new_part(reference) for reference in references), closing]
         piece = {"role": "assistant", "content": written[self._length :].strip()}
         news = {"role": "user", "content": "\n\n".join(part for part in parts if part)}
         self._transcript = [*self._transcript, piece, news]

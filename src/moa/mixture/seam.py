@@ -2,18 +2,40 @@
 
 An agent that writes in pieces stops at the end of a word. The model that continues may repeat the last words, repeat the
 whole text, or start over with another text. The seam holds back the beginning of each new piece, a few words at most, until
-it is clear which of these it is.
+it is clear which of these it is. A text may also repeat itself: rows of a table, lines of code, a refrain. Where a
+repetition may be the text's own, it stays.
 """
 
 from __future__ import annotations
 
 import re
 
+from moa.mixture import words
+
 LOOK_BACK = 240
 """Characters before a seam that are searched for an overlap."""
 
 SHORTEST = 16
 """Least characters of an overlap. Anything shorter may be a word that happens to stand twice."""
+
+SHORTEST_RESTART = 24
+"""Least characters of a restart of a model that was given its own text, and so has little reason to start over."""
+
+SHORTEST_REFRAIN = 64
+"""Least characters of such a restart that repeats all of a text up to a space or line break: it may be a refrain."""
+
+MOST_SPACE = 200
+"""Characters of white space that are held back. A longer run is a flood, and is published."""
+
+LONGEST_LINE = 100
+"""Characters of a line that a text may repeat, as code, tables and verse do; a longer one is a paragraph."""
+
+_MARKER = re.compile(r"[^\S\n]*(?:[-*+>#•]+|\d+[.)])")
+_BLOCK = re.compile(r"#{1,6} |[-*+] |\d+[.)] |```|~~~|\||> ")
+_FENCE = re.compile(r"[ \t]*(?P<marks>`{3,}|~{3,})(?P<info>[^`\n]*)")
+_REOPENED = re.compile(r"(?:`{3,}|~{3,})[\w+#.-]+[^\S\n]*(?:\n|\Z)")
+_MAY_REOPEN = re.compile(r"(?:`+|~+)[\w+#.-]*[^\S\n]*")
+_CLOSING = re.compile(r"[.,;:!?)\]}»”’%]")
 
 
 class Restarted(Exception):
@@ -33,9 +55,8 @@ class Seam:
     def __init__(self) -> None:
         self._exact = True
         self._pieces: list[str] = []
-        self._held = ""
-        self._gap = ""
-        self._joining = False
+        self._held = self._gap = self._before = ""
+        self._joining = self._may_restart = self._ended = self._after_end = False
 
     @property
     def text(self) -> str:
@@ -46,13 +67,17 @@ class Seam:
         """Start a new piece. Text still held back from the previous piece (trailing space, partial word) is discarded.
 
         Args:
-            exact: the model was given the text so far as its own and continues it character by character. Otherwise the
-                seam adds the space that is missing between the pieces.
+            exact: the model was given the text so far as its own and continues it character by character. The seam then
+                looks for a restart from the beginning only. Otherwise it also looks for an overlap with the end, and adds
+                the space that is missing between the pieces.
         """
-        self._exact = exact
+        self._exact, self._before = exact, self.text
         self._gap = self._held[: len(self._held) - len(self._held.lstrip())]
         self._held = ""
-        self._joining = bool(self._pieces)
+        self._joining = bool(self._before)
+        self._after_end, self._ended = self._ended, False
+        start, least = self._start, self._least
+        self._may_restart = len(start) >= least and start[:least] not in (start + start[: least - 1])[1:]
 
     def feed(self, text: str, *, whole_words: bool) -> str:
         """Take the next text of the piece, and return the text that can be published now.
@@ -76,6 +101,7 @@ class Seam:
         """
         if self._joining:
             self._join(final=True)
+        self._ended = True
         return self._publish(len(self._held))
 
     def _publish(self, length: int) -> str:
@@ -90,21 +116,38 @@ class Seam:
         The white space behind the last whole word is not counted, nor is the marker of a list item without its text:
         ``"One two thr"`` counts ``"One two"``, and ``"One two\n- thr"`` too.
         """
-        tail = re.search(r"(?:\s*\n\s*(?:[-*+>#]+|\d+[.)])[^\S\n]+\S*|\s+\S*)\Z", self._held)
-        return tail.start() if tail else 0
+        if len(self._held) > MOST_SPACE and self._held.isspace():
+            return len(self._held)
+        length = words.whole_words(self._held)
+        line = self._held.rfind("\n", 0, length)
+        if line >= 0 and _MARKER.fullmatch(self._held, line + 1, length):
+            return len(self._held[:line].rstrip())
+        return length
+
+    # -- joining -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _start(self) -> str:
+        """The text before the seam, as a piece that starts over would repeat it."""
+        return self._before if self._exact else self._before.lstrip()
+
+    @property
+    def _least(self) -> int:
+        """Least characters of a restart."""
+        return SHORTEST_RESTART if self._exact else SHORTEST
 
     def _join(self, *, final: bool) -> bool:
         """Replace the held text by its part that is new. False while that is unclear."""
-        rest = self._new_text(self.text, self._held.lstrip(), final=final)
+        rest = self._new_text(self._held if self._exact else self._held.lstrip(), final=final)
         if rest is None:
             return False
         self._held, self._joining = rest, False
         return True
 
-    def _new_text(self, before: str, piece: str, *, final: bool) -> str | None:
-        r"""What ``piece``, the beginning of a new piece, adds to ``before``; None while that is unclear; or Restarted.
+    def _new_text(self, piece: str, *, final: bool) -> str | None:
+        r"""What ``piece``, the beginning of a new piece, adds to the text before; None while that is unclear; or Restarted.
 
-        With ``before = "The sky is blue because of the air."`` the rules are, in this order:
+        With the text ``"The sky is blue because of the air."`` the rules are, in this order:
 
         1. A piece that is still empty, or only repeats the beginning, is unclear: ``"The sky is"``.
         2. A piece that repeats the beginning and then differs is a restart: ``"The sky is blue because of water"``.
@@ -115,33 +158,78 @@ class Seam:
            ``"\nx"``. Until its line break arrives, it is unclear.
         5. Any other piece is new: ``"So"`` adds ``" So"``.
 
-        A repetition counts from :data:`SHORTEST` characters. A ``final`` piece is complete, so none is unclear.
+        A repetition counts from :data:`SHORTEST` characters, and only where it is not the text's own: a text that repeats
+        its beginning, or its end, may do so again. After a text that its model had ended, a full repetition of any length
+        counts. An exact piece follows the rules 1, 2 (from :data:`SHORTEST_RESTART` characters) and 5 alone. A ``final``
+        piece is complete, so none is unclear.
         """
-        start = before.lstrip()
-        shared = _shared(piece, start)
-        if not final and (not piece or shared == len(piece) < len(start)):
+        if not piece.strip() and not final and len(self._held) <= MOST_SPACE:
             return None
-        if shared >= SHORTEST:
-            if shared < min(len(piece), len(start)):
-                raise Restarted
-            return piece[len(start) :]
-        overlaps = _overlaps(before[-LOOK_BACK:], piece)
-        if not final and any(overlap > len(piece) for overlap in overlaps):
+        start = self._start
+        if (self._may_restart or self._after_end) and piece:
+            if not final and len(piece) < len(start) and start.startswith(piece):
+                return None
+            if self._after_end and piece.startswith(start):
+                return piece[len(start) :]
+            shared = _shared(piece, start)
+            if self._may_restart and shared >= self._least:
+                if shared < min(len(piece), len(start)):
+                    raise Restarted
+                if not (self._exact and start[-1].isspace() and len(start) < SHORTEST_REFRAIN):
+                    return piece[len(start) :]
+        if self._exact:
+            return self._held
+        overlaps = [overlap for overlap in _overlaps(self._before[-LOOK_BACK:], piece) if overlap >= SHORTEST]
+        if not final and any(overlap >= len(piece) for overlap in overlaps):
             return None
-        longest = max((overlap for overlap in overlaps if SHORTEST <= overlap <= len(piece)), default=0)
-        if longest:
-            return piece[longest:]
-        if opening := _reopened_fence(before, piece):
-            return "\n" + piece[len(opening) :] if final or "\n" in piece else None
-        return self._spaced(before, piece)
+        for overlap in overlaps:
+            if overlap <= len(piece) and not self._repeats(overlap, piece):
+                return piece[overlap:]
+        fence = _open_fence(self._before)
+        if fence is not None and fence not in ("markdown", "md"):
+            if not final and _MAY_REOPEN.fullmatch(piece):
+                return None
+            if opening := _REOPENED.match(piece):
+                return "\n" + piece[opening.end() :]
+        return self._separator(piece, code=fence is not None) + piece
 
-    def _spaced(self, before: str, piece: str) -> str:
-        """The held text, with the space or line break that the previous piece ended on where the new one has none."""
-        if self._exact or not piece or self._held[:1].isspace() or before[-1].isspace():
-            return self._held
-        if re.match(r"[.,;:!?)\]}»”’%]", piece):
-            return self._held
-        return (self._gap or " ") + self._held
+    def _repeats(self, overlap: int, piece: str) -> bool:
+        """Whether the text may repeat its last ``overlap`` characters: it has done so before, or they are short lines."""
+        before = self._before
+        end = before[-overlap:]
+        periods = range(1, overlap * 3 // 5)
+        if before.find(end) != len(before) - overlap or any(end.startswith(end[period:]) for period in periods):
+            return True
+        starts_line = not before[:-overlap].rpartition("\n")[2].strip()
+        ends_line = "\n" in self._gap or piece[overlap : overlap + 1] in ("", "\n")
+        return starts_line and ends_line and all(len(line) <= LONGEST_LINE for line in end.splitlines())
+
+    def _separator(self, piece: str, *, code: bool) -> str:
+        """The white space between the text before and a new piece, from what either has on its side.
+
+        Line breaks of either side stay, and so does the indentation behind them. Where neither has any white space, a space
+        is added, except before a closing mark and in scripts that have none.
+        """
+        lead = self._held[: len(self._held) - len(self._held.lstrip())]
+        if not piece or self._before[-1].isspace():
+            return lead
+        if "\n" in self._gap:
+            breaks, _, indentation = self._gap.rpartition("\n")
+            if not lead:
+                return self._gap
+            if lead.count("\n") > self._gap.count("\n"):
+                return lead
+            own = lead.rpartition("\n")[2]
+            return f"{breaks}\n{own if code or len(own) > 1 else indentation}"
+        if lead:
+            starts_line = code and self._after_end and "\n" not in lead and len(lead) > 1
+            return f"\n{lead}" if starts_line else lead
+        if self._after_end and (_FENCE.match(piece) if code else _BLOCK.match(piece)):
+            return "\n" if code else "\n\n"
+        if _CLOSING.match(piece) and not (self._gap and code):
+            return ""
+        unspaced = words.unspaced(self._before[-1]) or words.unspaced(piece[0])
+        return self._gap or ("" if unspaced else " ")
 
 
 def _shared(one: str, other: str) -> int:
@@ -151,7 +239,7 @@ def _shared(one: str, other: str) -> int:
 
 
 def _overlaps(tail: str, piece: str) -> list[int]:
-    """The length of each end of ``tail`` with which ``piece`` begins, or would begin if it were longer.
+    """The length of each end of ``tail`` with which ``piece`` begins, or would begin if it were longer; longest first.
 
     ``_overlaps("of the air", "the a")`` is ``[7]``: ``"the air"`` may follow.
     """
@@ -159,8 +247,16 @@ def _overlaps(tail: str, piece: str) -> list[int]:
     return [len(end) for end in ends if (piece.startswith(end) if len(end) <= len(piece) else end.startswith(piece))]
 
 
-def _reopened_fence(before: str, piece: str) -> str:
-    """The line with which a piece opens a block of code inside an open block of code, or an empty text."""
-    inside = sum(line.lstrip().startswith("```") for line in before.splitlines()) % 2
-    opening = re.match(r"```[\w+-]+[^\S\n]*(\n|\Z)", piece)
-    return opening[0] if inside and opening else ""
+def _open_fence(text: str) -> str | None:
+    """The language of the block of code that is open at the end of a Markdown text, ``""`` without one; None outside."""
+    marks: str | None = None
+    language = ""
+    for line in text.splitlines():
+        fence = _FENCE.fullmatch(line.rstrip())
+        if fence is None:
+            continue
+        if marks is None:
+            marks, language = fence["marks"], fence["info"].strip().lower()
+        elif fence["marks"].startswith(marks) and not fence["info"].strip():
+            marks = None
+    return None if marks is None else language

@@ -33,6 +33,10 @@ class Outcome:
 
     ``completed``
         The stream ended, with a finish reason.
+    ``unfinished``
+        The stream ended, but the references were still growing. Another call reads the complete ones, and may add nothing.
+    ``empty``
+        The stream of a last piece ended without any text, though the draft had been paused in the middle.
     ``paused``
         We closed the stream: the reading's room is used up, or a better reading waits. Another call continues the draft.
     ``restarted``
@@ -45,7 +49,7 @@ class Outcome:
         The draft was ended from outside during the call.
     """
 
-    kind: Literal["completed", "paused", "restarted", "stopped", "failed", "ended"]
+    kind: Literal["completed", "unfinished", "empty", "paused", "restarted", "stopped", "failed", "ended"]
     reason: str = ""
     error: MoaError | None = None
 
@@ -71,7 +75,11 @@ class Writer:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
         self._make_request, self._stop = make_request, stop
         self._way = traits_of(agent.model).continuation
+        if agent.sampling.get("stop"):
+            self._way = None  # a stop sequence may lie across two pieces
         self._conversation, self._seam = Conversation(make_request, self._way), Seam()
+        self._ended_early = False
+        """Whether the model ended its text on references that were still growing."""
 
     async def write(self, readings: AsyncIterator[Reading]) -> None:
         """Write the draft, by one call or, where a schedule gives several readings, by several that continue each other.
@@ -88,10 +96,15 @@ class Writer:
                 await _cancelled(warming)
                 if reading.warm:
                     warming = asyncio.create_task(self._warm(reading))
-                elif reading.last or self._way is not None:
+                elif reading.last or (self._way is not None and not self._ended_early):
                     outcome = await self._continue(reading)
                     if outcome.kind == "restarted":
+                        self._calls.notice(
+                            f"{self._draft.agent} did not continue where it stopped; finishing in a single call"
+                        )
                         await self._finish_in_one_call(await _last_of(readings, reading))
+                    elif outcome.kind == "empty":
+                        await self._finish_in_one_call(reading)
                     if self._draft.ended:
                         return
         finally:
@@ -99,19 +112,22 @@ class Writer:
 
     async def _continue(self, reading: Reading) -> Outcome:
         """Write the draft's next piece."""
-        request = self._conversation.request(reading.references, self._seam.text, last=reading.last)
+        request = self._conversation.request(
+            reading.references, self._seam.text, last=reading.last, ended=self._ended_early
+        )
         self._seam.join(exact=self._way == "prefix")
         return await self._call(request, reading)
 
     async def _finish_in_one_call(self, reading: Reading) -> None:
         """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
-        self._calls.notice(f"{self._draft.agent} did not continue where it stopped; finishing in a single call")
         request = self._conversation.resumed(reading.references, self._seam.text)
         self._seam.join(exact=False)
         outcome = await self._call(request, reading)
-        if outcome.kind == "restarted":
+        if outcome.kind == "empty":
+            self._finish_incomplete("its last piece was empty, twice")
+        elif outcome.kind == "restarted":
             error = ModelError(self._agent.model.name, "it started its answer over instead of continuing it")
-            self._calls.drop(self._draft, str(error), error)
+            self._settle(Outcome("failed", error=error))
 
     async def _warm(self, reading: Reading) -> None:
         """Have the upstream cache a prompt. The one token it answers is ignored; the draft pays for the call."""
@@ -132,9 +148,29 @@ class Writer:
 
     async def _call(self, request: Request, reading: Reading) -> Outcome:
         self._calls.begin(self._draft, self._agent.model, self._role, request, reading.references)
+        before = len(self._draft)
         outcome = await self._read(request, reading)
+        if outcome.kind == "completed":
+            outcome = self._completed(reading, before)
         self._settle(outcome)
         return outcome
+
+    def _completed(self, reading: Reading, before: int) -> Outcome:
+        """How a call ended whose stream had a finish reason, when the draft had ``before`` characters before it."""
+        draft = self._draft
+        if draft.finish_reason in CUTS or draft.tool_calls or draft.ended:
+            return Outcome("completed")
+        if not reading.last:
+            self._ended_early = True
+            return Outcome("unfinished")
+        empty = before and len(draft) == before and not self._ended_early
+        return Outcome("empty" if empty else "completed")
+
+    def _finish_incomplete(self, reason: str) -> None:
+        """End a draft whose text is usable, but may lack its end."""
+        self._calls.notice(f"{self._draft.agent} may be incomplete: {reason}", degrades=True)
+        self._draft.finish_reason = "length"
+        self._calls.finish(self._draft, reason)
 
     async def _read(self, request: Request, reading: Reading) -> Outcome:
         """Append a call's stream to the draft, until the stream ends or has to be closed."""
@@ -182,8 +218,10 @@ class Writer:
         calls, draft = self._calls, self._draft
         if draft.ended:
             return
-        if outcome.kind in ("paused", "restarted"):
+        if outcome.kind in ("paused", "unfinished", "empty", "restarted"):
             calls.pause(draft)
+        elif outcome.error and self._ended_early and draft.text.strip():
+            self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
             calls.drop(draft, str(outcome.error), outcome.error)
         elif not draft.text.strip() and not (self._role == "aggregator" and draft.tool_calls):
