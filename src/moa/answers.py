@@ -9,7 +9,7 @@ Notable decisions:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -215,14 +215,55 @@ def joined_tool_calls(pieces: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str,
         call = whole.setdefault(int(piece.get("index") or 0), {})
         function = {**call.get("function", {})}
         for key, value in (piece.get("function") or {}).items():
-            if value is not None:
+            if value is not None and not (value == "" and function.get(key)):
                 function[key] = function[key] + value if key == "arguments" and key in function else value
         call.update(
-            {key: value for key, value in piece.items() if value is not None and key not in ("index", "function")}
+            {key: value for key, value in piece.items() if value not in (None, "") and key not in ("index", "function")}
         )
         if function:
             call["function"] = function
     return tuple(whole[index] for index in sorted(whole))
+
+
+def joined_reasoning_details(known: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:
+    """Whole blocks of ``reasoning_details`` from their streamed pieces: a block's texts are joined, and its other fields are
+    taken once, the signature among them. A block is what has one ``index`` and one ``type``; without an index, pieces of one
+    type that follow each other.
+
+    https://openrouter.ai/docs/use-cases/reasoning-tokens
+    """
+    blocks = list(known)
+    for piece in pieces:
+        at = _block_of(blocks, piece)
+        if at is None:
+            blocks.append(piece)
+            continue
+        block = dict(blocks[at])
+        for key, value in piece.items():
+            if key in ("text", "summary", "data") and isinstance(value, str) and isinstance(block.get(key), str):
+                block[key] += value
+            elif value is not None:
+                block[key] = value
+        blocks[at] = block
+    return blocks
+
+
+def _block_of(blocks: Sequence[Any], piece: Any) -> int | None:
+    """The place of the block that a piece continues; None where it begins one."""
+    if not isinstance(piece, Mapping):
+        return None
+    for at in range(len(blocks) - 1, -1, -1):
+        block = blocks[at]
+        if not isinstance(block, Mapping):
+            return None
+        same_type = piece.get("type") in (None, block.get("type"))
+        same_id = piece.get("id") is None or block.get("id") in (None, piece["id"])
+        if piece.get("index") == block.get("index") and same_type and same_id:
+            closed = piece.get("index") is None and block.get("signature") is not None
+            return None if closed else at
+        if piece.get("index") is None:
+            return None
+    return None
 
 
 def collected(deltas: Iterable[Delta]) -> Answer:

@@ -103,7 +103,7 @@ async def test_an_empty_answer_is_an_answer(upstream: Upstream, endpoint: Endpoi
 
 
 async def test_a_tool_call_streams_in_pieces(upstream: Upstream, endpoint: Endpoint) -> None:
-    """Pieces of a tool call pass through unchanged and join to the call."""
+    """Pieces of a tool call join to the call."""
     upstream.script("m", call_tool("add", {"a": 2, "b": 2}))
     result = collected(await answer(endpoint))
     assert result.finish_reason == "tool_calls"
@@ -227,6 +227,7 @@ async def test_usage_in_every_chunk_is_given_once(upstream: Upstream, endpoint: 
     "ending",
     [
         pytest.param(finish() + done(), id="done"),
+        pytest.param(done(), id="done without a finish reason"),
         pytest.param(finish(), id="no done"),
         pytest.param(chunk({"content": ""}, "stop"), id="finish reason beside empty content"),
         pytest.param(finish() + drop(), id="dropped after the finish reason"),
@@ -264,7 +265,6 @@ async def test_a_server_that_is_silent_after_the_finish_reason_is_left_without_a
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
-        pytest.param(done(), "ended without a finish reason", id="done, no finish reason"),
         pytest.param(Script(), "ended without a finish reason", id="no finish reason"),
         pytest.param(drop(), "connection was lost", id="dropped"),
         pytest.param(error_event("Out of memory"), "broke off: Out of memory", id="an error event"),

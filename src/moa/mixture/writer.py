@@ -9,7 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from moa.errors import MoaError, ModelError
+from moa.errors import MoaError, ModelError, StreamBroken
+from moa.finish_reasons import CUTS, finish_reason_of, is_known
 from moa.messages import Delta, Request
 from moa.mixture.agent import Agent
 from moa.mixture.asking import TOKEN_LIMITS
@@ -22,9 +23,6 @@ from moa.models import traits_of
 from moa.models.refusals import one_line
 
 log = logging.getLogger("moa")
-
-CUTS = {"length": "it hit max_tokens", "content_filter": "the upstream's content filter stopped it"}
-"""Finish reasons of a text that ends before its model was done, each with the reason to show to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +189,16 @@ class Writer:
             return Outcome("failed", error=ModelError(model.name, one_line(f"{type(error).__name__}: {error}")))
         if self._draft.finish_reason is None:
             return Outcome("failed", error=ModelError(model.name, "its stream ended without a finish reason"))
+        if not is_known(self._draft.finish_reason):
+            reason = f"its server ended it with the reason {self._draft.finish_reason!r}"
+            return Outcome("failed", error=StreamBroken(model.name, f"the answer broke off: {reason}"))
         return Outcome("completed")
 
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
         if not isinstance(delta, Delta):
             raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
+        if delta.finish_reason is not None:
+            delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
         if delta.text:
             text = self._seam.feed(delta.text, whole_words=whole_words)
             delta = delta if text == delta.text else delta.replaced(text=text)
@@ -231,7 +234,10 @@ class Writer:
             draft.finish_reason = "length"
             calls.finish(draft, outcome.reason)
         else:
-            calls.finish(draft, CUTS.get(draft.finish_reason or ""))
+            cut = CUTS.get(draft.finish_reason or "")
+            if cut and self._role == "aggregator":
+                calls.notice(f"the answer of {draft.agent} ends early: {cut}", degrades=True)
+            calls.finish(draft, cut)
 
 
 def _why_empty(draft: Draft) -> str:

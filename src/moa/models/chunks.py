@@ -4,6 +4,9 @@ Notable decisions:
 - Servers omit, null and add different fields. A chunk without content is skipped; only data that is no chunk at all ends
   the answer.
 - Fields of a choice that this project does not read pass through in ``extra``.
+- ``[DONE]`` after text or tool calls ends the answer even without a finish reason: some servers send no reasons. A stream
+  that merely stops is broken.
+- A complete reason beside reasoning, before any text, may end the reasoning alone; it counts once the stream has ended.
 - Usage is held back until the end, since some servers report it in every chunk.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
@@ -16,9 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from moa.errors import ModelError, StreamBroken
+from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import refused, status_of
 from moa.models.sse import ServerEvent
+from moa.models.tool_calls import ToolCallReader
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
@@ -45,7 +50,10 @@ class AnswerReader:
         self._model, self._message_of = model, message_of
         self._cost: Cost | None = None
         self._output: list[str] = []  # for an estimate of the usage
-        self._tool_calls = 0
+        self._tool_calls = ToolCallReader()
+        self._has_text = self._has_function_call = False
+        self._pending_reason: str | None = None
+        self._broken: str | None = None  # a finish reason that means neither complete nor cut
 
     def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
         """The deltas of chunks that arrived together. Adjacent texts among them become one delta: every delta costs time in
@@ -57,7 +65,7 @@ class AnswerReader:
         merged: Delta | None = None
         try:
             for event in events:
-                if event.data == "[DONE]":
+                if event.data.strip() == "[DONE]":
                     self.done = True
                     break
                 delta = self.read(event)
@@ -75,6 +83,24 @@ class AnswerReader:
             raise
         if merged is not None:
             yield merged
+        if self.done:
+            yield from self.end()
+
+    def end(self) -> Iterator[Delta]:
+        """The stream has ended: the finish reason, where the chunks left it open.
+
+        Raises:
+            StreamBroken: there is none, or a tool call is not whole.
+        """
+        if self.finish_reason is not None:
+            return
+        reason = self._pending_reason
+        if reason is None and self.done and (self._has_text or self._tool_calls or self._has_function_call):
+            reason = "stop"
+        if reason is None:
+            raise StreamBroken(self._model, "the answer ended without a finish reason")
+        self._pending_reason = None
+        yield Delta(tool_calls=tuple(self._finish(reason)), finish_reason=self.finish_reason)
 
     def read(self, event: ServerEvent) -> Delta | None:
         """The delta of a chunk; None where the chunk is empty.
@@ -93,7 +119,10 @@ class AnswerReader:
                 choice = _first(chunk.get("choices") or ())
                 error = choice.get("error")
                 if not error:
-                    return self._delta(choice, choice.get("delta") or choice.get("message") or {})
+                    delta = self._delta(choice, choice.get("delta") or choice.get("message") or {})
+                    if self._broken is None:
+                        return delta
+                    error = f"its server ended it with the reason {self._broken!r}"
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
             # Whatever shape the server invented, it is not the API's.
             error = event.data if event.name == "error" else "it sent data that is not part of an answer"
@@ -106,40 +135,50 @@ class AnswerReader:
             reasoning = ""
         if not isinstance(text, str):
             text, reasoning = _joined(text, "text"), reasoning + _joined(text, "thinking")
-        tool_calls = tuple(self._numbered(message["tool_calls"])) if message.get("tool_calls") else ()
-        reported = choice.get("finish_reason")
-        finish_reason = str(reported) if reported and not self.finish_reason else None
+        tool_calls = tuple(self._tool_calls.read(message["tool_calls"])) if message.get("tool_calls") else ()
         extra = None
         for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
                 if key not in read and value is not None and value not in ("", [], {}):
                     extra = {**(extra or {}), key: value}
+        self._has_text = self._has_text or bool(text)
+        self._has_function_call = self._has_function_call or "function_call" in (extra or {})
+        finish_reason = None
+        if (reported := finish_reason_of(choice.get("finish_reason"))) and not self.finish_reason:
+            ends_reasoning = reported in COMPLETE and reasoning and not (self._has_text or self._tool_calls)
+            if ends_reasoning:
+                self._pending_reason = reported
+            elif is_known(reported):
+                tool_calls += self._finish(reported)
+                finish_reason = self.finish_reason
+            else:
+                self._broken = reported
         if not (text or reasoning or tool_calls or finish_reason or extra):
             return None
         delta = Delta(text, reasoning, tool_calls, finish_reason, extra=extra)
-        self._output += (reasoning, text)
+        self._output += (reasoning, text, *_texts(tool_calls))
         self.began = self.began or delta.speaks
-        self.finish_reason = self.finish_reason or finish_reason
         return delta
 
-    def _numbered(self, pieces: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The pieces, each with an ``index``. Servers that send whole calls may leave it out; there, an ID begins a call.
+    def _finish(self, reason: str) -> tuple[Mapping[str, Any], ...]:
+        """Set the finish reason; returns pieces that complete the tool calls.
 
         Raises:
-            ValueError: a piece is malformed.
+            StreamBroken: the answer counts as complete, and a tool call is not whole.
         """
-        for piece in pieces:
-            function = piece.get("function") or {}
-            if isinstance(function.get("arguments"), Mapping):  # some servers send an object instead of JSON text
-                function = {**function, "arguments": json.dumps(function["arguments"])}
-                piece = {**piece, "function": function}
-            self._output += (value for value in function.values() if isinstance(value, str))
-            if piece.get("index") is None:
-                self._tool_calls += 1 if piece.get("id") or not self._tool_calls else 0
-                piece = {**piece, "index": self._tool_calls - 1}
-            if type(piece["index"]) is not int or not all(isinstance(value, str | None) for value in function.values()):
-                raise ValueError("malformed piece of a tool call")
-            yield piece
+        rest: tuple[Mapping[str, Any], ...] = ()
+        if reason in COMPLETE:
+            if half := self._tool_calls.half:
+                raise StreamBroken(self._model, f"the answer broke off: {half}")
+            rest = self._tool_calls.rest()
+            if self._tool_calls:
+                reason = "tool_calls"
+            elif self._has_function_call:
+                reason = "function_call" if reason == "tool_calls" else reason
+            else:
+                reason = "stop"
+        self.finish_reason = reason
+        return rest
 
     def _failure(self, error: object) -> ModelError:
         message = self._message_of(error)
@@ -154,6 +193,11 @@ class AnswerReader:
             prompt = "".join(text_of(message) for message in request.messages)
             self.usage = Usage(estimated_tokens(prompt), estimated_tokens("".join(self._output)), estimated=True)
         return Delta(usage=self.usage, cost=self._cost)
+
+
+def _texts(pieces: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for piece in pieces:
+        yield from (value for value in (piece.get("function") or {}).values() if isinstance(value, str))
 
 
 def _only_text(delta: Delta) -> bool:

@@ -2,8 +2,8 @@
 
 Notable decisions:
 - The body is sent unchanged, except for ``model``, ``stream``, ``stream_options``, ``n`` and the provider's renames.
-- Only a ``finish_reason`` completes an answer: without one it is broken, however properly the connection was closed; with
-  one it is complete, however abruptly.
+- Only a ``finish_reason`` or ``[DONE]`` completes an answer: without either it is broken, however properly the connection
+  was closed; with one it is complete, however abruptly.
 - There is no limit on a whole call, only on silence: to connect, before the first token, between tokens. Comments that
   keep a connection open count as silence.
 
@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 
 from moa.closing import AsyncClosing
-from moa.errors import ModelError, StreamBroken, UpstreamFailed
+from moa.errors import ModelError, UpstreamFailed
 from moa.messages import Delta, Request
 from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
@@ -273,5 +273,5 @@ class EndpointModel:
                 silence.restart(after_finish if answer.finish_reason else stall)
             if not packet:
                 break
-        if answer.finish_reason is None:
-            raise StreamBroken(self.name, "the answer ended without a finish reason")
+        for delta in answer.end():
+            yield delta

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from moa.answers import joined_reasoning_details
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.fold import Fold
@@ -98,7 +99,9 @@ class Choice:
 def _join(fields: dict[str, Any], name: str, value: Any) -> None:
     """Add a piece of a field that arrives in pieces (``logprobs``, ``refusal``), for an answer in one piece."""
     known = fields.get(name)
-    if isinstance(value, list):
+    if name == "reasoning_details" and isinstance(value, list):
+        fields[name] = joined_reasoning_details(known if isinstance(known, list) else (), value)
+    elif isinstance(value, list):
         if isinstance(known, list):
             known.extend(value)
         else:

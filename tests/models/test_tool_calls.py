@@ -1,0 +1,281 @@
+"""Tool calls arrive whole, each with an identity of its own, whatever shape their pieces have.
+
+The pieces are those that servers are reported to send; each case names its report, or
+says that it is our own reading of the API.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moa.answers import joined_reasoning_details, joined_tool_calls
+from moa.errors import StreamBroken
+from moa.messages import collected
+from moa.models.endpoint import Endpoint
+from moa.models.tool_calls import ToolCallReader
+from tests.fakes.upstream import Script, Upstream, chunk, done, drop, finish, sequence, usage, whole
+from tests.models.endpoints import answer, failure
+
+pytestmark = pytest.mark.anyio
+
+Piece = Mapping[str, Any]
+
+
+def piece(name: str | None = None, arguments: object = None, **fields: Any) -> Piece:
+    """A piece of a call; what is None is left out."""
+    function = {"name": name, "arguments": arguments}
+    return {**fields, "function": {key: value for key, value in function.items() if value is not None}}
+
+
+def streamed(*chunks: list[Piece], reason: str = "tool_calls") -> Script:
+    """An answer of tool calls: one chunk for each list of pieces."""
+    return sequence(chunk({"tool_calls": pieces}) for pieces in chunks) + finish(reason) + usage() + done()
+
+
+SHAPES = [
+    # anomalyco/opencode#37841: later pieces repeat the fields, empty
+    pytest.param(
+        [
+            [piece("search", "", index=0, id="a")],
+            [piece("", '{"q": 1}', index=0, id="", type="")],
+            [piece("", "", id="")],
+        ],
+        [("search", '{"q": 1}')],
+        id="empty ID, name and type later",
+    ),
+    # our own reading, kin of opencode#37841: every piece repeats the ID and the name
+    pytest.param(
+        [[piece("search", '{"q"', index=0, id="a")], [piece("search", ": 1}", index=0, id="a")]],
+        [("search", '{"q": 1}')],
+        id="ID and name in every piece",
+    ),
+    # our own reading: a server that makes an ID for each chunk
+    pytest.param(
+        [[piece("search", '{"q"', index=0, id="a")], [piece(None, ": 1}", index=0, id="b")]],
+        [("search", '{"q": 1}')],
+        id="a new ID in every piece",
+    ),
+    # NousResearch/hermes-agent#62940: all calls of a turn have the index 0
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0, id="a")], [piece("search", '{"q": 2}', index=0, id="b")]],
+        [("search", '{"q": 1}'), ("search", '{"q": 2}')],
+        id="one index, two IDs",
+    ),
+    pytest.param(
+        [
+            [piece("search", '{"q"', index=0, id="a"), piece("open", '{"u"', index=0, id="b")],
+            [piece(None, ": 1}", index=0, id="a"), piece(None, ": 2}", index=0, id="b")],
+        ],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="one index, two IDs, in turns",
+    ),
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0)], [piece("open", '{"u": 2}', index=0)]],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="one index, no ID, two names",
+    ),
+    # BerriAI/litellm#11262: whole calls without ID, index and type
+    pytest.param(
+        [[piece("search", {"q": 1}), piece("search", {"q": 2})]],
+        [("search", '{"q": 1}'), ("search", '{"q": 2}')],
+        id="no ID, no index, arguments as objects",
+    ),
+    pytest.param(
+        [[piece("search", '{"q"')], [piece(None, ": 1}")], [piece("open", '{"u": 2}')]],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="no ID, no index, in pieces",
+    ),
+    # iOfficeAI/aionrs#99: an index and no ID
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0)], [piece("open", '{"u": 2}', index=1)]],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="no ID",
+    ),
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0, id="x"), piece("open", '{"u": 2}', index=1, id="x")]],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="one ID for two calls",
+    ),
+    # our own reading: indexes that begin at 1 and have gaps
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=1, id="a")], [piece("open", '{"u": 2}', index="4", id="b")]],
+        [("search", '{"q": 1}'), ("open", '{"u": 2}')],
+        id="indexes with gaps, one of them a string",
+    ),
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0, id="a")], [piece("search", '{"q": 1}', index=0, id="a")]],
+        [("search", '{"q": 1}')],
+        id="the whole call once more at the end",
+    ),
+    # our own reading: a tool without parameters
+    pytest.param([[piece("now", None, index=0, id="a")]], [("now", "{}")], id="no arguments"),
+    pytest.param([[piece("now", "", index=0, id="a")]], [("now", "{}")], id="empty arguments"),
+    pytest.param(
+        [[{"index": 0, "id": "a"}], [piece("search", None, index=0)], [piece(None, '{"q": 1}', index=0)]],
+        [("search", '{"q": 1}')],
+        id="ID, name and arguments apart",
+    ),
+    pytest.param(
+        [[piece("search", '{"q": nonsense}', index=0, id="a")]],
+        [("search", '{"q": nonsense}')],
+        id="wrong arguments are the caller's to see",
+    ),
+]
+
+
+@pytest.mark.parametrize(("chunks", "calls"), SHAPES)
+async def test_calls_of_any_shape_come_out_whole(
+    upstream: Upstream, endpoint: Endpoint, chunks: list[list[Piece]], calls: list[tuple[str, str]]
+) -> None:
+    """Each call has its name, its arguments, a type, and an ID of its own, which is the server's where it gave one."""
+    upstream.script("m", streamed(*chunks))
+    deltas = await answer(endpoint)
+    result = collected(deltas)
+    assert [(call["function"]["name"], call["function"]["arguments"]) for call in result.tool_calls] == calls
+    assert {call["type"] for call in result.tool_calls} == {"function"}
+    assert result.finish_reason == "tool_calls"
+    ids = [call["id"] for call in result.tool_calls]
+    assert len(set(ids)) == len(calls)
+    assert all(ids)
+    first = next((given["id"] for given in chunks[0] if given.get("id")), None)
+    assert first is None or ids[0] == first
+    pieces = [each for delta in deltas for each in delta.tool_calls]
+    assert sum("id" in each for each in pieces) == len(calls), "a client joins strings: an ID is sent once"
+
+
+async def test_other_fields_stay_with_their_call(upstream: Upstream, endpoint: Endpoint) -> None:
+    """A thought signature (Gemini) is a field of its own call only. NousResearch/hermes-agent#62940"""
+    signed = piece("search", '{"q": 1}', index=0, id="a", extra_content={"google": {"thought_signature": "S"}})
+    upstream.script("m", streamed([signed], [piece("open", "{}", index=0, id="b")]))
+    first, second = collected(await answer(endpoint)).tool_calls
+    assert first["extra_content"] == {"google": {"thought_signature": "S"}}
+    assert "extra_content" not in second
+
+
+async def test_a_custom_tools_call_passes_through(upstream: Upstream, endpoint: Endpoint) -> None:
+    """It has an input, which is no JSON, and no function: https://platform.openai.com/docs/guides/function-calling"""
+    call = {"id": "a", "type": "custom", "custom": {"name": "run", "input": "1 +"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    upstream.script("m", whole({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}))
+    assert collected(await answer(endpoint)).tool_calls == (call,)
+
+
+@pytest.mark.parametrize("reason", ["stop", "eos", "tool_use", "function_call"])
+async def test_an_answer_with_tool_calls_ends_with_tool_calls(
+    upstream: Upstream, endpoint: Endpoint, reason: str
+) -> None:
+    """Whatever word its server uses for the end. googleapis/python-genai#2868"""
+    upstream.script("m", streamed([piece("search", "{}", index=0, id="a")], reason=reason))
+    assert collected(await answer(endpoint)).finish_reason == "tool_calls"
+
+
+async def test_an_answer_without_tool_calls_does_not_end_with_them(upstream: Upstream, endpoint: Endpoint) -> None:
+    """The word alone is no call."""
+    upstream.script("m", chunk({"content": "Four."}) + finish("tool_calls") + done())
+    assert collected(await answer(endpoint)).finish_reason == "stop"
+
+
+@pytest.mark.parametrize("arguments", ['{"q": "Lon', '{"q": ', "{", '{"q": tr', '{"q": "\\u00', '{"q": 1'])
+@pytest.mark.parametrize("end", [finish("tool_calls") + done(), finish("stop"), done()])
+async def test_half_a_call_is_no_answer(upstream: Upstream, endpoint: Endpoint, arguments: str, end: Script) -> None:
+    """Arguments that stop in the middle are an error, whatever finish reason follows."""
+    upstream.script("m", chunk({"tool_calls": [piece("search", arguments, index=0, id="a")]}) + end)
+    _, error = await failure(endpoint)
+    assert isinstance(error, StreamBroken)
+    assert "search ends in the middle of its arguments" in str(error)
+
+
+async def test_a_call_without_a_name_is_no_answer(upstream: Upstream, endpoint: Endpoint) -> None:
+    """Nobody can run it."""
+    upstream.script("m", streamed([piece(None, '{"q": 1}', index=0, id="a")]))
+    _, error = await failure(endpoint)
+    assert "a tool call has no name" in str(error)
+
+
+async def test_a_call_cut_at_max_tokens_is_marked(upstream: Upstream, endpoint: Endpoint) -> None:
+    """The client gets its half with the reason ``length``, as from OpenAI."""
+    upstream.script("m", streamed([piece("search", '{"q": "Lon', index=0, id="a")], reason="length"))
+    result = collected(await answer(endpoint))
+    assert (result.finish_reason, result.tool_calls[0]["function"]["arguments"]) == ("length", '{"q": "Lon')
+
+
+async def test_calls_of_a_lost_connection_are_no_answer(upstream: Upstream, endpoint: Endpoint) -> None:
+    """A whole call without a finish reason may not have been the last one."""
+    upstream.script("m", chunk({"tool_calls": [piece("search", "{}", index=0, id="a")]}) + drop())
+    assert isinstance((await failure(endpoint))[1], StreamBroken)
+
+
+@given(st.data())
+def test_cut_anywhere_the_calls_are_the_same(data: st.DataObject) -> None:
+    """Calls with an ID each, split at any place and with any of the repeatable fields left out, join to the same calls."""
+    wanted = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from(["f", "g"]), st.dictionaries(st.text(max_size=3), st.text(max_size=8))),
+            min_size=1,
+        )
+    )
+    has_index, repeats = data.draw(st.booleans()), data.draw(st.booleans())
+    pieces: list[list[Piece]] = []
+    for at, (name, arguments) in enumerate(wanted):
+        text = json.dumps(arguments)
+        cut = data.draw(st.integers(0, len(text) - 1))
+        place = {"index": at} if has_index else {}
+        pieces.append([piece(name, text[:cut], id=f"c{at}", **place)])
+        again = {"id": f"c{at}", "name": name} if repeats else {}
+        pieces.append([piece(again.get("name"), text[cut:], **place, **({"id": again["id"]} if again else {}))])
+    reader = ToolCallReader()
+    read = [each for chunk_ in pieces for each in reader.read(chunk_)]
+    assert reader.half is None
+    calls = joined_tool_calls([*read, *reader.rest()])
+    assert [(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls] == [
+        (f"c{at}", name, arguments) for at, (name, arguments) in enumerate(wanted)
+    ]
+
+
+_TEXT = {"type": "reasoning.text", "format": "anthropic-claude-v1"}
+DETAILS = [
+    # agno-agi/agno#8794: https://openrouter.ai/docs/use-cases/reasoning-tokens streams blocks in pieces
+    pytest.param(
+        [
+            {**_TEXT, "index": 0, "text": "A"},
+            {**_TEXT, "index": 0, "text": "B"},
+            {**_TEXT, "index": 0, "signature": "S"},
+        ],
+        [{**_TEXT, "index": 0, "text": "AB", "signature": "S"}],
+        id="one block",
+    ),
+    pytest.param(
+        [{**_TEXT, "index": 0, "text": "A"}, {**_TEXT, "index": 1, "text": "X"}, {**_TEXT, "index": 0, "text": "B"}],
+        [{**_TEXT, "index": 0, "text": "AB"}, {**_TEXT, "index": 1, "text": "X"}],
+        id="two blocks by index",
+    ),
+    pytest.param(
+        [
+            {**_TEXT, "text": "A", "signature": "S"},
+            {**_TEXT, "text": "B"},
+            {"type": "reasoning.encrypted", "data": "x"},
+        ],
+        [
+            {**_TEXT, "text": "A", "signature": "S"},
+            {**_TEXT, "text": "B"},
+            {"type": "reasoning.encrypted", "data": "x"},
+        ],
+        id="no index: a signature closes a block",
+    ),
+    pytest.param(["odd", {"type": "t"}], ["odd", {"type": "t"}], id="no blocks at all"),
+]
+
+
+@pytest.mark.parametrize(("pieces", "blocks"), DETAILS)
+def test_reasoning_details_in_pieces_are_one_block(pieces: list[Any], blocks: list[Any]) -> None:
+    """Texts of a block are joined, its signature is kept: replayed in pieces, Anthropic's check of it fails."""
+    joined: list[Any] = []
+    for each in pieces:
+        joined = joined_reasoning_details(joined, [each])
+    assert joined == blocks
