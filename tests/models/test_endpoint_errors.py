@@ -231,7 +231,7 @@ async def test_a_web_page_is_no_answer(upstream: Upstream, endpoint: Endpoint) -
     """A web page with status 200 means that the base URL is wrong, and the error reports that."""
     upstream.script("m", whole("<html>Welcome!</html>"))
     _, error = await failure(endpoint)
-    assert (type(error), "a web page answers" in str(error)) == (UpstreamFailed, True)
+    assert (type(error), "returns a web page" in str(error)) == (UpstreamFailed, True)
 
 
 # No connection
@@ -244,7 +244,7 @@ async def test_nothing_listens() -> None:
     async with Endpoint("here", f"http://127.0.0.1:{port}/v1") as endpoint:
         _, error = await failure(endpoint)
     assert type(error) is Unreachable
-    assert str(error) == f"here/m: nothing answers at http://127.0.0.1:{port}/v1: is the server running?"
+    assert str(error) == f"here/m: cannot connect to http://127.0.0.1:{port}/v1: is the server running?"
 
 
 async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Endpoint("here", "https://nowhere.invalid/v1") as endpoint:
         _, error = await failure(endpoint)
     assert type(error) is Unreachable
-    assert "no host is called nowhere.invalid" in str(error)
+    assert "cannot resolve the host nowhere.invalid" in str(error)
 
 
 async def test_a_connection_that_is_not_made_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,9 +143,9 @@ async def test_a_failure_names_the_model_the_function_and_the_error() -> None:
 @pytest.mark.parametrize("wrong", [None, 3, {"text": "hello"}, ["hello"], b"hello"])
 async def test_a_result_that_is_no_answer_is_named(wrong: Any) -> None:
     """A function that gives anything but strings and deltas fails with the type that it gave."""
-    with pytest.raises(ModelError, match=f"lambda> gave {type(wrong).__name__} .*; expected strings or Deltas"):
+    with pytest.raises(ModelError, match=f"lambda> returned {type(wrong).__name__} .*; expected strings or Deltas"):
         await deltas_of(Function(lambda request: wrong))
-    with pytest.raises(ModelError, match=f"gave {type(wrong).__name__}"):
+    with pytest.raises(ModelError, match=f"returned {type(wrong).__name__}"):
         await deltas_of(Function(lambda request: iter([wrong])))
 
 

@@ -237,7 +237,7 @@ def test_a_failing_hub_is_an_error_with_alternatives(hub: FakeHub, tmp_path: Pat
         (offline,) = fetcher(hub, tmp_path, HF_HUB_OFFLINE="1")("org/model-GGUF")
         url = hub.url
     (gone,) = fetcher(hub, tmp_path)("org/model-GGUF")
-    assert f"{url} answers with 503" in failed
+    assert f"{url} returned status 503" in failed
     assert "HF_HUB_OFFLINE is set" in offline
     assert f"{url} cannot be reached" in gone
     for error in (failed, offline, gone):

@@ -121,14 +121,14 @@ class Connection:
             raise silence.error(model) from None
         except aiohttp.ClientConnectorDNSError:
             raise Unreachable(
-                model, f"no host is called {self._url.host}: is the address right, and the network up?"
+                model, f"cannot resolve the host {self._url.host}: check the address and the network"
             ) from None
         except aiohttp.ClientSSLError as error:
             raise Unreachable(model, f"no secure connection to {self.base_url}: {one_line(str(error))}") from None
         except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError):
             raise Unreachable(model, f"the proxy in front of {self.base_url} does not let the call through") from None
         except aiohttp.ClientConnectorError:
-            raise Unreachable(model, f"nothing answers at {self.base_url}: is the server running?") from None
+            raise Unreachable(model, f"cannot connect to {self.base_url}: is the server running?") from None
         except (aiohttp.ClientError, OSError):
             raise UpstreamFailed(model, f"{self.base_url} closed the connection before it answered") from None
 

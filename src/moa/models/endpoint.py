@@ -136,9 +136,7 @@ class Endpoint(AsyncClosing):
                 listing = json.loads(body)
                 return [str(model["id"]) for model in (listing["data"] if isinstance(listing, dict) else listing)]
             except (ValueError, TypeError, KeyError):
-                raise UpstreamFailed(
-                    self.name, f"{self.base_url}/models does not answer with a list of models"
-                ) from None
+                raise UpstreamFailed(self.name, f"{self.base_url}/models does not return a list of models") from None
 
     async def aclose(self) -> None:
         """Close the connections made in the running event loop. A later call opens new ones."""
@@ -260,7 +258,7 @@ class EndpointModel:
         if response.content_type == "text/html":
             raise UpstreamFailed(
                 self.name,
-                f"a web page answers at {self._endpoint.base_url}: the API is elsewhere, often under /v1",
+                f"{self._endpoint.base_url} returns a web page: the API is elsewhere, often under /v1",
             )
         stall = self._endpoint.timeouts.stall
         after_finish = _AFTER_FINISH if stall is None else min(stall, _AFTER_FINISH)

@@ -81,7 +81,7 @@ class Function:
         """Stream the function's answer. A finish reason (``stop``) and estimated usage are added where it yields none.
 
         Raises:
-            ModelError: the function raised, or gave something other than strings and deltas; names the function. A
+            ModelError: the function raised, or returned something other than strings and deltas; names the function. A
                 ModelError of the function's own is raised as it is.
         """
         text: list[str] = []
@@ -112,7 +112,7 @@ class Function:
         if isinstance(piece, Delta):
             return piece if piece.usage is None or piece.cost is not None else piece.replaced(cost=self._cost)
         raise ModelError(
-            self.name, f"{self._called} gave {type(piece).__name__} {piece!r:.100}; expected strings or Deltas"
+            self.name, f"{self._called} returned {type(piece).__name__} {piece!r:.100}; expected strings or Deltas"
         )
 
     async def _pieces(self, request: Request) -> AsyncGenerator[object, None]:

@@ -277,7 +277,7 @@ def _downloaded(name: str, repo: str, wanted: str | None, on_progress: Callable[
         ) from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
-        raise ConfigError(f"local/{name}: {hub} answers with {status} for {repo}{instead}") from error
+        raise ConfigError(f"local/{name}: {hub} returned status {status} for {repo}{instead}") from error
     except Exception as error:
         # The hub's client and its HTTP library raise different errors for a lost network, depending on their versions.
         if wanted is None and (weights := _from_cache(name, repo, None)):

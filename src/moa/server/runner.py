@@ -93,7 +93,7 @@ class Runner:
             raise Refusal(400, message, param=more[0], code="invalid_value")
         saved = await self._recordings.saved(run, owner) if isinstance(run, str) else None
         if saved is None:
-            raise Refusal(404, f"no run is called {run!r}", code="run_not_found", param="continue")
+            raise Refusal(404, f"no run has the ID {run!r}", code="run_not_found", param="continue")
         begun = saved.begun
         if self._recordings.outcome(begun.run, saved.outcome) == "running":
             message = f"run {begun.run} is in progress; stop it first"

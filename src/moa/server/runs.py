@@ -147,4 +147,4 @@ def _last_event_id(request: Request) -> int:
 
 
 def _no_such(run: str) -> Refusal:
-    return Refusal(404, f"no run is called {run!r}", code="run_not_found", param="run")
+    return Refusal(404, f"no run has the ID {run!r}", code="run_not_found", param="run")
