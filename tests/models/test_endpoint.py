@@ -182,6 +182,18 @@ async def test_an_event_loop_closes_its_sessions(upstream: Upstream) -> None:
     gc.collect()  # an unclosed session would warn here, and warnings are errors
 
 
+async def test_an_endpoint_that_is_garbage_closes_its_session(upstream: Upstream) -> None:
+    """Dropped while its event loop runs, and only found by the garbage collector, an endpoint leaves nothing open."""
+    upstream.script("m", say("Four."))
+    for _ in range(3):
+        endpoint = Endpoint("here", upstream.base_url)
+        cycle: list[object] = [endpoint]
+        cycle.append(cycle)
+        assert collected([delta async for delta in endpoint.model("m").stream(QUESTION)]).text == "Four."
+        del endpoint, cycle
+        gc.collect()  # an unclosed session would warn here, and warnings are errors
+
+
 # The list of models
 
 

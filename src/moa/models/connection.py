@@ -187,11 +187,19 @@ class _Session:
     keeper: AsyncGenerator[aiohttp.ClientSession, None]
 
 
+_OPEN: set[aiohttp.ClientSession] = set()
+"""Open sessions. They are held here so that a session whose endpoint is garbage is closed before it is garbage itself."""
+
+
 async def _open_session() -> AsyncGenerator[aiohttp.ClientSession, None]:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
     ) as http:
-        yield http
+        _OPEN.add(http)
+        try:
+            yield http
+        finally:
+            _OPEN.discard(http)
 
 
 def _http_url(text: str) -> URL | None:
