@@ -43,6 +43,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
+        """Input and output tokens."""
         return self.input_tokens + self.output_tokens
 
 

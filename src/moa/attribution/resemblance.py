@@ -132,18 +132,22 @@ class Span:
 
     @cached_property
     def sequence(self) -> list[str]:
+        """The tokens of ``content``, between a mark for the beginning and one for the end."""
         return [_BEGIN, *(token for token, _ in self.content), _END]
 
     @cached_property
     def held(self) -> set[str]:
+        """All tokens, each once."""
         return {*self.key}
 
     @cached_property
     def pairs(self) -> set[tuple[str, str]]:
+        """Tokens of ``sequence`` that follow each other."""
         return {*pairwise(self.sequence)}
 
     @cached_property
     def near(self) -> set[tuple[str, str]]:
+        """Tokens with one or two others between them, and adjacent ones in reverse order."""
         tokens = self.sequence[1:-1]
         return {
             *zip(tokens, tokens[2:], strict=False),

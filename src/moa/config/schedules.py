@@ -40,6 +40,8 @@ class ScheduleTable(BaseModel):
 
 
 class BarrierTable(ScheduleTable):
+    """The table of a :class:`~moa.mixture.schedules.barrier.Barrier`."""
+
     MAKES = Barrier
 
     kind: Literal["barrier"]
@@ -47,6 +49,8 @@ class BarrierTable(ScheduleTable):
 
 
 class QuorumTable(ScheduleTable):
+    """The table of a :class:`~moa.mixture.schedules.quorum.Quorum`; times are in seconds."""
+
     MAKES = Quorum
 
     kind: Literal["quorum"]
@@ -58,6 +62,8 @@ class QuorumTable(ScheduleTable):
 
 
 class StaircaseTable(ScheduleTable):
+    """The table of a :class:`~moa.mixture.schedules.staircase.Staircase`; ``chunks`` and ``writes`` are in tokens."""
+
     MAKES = Staircase
 
     kind: Literal["staircase"]

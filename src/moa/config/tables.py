@@ -21,6 +21,8 @@ SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
 
 
 class Table(BaseModel):
+    """A table without unknown fields."""
+
     model_config = STRICT
 
 
@@ -48,10 +50,14 @@ class AgentTable(Table):
 
 
 class AggregatorTable(AgentTable):
+    """An agent, and the agents that replace it if it fails."""
+
     fallbacks: list[str | AgentTable] = []
 
 
 class MixtureTable(Table):
+    """``[mixtures.NAME]``: seconds and US dollars; :class:`moa.Mixture` describes the fields."""
+
     description: str = ""
     layers: list[Annotated[list[str | AgentTable], Field(min_length=1)]] = []
     aggregator: str | AggregatorTable | None = None
@@ -81,12 +87,16 @@ class MixtureTable(Table):
 
 
 class TimeoutsTable(Table):
+    """Seconds of silence; see :class:`~moa.models.endpoint.Timeouts`."""
+
     connect: Positive | None = Timeouts().connect
     first_token: Positive | None = Timeouts().first_token
     stall: Positive | None = Timeouts().stall
 
 
 class EndpointTable(Table):
+    """``[endpoints.NAME]``; :class:`~moa.models.catalog.Access` describes the fields."""
+
     base_url: str | None = None
     api_key_env: str | None = None
     headers: dict[str, str] = {}
@@ -135,6 +145,8 @@ class PriceTable(Table):
 
 
 class File(Table):
+    """A whole moa.toml. ``parameters`` are billions that are active for a token, by model name."""
+
     default: str | None = None
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}

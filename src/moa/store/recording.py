@@ -78,6 +78,7 @@ class Recording:
 
     @property
     def has_ended(self) -> bool:
+        """Whether the run has ended, with an answer or without."""
         return self._ended.is_set()
 
     def add(self, event: Event) -> None:

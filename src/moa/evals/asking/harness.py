@@ -118,6 +118,7 @@ class Measurement(Closing):
         return self._spending.cost
 
     def close(self) -> None:
+        """Close the files and release the folder."""
         self._open.close()
 
     async def call(self, key: str, model: Model, request: Request | str | Sequence[Message]) -> Reply:

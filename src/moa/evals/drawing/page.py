@@ -39,12 +39,15 @@ class Page:
     drawings: dict[str, str] = field(default_factory=dict)
 
     def heading(self, text: str, level: int = 2) -> None:
+        """Add a heading."""
         self.pieces.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def text(self, text: str, kind: str = "") -> None:
+        """Add a paragraph; ``kind`` is a class of the stylesheet."""
         self.pieces.append(f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Add a table."""
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in headings)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         self.pieces.append(
@@ -52,12 +55,14 @@ class Page:
         )
 
     def drawing(self, name: str, svg: str, caption: str) -> None:
+        """Add a drawing, embedded, and keep it as ``NAME.svg``."""
         self.drawings[f"{name}.svg"] = svg
         data = base64.b64encode(svg.encode()).decode()
         picture = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(caption)}">'
         self.pieces.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>")
 
     def html(self, title: str) -> str:
+        """The page so far as a whole document."""
         return (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'

@@ -43,6 +43,7 @@ class Measured:
 
     @property
     def name(self) -> str:
+        """The system's name; the folder's if the result has none."""
         return str(self.result.get("system") or self.folder.name)
 
     @property
@@ -54,6 +55,7 @@ class Measured:
 
     @property
     def score(self) -> float | None:
+        """The system's score; None if the result has none."""
         value = self.result.get(self.metric.field)
         return None if value is None else float(value)
 
