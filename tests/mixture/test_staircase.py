@@ -351,3 +351,39 @@ def test_a_staircase_with_figures_out_of_range_is_refused(arguments: dict[str, A
     """Chunks must grow, and a quorum is a share."""
     with pytest.raises(ValueError):
         Staircase(**arguments)
+
+
+CHINESE = "天空看起来是蓝色的，因为空气对短波长光线的散射远远强于长波长光线。"
+THAI = "ท้องฟ้าเป็นสีฟ้าเพราะอากาศกระเจิงแสงสีน้ำเงินมากกว่าแสงสีแดง"
+JAPANESE = "空が青いのは、空気が短い波長の光を強く散乱させるからです。"
+
+
+class Character:
+    """A model that writes its text character by character, 20 a second, and continues it to the letter."""
+
+    traits = Traits(continuation="prefix")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text, self.requests = f"scripted/{name}", text, list[Request]()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self.requests.append(request)
+        last = request.messages[-1]
+        for character in self.text[len(text_of(last)) if last["role"] == "assistant" else 0 :]:
+            yield Delta(text=character)
+            await asyncio.sleep(0.05)
+        yield Delta(finish_reason="stop")
+
+
+@pytest.mark.parametrize("sentence", [CHINESE, THAI, JAPANESE])
+def test_a_script_without_spaces_streams_early_and_reads_every_proposal(sentence: str) -> None:
+    """Its first words come while the proposals are written, in many pieces, and the last call has all proposals."""
+    text = "".join(f"{number}{sentence}" for number in range(12))
+    last = Character("last", text)
+    events, answer = run(Mixture([[Character("a", text), Character("b", text)]], last, schedule=Staircase()))
+    assert answer.text == text
+    assert (answer.time_to_first_token or 99) < 0.4 * len(text) / 20
+    assert len(last.requests) >= 2
+    final = "".join(text_of(message) for message in last.requests[-1].messages[:-1])
+    assert final.count(text) == 2
+    assert sum(isinstance(event, AgentSaid) and event.agent == "last" for event in events) > 100

@@ -80,5 +80,6 @@ def traits_of(model: Model) -> Traits:
         provider=declared.provider or provider,
         model_id=declared.model_id or model_id,
         identity=declared.identity or model.name,
-        continuation=declared.continuation,
+        continuation=declared.continuation
+        or getattr(model, "continuation", None),  # an attribute alone declares it, too
     )

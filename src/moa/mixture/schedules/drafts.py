@@ -6,24 +6,24 @@ Each wait below is a coroutine that may be cancelled at any time. Drafts always 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from moa.messages import Reference
 from moa.mixture.draft import Draft
+from moa.mixture.words import whole_words
 
 
 def reference_of(draft: Draft) -> Reference:
     """A draft as an agent reads it: the whole text once it has ended; before, its whole words, marked as ``cut``.
 
-    ``"The sky is bl"`` becomes ``"The sky is"``. A text without any space stays as it is.
+    ``"The sky is bl"`` becomes ``"The sky is"``, and ``"天空是蓝"`` becomes ``"天空是"``. A single word stays as it is.
     """
     if draft.ended:
         return Reference(draft.agent, draft.text, cut=draft.cut is not None, layer=draft.layer)
-    words = re.sub(r"\S+\Z", "", draft.text).rstrip()
-    return Reference(draft.agent, words or draft.text, cut=True, layer=draft.layer)
+    text = draft.text
+    return Reference(draft.agent, text[: whole_words(text)] or text, cut=True, layer=draft.layer)
 
 
 def references_of(drafts: Iterable[Draft]) -> tuple[Reference, ...]:
