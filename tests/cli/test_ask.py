@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -207,3 +209,12 @@ async def test_ctrl_c_cancels_the_calls_and_exits_130(config: str, upstream: Ups
         for call in upstream.requests:
             await call.disconnected.wait()
     assert (process.returncode, out, err) == (130, b"", b"moa: interrupted\n")
+
+
+@pytest.mark.parametrize(("closed", "shown"), [("2>&-", True), ("<&-", True), ("<&- 2>&-", True), (">&-", False)])
+async def test_closed_streams_do_not_cost_the_answer(config: str, closed: str, shown: bool) -> None:
+    """A service may start a program with its standard streams closed."""
+    line = f"exec {shlex.quote(sys.executable)} -m moa ask --config {shlex.quote(config)} -m up/bob Hi {closed}"
+    process = await asyncio.create_subprocess_shell(line, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"Bob thinks five.\n" if shown else b"")

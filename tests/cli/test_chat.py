@@ -69,3 +69,22 @@ async def test_ctrl_c_in_chat_cancels_the_answer_and_not_the_program(config: str
         assert await terminal.end() == 0
     contents = [message["content"] for message in upstream.calls("bob")[1].body["messages"]]
     assert contents == ["How many?", "It is probably", "And?"]
+
+
+async def test_a_line_that_begins_with_a_path_is_a_question(config: str, upstream: Upstream) -> None:
+    """Only a command, or a misspelt one, is taken for a command."""
+    lines = ["/usr/bin/env python fails, why?", "/etc/hosts", "/new/york", "/tmp is full", "//comment"]
+    ended = await run("chat", "--config", config, "-m", "up/bob", stdin="\n".join(lines).encode())
+    assert (ended.code, ended.err) == (0, "")
+    assert [call.body["messages"][-1]["content"] for call in upstream.calls("bob")] == lines
+
+
+async def test_piped_lines_that_are_not_utf_8_are_refused(config: str, upstream: Upstream) -> None:
+    """The line is reported in every locale and the next one is sent; a byte order mark is no part of the first."""
+    for locale in ("C", "C.UTF-8"):
+        ended = await run(
+            "chat", "--config", config, "-m", "up/bob", stdin=b"caf\xe9\n", env={"LC_ALL": locale}, new=True
+        )
+        assert (ended.code, "is not UTF-8 text" in ended.err) == (1, True)
+    await run("chat", "--config", config, "-m", "up/bob", stdin=b"\xef\xbb\xbfHi\n")
+    assert [call.body["messages"][-1]["content"] for call in upstream.calls("bob")] == ["Hi"]

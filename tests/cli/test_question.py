@@ -55,3 +55,11 @@ def test_no_question_on_a_terminal_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", Input(b"", terminal=True))
     with pytest.raises(RequestRejected, match="no question given; use moa ask"):
         question_of([])
+
+
+@pytest.mark.parametrize("words", [["caf\udce9 costs?"], ["one", "\udcff"], ["-", "caf\udce9"]])
+def test_words_that_are_not_utf_8_are_refused(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """Bytes of the command line that are not UTF-8 are an error, as they are in a file."""
+    monkeypatch.setattr(sys, "stdin", Input(b"text"))
+    with pytest.raises(ConfigError, match="the question is not UTF-8 text"):
+        question_of(words)

@@ -321,3 +321,35 @@ def test_lines_are_found_in_tables_and_in_dotted_keys() -> None:
     assert line_of(text, ("mixtures", "a", "layers", 0, 0)) == 4
     assert line_of(text, ("endpoints", "b.c", "base_url")) == 8
     assert line_of(text, ("nothing",)) == 1
+
+
+async def test_a_byte_order_mark_is_not_part_of_the_file(folder: Path) -> None:
+    """A moa.toml that begins with a byte order mark is read, and an error in it names the right line."""
+    text = 'default = "two"\n[mixtures.two]\nlayers = [["openai/a"]]\naggregator = "openai/b"\n'
+    path = folder / "moa.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert Config(path).default == "two"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("aggregator", "agregator").encode())
+    with pytest.raises(ConfigError, match=r"moa.toml:[24]: "):
+        Config(path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "file"),
+    [("MOA_CONFIG", "~/mine.toml", "mine.toml"), ("XDG_CONFIG_HOME", "~/settings", "settings/moa/moa.toml")],
+)
+async def test_a_tilde_in_a_variable_is_the_home_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, file: str
+) -> None:
+    """No shell expands ~ in a file of variables or a service unit, so paths from variables are expanded here."""
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    written(folder, "", file)
+    assert Config(environ={variable: value}).path == folder / file
+
+
+async def test_a_tilde_in_the_path_option_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves ~ in --config=~/moa.toml as it is."""
+    monkeypatch.setenv("HOME", str(folder))
+    written(folder, "", "mine.toml")
+    assert Config("~/mine.toml").path == folder / "mine.toml"

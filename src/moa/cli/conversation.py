@@ -13,11 +13,14 @@ from contextlib import suppress
 from difflib import get_close_matches
 
 from moa.cli.output import fail, show_run
+from moa.cli.question import check_unicode
 from moa.cli.session import Session
 from moa.cli.terminal import Show, can_redraw, notify, one_line, write
-from moa.errors import MoaError
+from moa.errors import ConfigError, MoaError
 from moa.messages import Answer, Message, Request
 from moa.mixture.fold import Fold
+
+BYTE_ORDER_MARK = "\ufeff"
 
 HELP = """\
 /mixture [NAME]             switch to a mixture or model; without NAME, list the mixtures
@@ -26,6 +29,7 @@ HELP = """\
 /help                       show this help
 /quit                       quit (also Ctrl-D)
 
+A line that begins with / and resembles no command, such as a path, is a question.
 Ctrl-C cancels the answer that is being written; the text so far stays in the conversation."""
 
 
@@ -75,7 +79,8 @@ class Conversation:
 
     def _turn(self, runner: asyncio.Runner, interactive: bool) -> None:
         try:
-            line = input("\n> " if interactive else "").strip()
+            line = input("\n> " if interactive else "").removeprefix(BYTE_ORDER_MARK).strip()
+            check_unicode(line, "the input")
         except KeyboardInterrupt:
             if not interactive:
                 raise
@@ -84,13 +89,11 @@ class Conversation:
             if interactive:
                 write()
             raise
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, ConfigError):
             notify("the input is not UTF-8 text")
             self._failed = True
             return
-        if line.startswith("/"):
-            self._command(line)
-        elif line:
+        if line and not self._command(line):
             self._ask(runner, line, interactive)
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -122,14 +125,18 @@ class Conversation:
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
-    def _command(self, line: str) -> None:
+    def _command(self, line: str) -> bool:
+        """Run the line if it is a command. A misspelt command is reported; any other line, also a path, is a question."""
+        if not line.startswith("/"):
+            return False
         name, _, rest = line[1:].partition(" ")
-        command = self._commands.get(name) or (self._quit if name in ("exit", "bye", "q") else None)
-        if command:
+        if command := self._commands.get(name) or (self._quit if name in ("exit", "bye", "q") else None):
             command(rest.strip())
-            return
-        near = get_close_matches(name, self._commands, n=1, cutoff=0.5)
-        notify(f"unknown command /{name}; " + (f"did you mean /{near[0]}?" if near else "/help lists the commands"))
+            return True
+        near = [] if "/" in name else get_close_matches(name, self._commands, n=1, cutoff=0.6)
+        if near:
+            notify(f"unknown command /{name}; did you mean /{near[0]}?")
+        return bool(near)
 
     def _switch(self, name: str) -> None:
         if name:

@@ -13,7 +13,7 @@ def question_of(words: Sequence[str]) -> str:
     """The question: the words, in which ``-`` stands for standard input; the content of ``@file``; or standard input alone.
 
     Raises:
-        ConfigError: the file or the input cannot be read, or is not UTF-8.
+        ConfigError: the file or the input cannot be read, or the question is not UTF-8.
         RequestRejected: the question is empty.
     """
     if len(words) == 1 and words[0].startswith("@") and len(words[0]) > 1:
@@ -22,6 +22,7 @@ def question_of(words: Sequence[str]) -> str:
         question, place = _with_input(words), "the question is empty: standard input has no text"
     else:
         question, place = " ".join(words), "the question is empty"
+    check_unicode(question, "the question")
     if not question.strip():
         raise RequestRejected(place)
     return question
@@ -41,6 +42,18 @@ def _text_of_file(path: Path) -> str:
         return _text(path.read_bytes(), f"the file {str(path)!r}")
     except OSError as error:
         raise ConfigError(f"the file {str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def check_unicode(text: str, where: str) -> None:
+    """Refuse text that was not UTF-8: Python passes such bytes of the command line on as halves of surrogate pairs.
+
+    Raises:
+        ConfigError: the text cannot be encoded.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{where} is not UTF-8 text (character {error.start + 1})") from None
 
 
 def _text(data: bytes, where: str) -> str:

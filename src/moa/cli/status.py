@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from moa.cli.terminal import discard, notify
+from moa.cli.terminal import discard, notify, open_closed_streams
 
 ANSWERED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -17,6 +17,7 @@ def status_of(app: typer.Typer) -> int:
     from moa.errors import ConfigError, MoaError, RequestRejected
 
     try:
+        open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             # A character that the terminal's encoding lacks is replaced, not an error.
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -57,7 +57,7 @@ def notify_detail(line: str) -> None:
 def _error_line(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where it belongs
-    except BrokenPipeError:
+    except OSError:  # its reader has gone, or its disk is full: the answer is worth more than this line
         discard(sys.stderr)
 
 
@@ -73,6 +73,23 @@ def discard(stream: TextIO) -> None:
     https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_closed_streams() -> None:
+    """Point standard streams that were closed when the program started (``2>&-``, a service) at the null device.
+
+    Their file descriptors are filled, too: otherwise the next file or socket would get one of them, and with it the
+    output of libraries and child processes.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    # Python sets a stream that was closed to None, whatever its type declaration promises.
+    if vars(sys)["stdin"] is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the program ends
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if vars(sys)[name] is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - open until the program ends
 
 
 def can_redraw() -> bool:

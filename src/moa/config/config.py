@@ -226,4 +226,4 @@ def _access(table: EndpointTable) -> Access:
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moa"
+    return Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "moa"

@@ -23,17 +23,18 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """
     for named, where in ((path, "--config"), (environ.get("MOA_CONFIG"), "MOA_CONFIG")):
         if named:
-            if not Path(named).is_file():
+            file = Path(named).expanduser()
+            if not file.is_file():
                 raise ConfigError(f"{where} names {str(named)!r}, but no such file exists")
-            return Path(named)
-    home = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+            return file
+    home = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     return next((place for place in (Path("moa.toml"), home / "moa" / "moa.toml") if place.is_file()), None)
 
 
 def read(path: Path) -> File:
     """The tables of a file; raises ConfigError for the first thing that is wrong with it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at line (\d+), column \d+\)", str(error))

@@ -43,4 +43,4 @@ def opened(path: Path | None, prepare: Callable[[sqlite3.Connection], None]) -> 
 
 def store_path() -> Path:
     """The default file: ``moa/runs.sqlite`` in ``$XDG_STATE_HOME``, or in ``~/.local/state``."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "moa" / "runs.sqlite"
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "moa" / "runs.sqlite"

@@ -86,7 +86,7 @@ class Shelf:
         if self.folder is not None and not self.folder.is_dir():
             raise ConfigError(f"{'--data' if folder else FOLDER_VARIABLE} names {str(self.folder)!r}: no such folder")
         self._folders = [place for place in (self.folder, beside) if place is not None]
-        self.cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moa" / "data"
+        self.cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "moa" / "data"
         self._hub = environ.get("HF_ENDPOINT", "").rstrip("/")
         self._licences = dict(licences or {})
         self._on_notice = on_notice or (lambda line: None)
