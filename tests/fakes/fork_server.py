@@ -5,11 +5,15 @@ own, with its own terminal, signals, environment and exit code. :mod:`tests.fake
 
 Protocol, over a Unix socket: the client sends one JSON object (``args``, ``env``, ``cwd``, ``terminal``) with three file
 descriptors; it receives the process ID, and when the process has ended, its exit code (negative: the signal).
+
+No process outlives the suite, however that ends: each has a supervisor that kills it when the client closes the connection
+or ends, and the kernel kills it with its supervisor.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -40,23 +44,18 @@ LATE = (
 """What our modules import only when they need it."""
 
 
+LIBRARY = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that a process gets when its parent ends."""
+
+
 def import_everything() -> None:
     import moa
 
     for module in pkgutil.walk_packages(moa.__path__, "moa."):
         if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
-    for name in (
-        "rich.live",
-        "rich.markdown",
-        "rich.traceback",
-        "typer.rich_utils",
-        "uvicorn",
-        "uvloop",
-        "uvicorn.lifespan.on",
-    ):
-        importlib.import_module(name)
-    for name in ("uvicorn.protocols.http.httptools_impl", "uvicorn.loops.auto", "genai_prices.data"):
+    for name in LATE:
         importlib.import_module(name)
 
 
@@ -68,6 +67,7 @@ def serve(path: str) -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the suite, which still stops its processes
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(path)
         server.listen(64)
@@ -78,9 +78,13 @@ def serve(path: str) -> None:
                 return
             connection, _ = server.accept()
             if os.fork() == 0:
-                server.close()
-                supervise(connection)
-                os._exit(0)
+                try:
+                    server.close()
+                    supervise(connection)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
             connection.close()
 
 
@@ -88,13 +92,20 @@ def supervise(connection: socket.socket) -> None:
     """Start one process and report its ID and its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, descriptors, _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 3)
+    if not data:
+        return  # the client has gone
+    request = json.loads(data)
     process = os.fork()
     if process == 0:
         connection.close()
-        become(json.loads(data), descriptors)
+        become(request, descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     connection.send(str(process).encode())
+    ended = os.pidfd_open(process)
+    if ended not in select.select([ended, connection, sys.stdin], [], [])[0]:
+        os.kill(process, signal.SIGKILL)
+        return
     _, status = os.waitpid(process, 0)
     connection.send(str(os.waitstatus_to_exitcode(status)).encode())
 
@@ -103,6 +114,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be ``python -m moa …``, as far as a program can tell."""
     code = 1
     try:
+        LIBRARY.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)
@@ -125,6 +137,8 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         sys.stderr.flush()
     except BrokenPipeError:
         code = 120  # as Python ends where it cannot flush standard output
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -102,17 +102,28 @@ class Forked:
     async def start(cls, *args: str, env: Mapping[str, str], terminal: int | None) -> Forked:
         request = {"args": args, "env": dict(env), "cwd": str(Path.cwd()), "terminal": terminal is not None}
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(fork_server())
         pipes = [] if terminal is not None else [os.pipe() for _ in range(3)]
         theirs = [terminal] * 3 if terminal is not None else [pipes[0][0], pipes[1][1], pipes[2][1]]
-        socket.send_fds(connection, [json.dumps(request).encode()], theirs)
-        if pipes:
-            for descriptor in theirs:
+        ours = [pipes[0][1], pipes[1][0], pipes[2][0]] if pipes else []
+        try:
+            connection.connect(fork_server())
+            socket.send_fds(connection, [json.dumps(request).encode()], theirs)
+            connection.setblocking(False)
+            pid = await asyncio.get_running_loop().sock_recv(connection, 32)
+            if not pid:
+                raise RuntimeError("the fork server ended before it started the process")
+        except BaseException:
+            connection.close()
+            for descriptor in ours:
                 os.close(descriptor)
-        connection.setblocking(False)
-        process = cls(int(await asyncio.get_running_loop().sock_recv(connection, 32)), connection)
-        if pipes:
-            await process._open(pipes[0][1], pipes[1][0], pipes[2][0])
+            raise
+        finally:
+            if pipes:
+                for descriptor in theirs:
+                    os.close(descriptor)
+        process = cls(int(pid), connection)
+        if ours:
+            await process._open(*ours)
         return process
 
     async def _open(self, stdin: int, stdout: int, stderr: int) -> None:
@@ -131,9 +142,10 @@ class Forked:
         return reader
 
     async def _end(self, connection: socket.socket) -> int:
-        with connection:
+        code = b""
+        with connection, suppress(ConnectionError):
             code = await asyncio.get_running_loop().sock_recv(connection, 32)
-        self.returncode = int(code or -signal.SIGKILL)  # nothing: the fork server itself was killed
+        self.returncode = int(code or -signal.SIGKILL)  # nothing: the supervisor was killed, and the process with it
         if self.stdin:
             self.stdin.close()
         return self.returncode
@@ -165,9 +177,18 @@ class Forked:
         return out, err
 
 
-@cache
 def fork_server() -> str:
-    """The address of this process's fork server, started on first use and stopped at exit."""
+    """The address of this process's fork server, started on first use, and again if it has ended."""
+    server, path = _start_fork_server()
+    if server.poll() is not None:
+        _start_fork_server.cache_clear()
+        server, path = _start_fork_server()
+    return path
+
+
+@cache
+def _start_fork_server() -> tuple[subprocess.Popen[bytes], str]:
+    """A fork server and its address; it is stopped at exit."""
     folder = tempfile.mkdtemp(prefix="moa-fork-")
     path = f"{folder}/socket"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MOA_", "OPENAI_"))}
@@ -181,10 +202,13 @@ def fork_server() -> str:
 
     @atexit.register
     def stop() -> None:
-        server.communicate()
+        assert server.stdin and server.stdout
+        server.stdin.close()  # it ends, and so does each of its processes that is left
+        server.stdout.close()
+        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
     assert server.stdout
     if server.stdout.readline() != b"ready\n":
         raise RuntimeError(f"the fork server did not start; its exit code is {server.wait()}")
-    return path
+    return server, path
