@@ -182,7 +182,7 @@ async def test_a_netrc_file_does_not_disturb_calls(
 
 
 async def test_closing_a_stream_closes_its_connection_in_a_callers_session(upstream: Upstream) -> None:
-    """Closing the stream tells the server to stop, also through the caller's session."""
+    """Closing the stream closes the connection, also through the caller's session."""
     upstream.script("m", words("Hello") + hang())
     async with aiohttp.ClientSession() as session:
         stream = Endpoint("here", upstream.base_url, session=session).model("m").stream(HELLO)

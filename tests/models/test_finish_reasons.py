@@ -71,7 +71,7 @@ async def test_an_unknown_word_breaks_the_answer(upstream: Upstream, endpoint: E
 async def test_the_word_null_is_no_reason(
     upstream: Upstream, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer goes on after a pause where each chunk has the text ``null`` as reason. open-webui/open-webui#16377"""
+    """An answer continues after a pause where each chunk has the text ``null`` as reason. open-webui/open-webui#16377"""
     monkeypatch.setattr("moa.models.endpoint._AFTER_FINISH", 0.05)
     pieces = sequence(chunk({"content": word}, "null") + pause(0.2) for word in ("It", " is", " four."))
     upstream.script("m", pieces + finish() + done())

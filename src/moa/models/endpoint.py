@@ -223,7 +223,7 @@ class EndpointModel:
         """Stream the answer; the last delta holds the usage, estimated where the server reports none.
 
         The part of a broken answer that arrived is paid for too: before this raises, a last delta holds the usage as far
-        as it is known. Closing the generator closes the connection, which tells the server to stop; no usage follows.
+        as it is known. Closing the generator closes the connection, so the server can stop; no usage follows.
 
         Raises:
             ModelError: of every kind; see :mod:`moa.errors`.
