@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 
 import pytest
 
@@ -154,3 +155,50 @@ def test_growing_markdown_is_returned_once() -> None:
         assert re.sub(r"\n+", "\n", "\n".join(given)) == re.sub(r"\n+", "\n", text)
         assert all(block.count("```") in (0, 2) for block in given)
         assert all("- a" not in block or "more b" in block for block in given)
+
+
+# -- what an answer holds --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use List<String> and std::vector<int>.",
+        "Press <enter>, then <kbd>x</kbd> and type <your name>.",
+        "<details>",
+        "<!-- a comment -->",
+        r"Then $\\int_0^1 x\,dx$ and $\{a_1, b_1\}$ hold.",
+        r"So $a*b*c$, \(x\,y\) and \[\{z\}\] hold.",
+        r"$$\frac{a}{b}\;\%$$",
+        "It costs $5 or $10.",
+    ],
+)
+async def test_angle_brackets_and_formulas_are_shown_as_they_are(config: str, upstream: Upstream, text: str) -> None:
+    """Nothing that stands in angle brackets is left out, and formulas keep their backslashes and stars."""
+    upstream.script("bob", say(f"{text}\n"))
+    async with Terminal(*ASK, config, "-m", "up/bob", "Q", columns=100) as terminal:
+        assert await terminal.end() == 0
+        assert text in terminal.text
+
+
+def test_a_formula_of_several_lines_is_one_block() -> None:
+    """Blank lines, signs of lists and underlines do not end a formula; it settles as a whole."""
+    prose = Prose()
+    prose.add("Before.\n\n$$\na\n\n= b\n- c\n")
+    assert prose.settled().strip() == "Before."
+    prose.add("$$\n\nAfter.\n")
+    assert prose.settled() == "$$\na\n\n= b\n- c\n$$"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_that_ends_the_program_leaves_the_cursor(
+    config: str, upstream: Upstream, number: signal.Signals
+) -> None:
+    """The cursor is shown again, the call is closed, and the program ends by the signal."""
+    upstream.script("bob", words("It is probably") + hang())
+    async with Terminal(*ASK, config, "-m", "up/bob", "Q") as terminal:
+        await terminal.until("It is probably")
+        terminal.process.send_signal(number)
+        await terminal.end()
+        assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+        assert abs(terminal.process.returncode or 0) in (number, 128 + number)
+    async with asyncio.timeout(PATIENCE):
+        await upstream.calls("bob")[0].disconnected.wait()

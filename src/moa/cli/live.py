@@ -17,6 +17,7 @@ from rich.text import Text
 
 from moa.cli.panels import Cropped, Lane, frame, growing, joined, settled
 from moa.cli.prose import WIDEST, Prose, Rendered
+from moa.cli.signals import ending_on_signals
 from moa.cli.terminal import Show, figure, one_line, seconds
 from moa.messages import Answer
 from moa.mixture.events import (
@@ -92,7 +93,7 @@ class View:
             vertical_overflow="crop",
         )
         try:
-            with region:
+            with ending_on_signals(), region:
                 drawing = asyncio.create_task(self._draw(region))
                 try:
                     async with aclosing(events):

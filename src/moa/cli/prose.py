@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Heading, Markdown
 from rich.segment import Segment
 
+from moa.cli.markdown import parser
 from moa.cli.terminal import clean
 
 WIDEST = 100
 """Columns beyond which lines of prose become hard to read."""
 
 
-_PARSER = MarkdownIt().enable("table")
+_PARSER = parser()
 
 
 class _Heading(Heading):
@@ -37,6 +37,7 @@ class Rendered:
 
     def __init__(self, markdown: str) -> None:
         self._markdown = _Prose(clean(markdown), hyperlinks=False, code_theme="ansi_dark")
+        self._markdown.parsed = _PARSER.parse(self._markdown.markup)  # Rich's own parser drops HTML
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         block: list[Token] = []
