@@ -5,7 +5,7 @@ import pytest
 from moa import Mixture, Scripted
 from moa.messages import text_of
 from moa.mixture.events import Noticed
-from moa.schedules import Barrier, EarlyExit, Quorum, Schedule
+from moa.schedules import Barrier, EarlyExit, Quorum, Schedule, Staircase
 from tests.mixture.writers import long_text, run, writer
 
 
@@ -51,3 +51,76 @@ def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     """It is a share above 0 and up to 1."""
     with pytest.raises(ValueError, match="threshold is a share"):
         EarlyExit(Barrier(), threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        *(("-5", "5"), ("x < 3", "x > 3"), ("C++", "C#"), ("1.5", "1,5"), ("$10", "10%"), ("→", "←"), ("5!", "5")),
+        *(("!x", "x"), ("It is 12.", "It is 21."), ("2 + 2", "2 - 2"), ("是", "不是"), ("x²", "x2"), (".5", "5")),
+    ],
+)
+def test_short_proposals_that_differ_in_a_sign_do_not_agree(pair: tuple[str, str]) -> None:
+    """Signs, operators, units and decimal marks decide."""
+    assert not EarlyExit(Barrier()).agree(pair)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("It is **Paris**.", "it is  paris"), ("“42”", "42."), ("是。", "是"), ("Paris, France!", "paris, france")],
+)
+def test_short_proposals_that_differ_in_their_dress_agree(pair: tuple[str, str]) -> None:
+    """Case, spaces, emphasis, quotation marks and punctuation behind words do not."""
+    assert EarlyExit(Barrier()).agree(pair)
+
+
+LONG = "Take the second road on the far side of the river and then stay in the lane that leads to the old town"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (f"{LONG} until exit 12.", f"{LONG} until exit 21."),
+        (f"{LONG} at 5 degrees.", f"{LONG} at -5 degrees."),
+        (f"{LONG}. It is safe to do so.", f"{LONG}. It is not safe to do so."),
+        (f"{LONG}. You can park there.", f"{LONG}. You can't park there."),
+        (f"{LONG} while x < y holds.", f"{LONG} while x > y holds."),
+        (f"{LONG} from 3 to 9.", f"{LONG} from 9 to 3."),
+        (
+            "这座桥可以承受四十二吨的重量，" * 5 + "所以是安全的。",
+            "这座桥可以承受四十二吨的重量，" * 5 + "所以是不安全的。",
+        ),
+        ("这座桥可以承受42吨的重量，" * 5, "这座桥可以承受24吨的重量，" * 5),
+    ],
+)
+def test_long_proposals_that_differ_in_a_number_or_a_negation_do_not_agree(one: str, other: str) -> None:
+    """However alike they are otherwise."""
+    schedule = EarlyExit(Barrier(), threshold=0.5)
+    assert not schedule.agree([one, other])
+    assert schedule.agree([one, one])
+
+
+def test_an_early_exit_under_a_staircase_exits() -> None:
+    """The proposal is the answer, and no aggregator is called; without agreement the aggregator writes."""
+    last = writer("answer")
+    first = [Scripted("It is Paris.", name="scripted/p", first_token=wait) for wait in (0.1, 1.0)]
+    _, answer = run(Mixture([first], last, schedule=EarlyExit(Staircase())))
+    assert (answer.text, last.requests) == ("It is Paris.", [])
+    deeper = writer("deeper")
+    _, answer = run(Mixture([first, [deeper]], last, schedule=EarlyExit(Staircase())))
+    assert (answer.text, last.requests) == ("It is Paris.", [])
+    _, answer = run(Mixture([[writer("p"), writer("q")]], last, schedule=EarlyExit(Staircase())))
+    assert answer.text == long_text("answer")
+
+
+def test_an_early_exit_warms_as_its_schedule_does() -> None:
+    """The aggregator's cache is warmed; on agreement it does not write."""
+    last = writer("answer")
+    fast, slow = writer("p", words=20), writer("q", words=100)
+    run(Mixture([[fast, slow]], last, schedule=EarlyExit(Barrier(warm=True))))
+    assert [request.body.get("max_tokens") for request in last.requests] == [1, None]
+    last = writer("answer")
+    first = [Scripted("It is Paris.", name="scripted/p", first_token=wait) for wait in (0.1, 9.0)]
+    _, answer = run(Mixture([first], last, schedule=EarlyExit(Barrier(warm=True))))
+    assert answer.text == "It is Paris."
+    assert [request.body.get("max_tokens") for request in last.requests] == [1]

@@ -54,3 +54,17 @@ def test_similarity_is_a_share_and_symmetric(one: str, other: str) -> None:
 def test_a_rankers_reply_is_read_when_it_names_one_response(reply: str, index: int | None) -> None:
     """A single number in range is a choice, whatever words surround it; none or two are not."""
     assert chosen(reply, 3) == index
+
+
+@pytest.mark.parametrize(
+    ("texts", "best"),
+    [
+        (["天气很好，我们去公园。", "水在一百度沸腾，这是常识。", "水在一百度沸腾，这是知识。"], 1),
+        (["x > 3", "x < 3", "x < 3"], 1),
+        (["C#", "C++", "C++"], 1),
+        (["It is 5", "It is -5", "It is -5"], 1),
+    ],
+)
+def test_scripts_without_spaces_signs_and_operators_count(texts: list[str], best: int) -> None:
+    """The text that the others are like wins, whatever the script."""
+    assert most_central(texts) == best

@@ -81,7 +81,10 @@ class Answering:
         self._notice_substitutes()
         self._recall()
         if self._reads_early:
-            await self._write(self._readings)
+            try:
+                await self._write(self._readings)
+            except _Agreed:
+                await self._answer_from(self._proposals or ())
         else:
             async with aclosing(self._readings()) as readings:
                 complete = [reading async for reading in readings][-1]
@@ -114,7 +117,14 @@ class Answering:
     @property
     def _reads_early(self) -> bool:
         """Whether the aggregator is called before the proposals are complete: to write, or to warm its prefix cache."""
-        return self._schedule.grows or self._schedule.warm
+        if self._schedule.grows:
+            return not self._selects_agreement  # a text that the user has read cannot be replaced by a proposal
+        return self._schedule.warm
+
+    @property
+    def _selects_agreement(self) -> bool:
+        """Whether a proposal becomes the answer once the proposals of a layer agree."""
+        return self._schedule.exits and self._schedule.exits_with == "central" and not self._acts
 
     # -- the proposals ---------------------------------------------------------------------------------------------------
 
@@ -141,6 +151,8 @@ class Answering:
                     if self._turn:
                         self._plan.memory.keep(self._turn, reading.references)
                     self._begin_answer(reading.references)
+                    if self._proposing.agreement and self._reads_early and self._selects_agreement:
+                        raise _Agreed
                 yield reading
 
     def _begin_answer(self, references: tuple[Reference, ...], *, recalled: bool = False) -> None:
@@ -169,7 +181,7 @@ class Answering:
     async def _answer_from(self, proposals: Sequence[Reference]) -> None:
         """The answer from complete proposals."""
         aggregation = Synthesize() if self._acts or not proposals else self._aggregation
-        if self._proposing.agreement and self._schedule.exits_with == "central" and not self._acts:
+        if self._proposing.agreement and self._selects_agreement:
             self.select(self._proposing.agreement, "the proposals agree")
         elif aggregation.needs_aggregator and self._cannot_pay_for_an_answer(proposals):
             limit = f"the cost limit of ${self._plan.max_cost:g}"
@@ -236,3 +248,7 @@ class Answering:
 
     def notice(self, message: str, *, degrades: bool = False) -> None:
         self.emit(Noticed(at=self.now(), message=message, degrades=degrades))
+
+
+class _Agreed(Exception):
+    """The proposals agree, and the aggregator, whose prefix cache was warmed, need not write."""

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
+from moa.mixture.words import words_of
+
 
 def most_central(texts: Sequence[str]) -> int:
     """The index of the text with the highest mean similarity to the others; in a tie, the first.
@@ -33,7 +35,7 @@ def similarity(one: str, other: str) -> float:
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
+    words = words_of(text)
     return Counter([*((word,) for word in words), *pairwise(words)])
 
 

@@ -17,7 +17,9 @@ _UNSPACED = re.compile(f"[{_LETTERS}\u3000-\u303f\uff01-\uff65]")
 _BEFORE_ITS_CONSONANT = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4]")
 """Vowels of Thai and Lao that are written before the consonant they follow."""
 
-_WORDS = re.compile(f"[{_LETTERS}]|[^\\W{_LETTERS}]+")
+_WORDS = re.compile(
+    rf"[{_LETTERS}]|(?<![\w.)])[-−+±]?[$€£¥]?\d+(?:[.,:]\d+)*%?|[^\W{_LETTERS}]+(?:\+\+|\#(?!\w))?|[<>=≤≥≠≈±×÷→←¬+^%$€£¥]"
+)
 
 LONGEST = 500
 """Characters of a word. A longer run without a space (a data URL, a flood of one sign) counts as words of this length."""
@@ -53,5 +55,5 @@ def _may_break(one: str, other: str) -> bool:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text without punctuation, casefolded."""
+    """The words, numbers and operators of a text, casefolded; a number has its sign and unit: ``-5``, ``$10``, ``10%``."""
     return _WORDS.findall(text.casefold())

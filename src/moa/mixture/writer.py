@@ -159,7 +159,7 @@ class Writer:
         if draft.finish_reason in CUTS or draft.tool_calls or draft.ended:
             return Outcome("completed")
         if not reading.last:
-            self._ended_early = True
+            self._ended_early = len(draft) > before or not before  # an empty piece does not end a paused text
             return Outcome("unfinished")
         empty = before and len(draft) == before and not self._ended_early
         return Outcome("empty" if empty else "completed")

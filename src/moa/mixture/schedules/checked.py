@@ -53,6 +53,11 @@ class CheckedSchedule:
         return cast("float | None", getattr(self._schedule, "hedge", None))
 
     @property
+    def exits(self) -> bool:
+        """Whether agreement can end the run early."""
+        return getattr(self._schedule, "agree", None) is not None
+
+    @property
     def exits_with(self) -> Exit:
         return cast("Exit", getattr(self._schedule, "exits_with", "central"))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from itertools import combinations
 
 from moa.mixture.draft import Draft
+from moa.mixture.facts import facts, plain
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Exit, GiveUp, Reading, Schedule
 from moa.mixture.selection import similarity
@@ -28,9 +28,6 @@ class EarlyExit:
         ValueError: the threshold is out of range.
     """
 
-    warm = False
-    """The aggregator is not warmed: if the proposals agree, it may not be called."""
-
     def __init__(self, schedule: Schedule, *, threshold: float = 0.9, answer: Exit = "central") -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold is a share above 0 and up to 1, not {threshold}")
@@ -40,6 +37,10 @@ class EarlyExit:
     @property
     def grows(self) -> bool:
         return self._checked.grows
+
+    @property
+    def warm(self) -> bool:
+        return self._checked.warm
 
     @property
     def hedge(self) -> float | None:
@@ -55,13 +56,17 @@ class EarlyExit:
     def agree(self, texts: Sequence[str]) -> bool:
         """Whether there are at least two proposals and all are alike.
 
-        Short ones must be the same but for case, space and punctuation: ``"It is Paris."`` and ``"it is paris"`` agree,
-        ``"It is Rome."`` does not. As soon as one is longer, the similarity of every pair must reach the threshold.
+        Short ones must be the same but for case, space, emphasis and punctuation behind words: ``"It is Paris."`` and
+        ``"it is **paris**"`` agree, ``"It is Rome."`` does not, and neither do ``"-5"`` and ``"5"``. As soon as one is
+        longer, the similarity of every pair must reach the threshold, and all must have the same numbers, signs, operators
+        and negations in the same order.
         """
         if len(texts) < 2:
             return False
         if all(len(text) <= SHORT for text in texts):
-            return len({tuple(re.findall(r"\w+", text.casefold())) for text in texts}) == 1
+            return len({plain(text) for text in texts}) == 1
+        if any(facts(text) != facts(texts[0]) for text in texts[1:]):
+            return False
         return all(similarity(one, other) >= self.threshold for one, other in combinations(texts, 2))
 
     def __repr__(self) -> str:
