@@ -9,6 +9,7 @@ Notable decisions:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,6 +86,17 @@ class Cost:
         return f"at least {figure}" if self.at_least else figure
 
 
+INSTEAD_OF_TEXT = frozenset({"refusal", "audio", "images", "function_call"})
+"""Fields of a message that are an answer without text: https://platform.openai.com/docs/api-reference/chat/object"""
+
+_SPOKEN = INSTEAD_OF_TEXT | {"reasoning_details"}
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing: white space, control and format characters (zero-width ones, byte order marks) only."""
+    return all(character.isspace() or unicodedata.category(character) in ("Cf", "Cc") for character in text)
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """One piece of a model's answer. Its JSON holds only the fields that are set.
 
@@ -97,6 +109,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
         cost: the cost of the call, where the model knows it better than a price list (OpenRouter, a mixture).
         calls: the calls behind this answer, where a mixture answers.
         extra: other fields of the choice or its delta (``logprobs``, ``refusal``, …), as the server sent them.
+        notice: a remark for the user about the call; the run emits it.
     """
 
     text: str = ""
@@ -107,11 +120,14 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: Cost | None = None
     calls: tuple[Call, ...] = ()
     extra: Mapping[str, Any] | None = None
+    notice: str = ""
 
     @property
     def speaks(self) -> bool:
-        """Whether the delta holds text, reasoning, a tool call or an extra field, not only bookkeeping."""
-        return bool(self.text or self.reasoning or self.tool_calls or self.extra)
+        """Whether the delta holds a part of the answer or of its reasoning, not only bookkeeping such as filter results."""
+        if self.text or self.reasoning or self.tool_calls:
+            return True
+        return self.extra is not None and not _SPOKEN.isdisjoint(self.extra)
 
     def replaced(self, **fields: Any) -> Delta:
         """The same delta with these fields set."""

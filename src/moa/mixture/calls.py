@@ -56,9 +56,9 @@ class Calls:
         self._budget.open(draft, model, request)
 
     def append(self, draft: Draft, role: str, delta: Delta) -> None:
-        """Append a delta to a draft, and emit its text, reasoning and tool calls."""
+        """Append a delta to a draft, and emit its text, reasoning, tool calls and further fields."""
         draft.append(delta)
-        if delta.speaks:
+        if delta.speaks or delta.extra:
             self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta, role=role))
 
     def pause(self, draft: Draft) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moa.answers import Call, Cost, Delta, Usage, tokens_in
+from moa.answers import INSTEAD_OF_TEXT, Call, Cost, Delta, Usage, tokens_in
 from moa.errors import MoaError
 
 
@@ -22,6 +22,8 @@ class Draft:
     Attributes:
         agent, layer: the agent that writes it; layers count from 1.
         tool_calls: pieces of tool calls, in the order in which they were streamed.
+        instead_of_text: whether the model gave something that is an answer without text: a refusal, audio, images.
+        refusal: the words of a refusal.
         finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
         cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is complete.
         dropped: why no agent reads it; None while it grows and when it finished.
@@ -32,6 +34,8 @@ class Draft:
     def __init__(self, agent: str, layer: int) -> None:
         self.agent, self.layer = agent, layer
         self.tool_calls: list[Mapping[str, Any]] = []
+        self.instead_of_text = False
+        self.refusal = ""
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.cost: Cost | None = None
@@ -86,6 +90,9 @@ class Draft:
             self._reasoning.append(delta.reasoning)
             self._reasoning_length += len(delta.reasoning)
         self.tool_calls.extend(delta.tool_calls)
+        if delta.extra:
+            self.instead_of_text = self.instead_of_text or not INSTEAD_OF_TEXT.isdisjoint(delta.extra)
+            self.refusal += str(delta.extra.get("refusal") or "")
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
         self.cost = delta.cost or self.cost

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
+from moa.answers import is_blank
 from moa.errors import MoaError, ModelError, StreamBroken
 from moa.finish_reasons import CUTS, finish_reason_of, is_known
 from moa.messages import Delta, Request
@@ -75,6 +76,7 @@ class Writer:
         self._way = traits_of(agent.model).continuation
         if agent.sampling.get("stop"):
             self._way = None  # a stop sequence may lie across two pieces
+        self._has_stop_sequences = False
         self._conversation, self._seam = Conversation(make_request, self._way), Seam()
         self._ended_early = False
         """Whether the model ended its text on references that were still growing."""
@@ -146,6 +148,7 @@ class Writer:
 
     async def _call(self, request: Request, reading: Reading) -> Outcome:
         self._calls.begin(self._draft, self._agent.model, self._role, request, reading.references)
+        self._has_stop_sequences = bool(request.body.get("stop"))
         before = len(self._draft)
         outcome = await self._read(request, reading)
         if outcome.kind == "completed":
@@ -156,7 +159,7 @@ class Writer:
     def _completed(self, reading: Reading, before: int) -> Outcome:
         """How a call ended whose stream had a finish reason, when the draft had ``before`` characters before it."""
         draft = self._draft
-        if draft.finish_reason in CUTS or draft.tool_calls or draft.ended:
+        if draft.finish_reason in CUTS or draft.tool_calls or draft.instead_of_text or draft.ended:
             return Outcome("completed")
         if not reading.last:
             self._ended_early = len(draft) > before or not before  # an empty piece does not end a paused text
@@ -197,6 +200,8 @@ class Writer:
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
         if not isinstance(delta, Delta):
             raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
+        if delta.notice:
+            self._calls.notice(delta.notice)
         if delta.finish_reason is not None:
             delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
         if delta.text:
@@ -227,7 +232,7 @@ class Writer:
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
             calls.drop(draft, str(outcome.error), outcome.error)
-        elif not draft.text.strip() and not (self._role == "aggregator" and draft.tool_calls):
+        elif is_blank(draft.text) and not self._answers_without_text:
             calls.drop(draft, _why_empty(draft))
         elif outcome.kind == "stopped":
             calls.notice(f"{draft.agent} was stopped: {outcome.reason}", degrades=True)
@@ -235,9 +240,24 @@ class Writer:
             calls.finish(draft, outcome.reason)
         else:
             cut = CUTS.get(draft.finish_reason or "")
+            if draft.refusal:
+                calls.notice(f"{draft.agent} refused: {one_line(draft.refusal)}")
             if cut and self._role == "aggregator":
-                calls.notice(f"the answer of {draft.agent} ends early: {cut}", degrades=True)
+                why = _why_empty(draft) if is_blank(draft.text) and not draft.tool_calls else cut
+                calls.notice(f"the answer of {draft.agent} ends early: {why}", degrades=True)
             calls.finish(draft, cut)
+
+    @property
+    def _answers_without_text(self) -> bool:
+        """Whether a draft without text is an answer, as in OpenAI's API: a refusal, an image, a tool call; a text cut
+        or filtered before its first word, or ended there by a stop sequence. A retry gives the same and costs the same.
+        """
+        draft = self._draft
+        if self._role != "aggregator":
+            return False
+        if draft.tool_calls or draft.instead_of_text or draft.finish_reason in CUTS:
+            return True
+        return self._has_stop_sequences and draft.finish_reason == "stop"
 
 
 def _why_empty(draft: Draft) -> str:
@@ -246,6 +266,8 @@ def _why_empty(draft: Draft) -> str:
     ``it returned no text``, ``it returned no text (content_filter)``, ``it hit max_tokens while reasoning and returned no
     text``.
     """
+    if draft.refusal:
+        return f"it refused: {one_line(draft.refusal)}"
     reasoning = " while reasoning" if draft.reasoning else ""
     if draft.finish_reason == "length":
         return f"it hit max_tokens{reasoning} and returned no text"

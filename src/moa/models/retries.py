@@ -1,6 +1,7 @@
-"""Retries: a call that fails before its first delta is made again.
+"""Retries: a call that fails before its answer begins is made again.
 
-After the first delta the caller has already read a part of the answer, so nothing is retried.
+After the first text, reasoning or tool call the caller has already read a part of the answer, so nothing is retried.
+Bookkeeping before it (filter results, usage) begins no answer, and is held back until the answer begins.
 """
 
 from __future__ import annotations
@@ -61,20 +62,23 @@ class Retried(Wrapper):
         attempt = 1
         while True:
             async with aclosing(self.model.stream(request)) as deltas:
+                opening: list[Delta] = []
                 try:
-                    first = await _first(deltas)
+                    await _open(deltas, opening)
                 except ModelError as error:
                     wait = self._wait(error, attempt)
                     first_failure = now() if first_failure is None else first_failure
                     too_late = self._timeout is not None and now() + (wait or 0) > first_failure + self._timeout
                     if wait is None or attempt >= self._attempts or too_late:
+                        for delta in opening:
+                            yield delta  # the usage of a failed call is paid for, too
                         raise
                 else:
                     # Outside the ``try``: an error after the first delta is not retried.
-                    if first is not None:
-                        yield first
-                        async for delta in deltas:
-                            yield delta
+                    for delta in opening:
+                        yield delta
+                    async for delta in deltas:
+                        yield delta
                     return
             await asyncio.sleep(wait)
             attempt += 1
@@ -89,9 +93,9 @@ class Retried(Wrapper):
         return error.retry_after + jitter if error.retry_after <= self._max_retry_after else None
 
 
-async def _first(deltas: AsyncGenerator[Delta, None]) -> Delta | None:
-    """The first delta that is not empty; None where the stream ends without one."""
+async def _open(deltas: AsyncGenerator[Delta, None], opening: list[Delta]) -> None:
+    """Append the deltas up to the first one that holds a part of the answer; all of them where none does."""
     async for delta in deltas:
-        if delta != Delta():
-            return delta
-    return None
+        opening.append(delta)
+        if delta.speaks:
+            return
