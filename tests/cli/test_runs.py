@@ -160,3 +160,13 @@ async def test_an_ambiguous_run_id_is_an_error(config: str) -> None:
     ended = await run("runs", "show", "")
     assert ended.code == 2
     assert "matches several runs" in ended.err
+
+
+async def test_the_store_may_stand_before_the_command(config: str, tmp_path: Path) -> None:
+    """``moa runs --store FILE show RUN`` reads FILE, like ``moa runs show RUN --store FILE``, which overrides it."""
+    name = await keep(config)
+    database = files_of(tmp_path)[0]
+    moved = database.rename(tmp_path / "moved.sqlite")
+    assert "It is **four**." in (await run("runs", "--store", str(moved), "show", name)).out
+    assert "It is **four**." in (await run("runs", "--store", "other.sqlite", "show", name, "--store", str(moved))).out
+    assert (await run("runs", "show", name)).code == 2

@@ -32,6 +32,8 @@ def rows(
     store: _Store = None,
 ) -> None:
     if context.invoked_subcommand is not None:
+        if store is not None:  # moa runs --store FILE show RUN means the same as moa runs show RUN --store FILE
+            context.default_map = {context.invoked_subcommand: {"store": str(store)}}
         return
     from moa.cli import history
 
