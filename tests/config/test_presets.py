@@ -130,9 +130,47 @@ def test_auto_skips_anything_but_a_model_server(
 def test_local_synthesizes_if_the_weights_are_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small weights select a proposal; the largest available weights, if large enough, take all seats and write."""
     small, large = Weights("tiny", Path("t.gguf"), 10**8), Weights("big", Path("b.gguf"), MERGES_FROM)
+    monkeypatch.setattr("moa.models.gguf.can_chat", lambda path: True)
     monkeypatch.setattr("moa.models.weights.available", lambda: [small])
     assert preset("local")["aggregate"] == "central"
     monkeypatch.setattr("moa.models.weights.available", lambda: [small, large])
     table = preset("local")
     assert table.get("aggregate", "synthesize") == "synthesize"
     assert {member["model"] for member in [*table["layers"][0], table["aggregator"]]} == {"local/big"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "bge-m3:latest",
+        "all-minilm:latest",
+        "mxbai-embed-large",
+        "qwen3-embedding:8b",
+        "snowflake-arctic-embed2",
+        "paraphrase-multilingual",
+        "intfloat/e5-large-v2",
+        "thenlper/gte-base",
+        "bge-reranker-v2-m3",
+        "whisper-large-v3",
+    ],
+)
+def test_models_that_do_not_chat_are_left_out(ollama: tuple[type[Listing], dict[str, str]], other: str) -> None:
+    """A model that embeds, ranks or transcribes gets no seat, wherever it stands in the list."""
+    handler, environ = ollama
+    handler.models = [{"id": other}, {"id": "qwen2.5:7b"}, {"id": "gemma3:4b"}]
+    choice = choose(environ=environ)
+    assert choice.table["layers"] == [["ollama/qwen2.5:7b", "ollama/gemma3:4b"]]
+    assert choice.table["aggregator"] == {"model": "ollama/qwen2.5:7b", "fallbacks": ["ollama/gemma3:4b"]}
+
+
+def test_weights_that_do_not_chat_do_not_replace_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the large weights, the largest that chats takes the seats; without one, the small weights answer."""
+    small, good, larger = (
+        Weights(name, Path(f"{name}.gguf"), size)
+        for name, size in (("tiny", 10**8), ("good", MERGES_FROM), ("bge", 2 * MERGES_FROM))
+    )
+    monkeypatch.setattr("moa.models.gguf.can_chat", lambda path: path.stem == "good")
+    monkeypatch.setattr("moa.models.weights.available", lambda: [small, good, larger])
+    assert preset("local")["aggregator"]["model"] == "local/good"
+    monkeypatch.setattr("moa.models.weights.available", lambda: [small, larger])
+    assert preset("local")["aggregator"]["model"] == "local/smollm2"

@@ -246,6 +246,16 @@ def test_a_failing_hub_is_an_error_with_alternatives(hub: FakeHub, tmp_path: Pat
 
 
 @needs_hub
+def test_a_cache_that_cannot_be_written_is_not_a_lost_network(hub: FakeHub, tmp_path: Path) -> None:
+    """The error names the cache, the reason and the variable that moves it."""
+    (tmp_path / "file").write_text("")
+    with hub:
+        (error,) = fetcher(hub, tmp_path, HF_HUB_CACHE=f"{tmp_path}/file/hub")("org/model-GGUF")
+    assert f"cache {tmp_path}/file/hub cannot be written (Not a directory); set HF_HUB_CACHE" in error
+    assert "cannot be reached" not in error
+
+
+@needs_hub
 def test_a_partial_download_is_never_used(hub: FakeHub, tmp_path: Path) -> None:
     """An interrupted download leaves nothing to find, and the next one succeeds."""
     with hub:

