@@ -24,8 +24,9 @@ from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import refused, status_of
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader
+from moa.models.usage import bill_of, finite, usage_in
 
-_READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error"})
+_READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error", "usage"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
 
 
@@ -53,6 +54,7 @@ class AnswerReader:
         self._tool_calls = ToolCallReader()
         self._has_text = self._has_function_call = False
         self._pending_reason: str | None = None
+        self._doubt: str | None = None  # a reported figure that cannot be
         self._broken: str | None = None  # a finish reason that means neither complete nor cut
 
     def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
@@ -114,9 +116,9 @@ class AnswerReader:
             chunk = json.loads(event.data)
             error = chunk.get("error") or ((event.name == "error" or chunk.get("object") == "error") and chunk)
             if not error:
-                if usage := chunk.get("usage"):
-                    self.usage, self._cost = _usage(usage), _cost(usage)
                 choice = _first(chunk.get("choices") or ())
+                if reported := usage_in(chunk, choice):
+                    self._count(reported)
                 error = choice.get("error")
                 if not error:
                     delta = self._delta(choice, choice.get("delta") or choice.get("message") or {})
@@ -140,7 +142,7 @@ class AnswerReader:
         for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
                 if key not in read and value is not None and value not in ("", [], {}):
-                    extra = {**(extra or {}), key: value}
+                    extra = {**(extra or {}), key: finite(value)}
         self._has_text = self._has_text or bool(text)
         self._has_function_call = self._has_function_call or "function_call" in (extra or {})
         finish_reason = None
@@ -187,12 +189,21 @@ class AnswerReader:
             return refused(self._model, status, message)
         return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
 
+    def _count(self, reported: Mapping[str, Any]) -> None:
+        bill = bill_of(reported)
+        self._doubt = bill.doubt or self._doubt
+        self.usage, self._cost = bill.usage or self.usage, bill.cost or self._cost
+
     def bill(self, request: Request) -> Delta:
         """The usage: as reported, or estimated from the prompt and the output so far."""
+        notice = ""
+        if self._doubt:
+            self.usage, self._cost = None, Cost(None)
+            notice = f"{self._model} reports an impossible {self._doubt}; its cost is unknown"
         if self.usage is None:
             prompt = "".join(text_of(message) for message in request.messages)
             self.usage = Usage(estimated_tokens(prompt), estimated_tokens("".join(self._output)), estimated=True)
-        return Delta(usage=self.usage, cost=self._cost)
+        return Delta(usage=self.usage, cost=self._cost, notice=notice)
 
 
 def _texts(pieces: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -230,22 +241,3 @@ def _joined(parts: Any, kind: str) -> str:
     if isinstance(parts, str):
         return parts
     return "".join(_joined(part.get(kind) or "", "text") for part in parts if part.get("type") == kind)
-
-
-def _usage(reported: Mapping[str, Any]) -> Usage:
-    """Tokens as the API counts them: https://platform.openai.com/docs/api-reference/chat/object (``usage``)."""
-    input_details = reported.get("prompt_tokens_details") or {}
-    output_details = reported.get("completion_tokens_details") or {}
-    return Usage(
-        input_tokens=int(reported.get("prompt_tokens") or 0),
-        output_tokens=int(reported.get("completion_tokens") or 0),
-        # https://api-docs.deepseek.com/guides/kv_cache
-        cached_tokens=int(input_details.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0),
-        reasoning_tokens=int(output_details.get("reasoning_tokens") or 0),
-    )
-
-
-def _cost(reported: Mapping[str, Any]) -> Cost | None:
-    """The cost that OpenRouter reports, in US dollars: https://openrouter.ai/docs/use-cases/usage-accounting"""
-    dollars = reported.get("cost")
-    return Cost(float(dollars)) if isinstance(dollars, int | float) else None
