@@ -35,3 +35,12 @@ def test_only_serve_loads_the_web_framework() -> None:
 def test_declaring_the_commands_loads_nothing_heavy() -> None:
     """Importing the command line loads no HTTP client, no validation, no layout and no mixture."""
     assert loaded(["moa.cli"], HEAVY) == {"moa.cli": []}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """moa --help prints at once: it loads none of these either."""
+    program = [sys.executable, "-X", "importtime", "-m", "moa", "--help"]
+    ended = subprocess.run(program, capture_output=True, text=True, check=True)
+    names = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "ask" in ended.stdout and "moa.cli" in names
+    assert names.isdisjoint(HEAVY)
