@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -89,6 +91,15 @@ async def until_gauges(http: aiohttp.ClientSession, server: Served, wanted: tupl
         return await gauges(http, server) == wanted
 
     await comes_true(counted)
+
+
+def open_sockets(server: Served) -> set[str]:
+    """The sockets of a server's process; the kernel uses no number twice."""
+    names = set()
+    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            names.add(str(descriptor.readlink()))
+    return {name for name in names if name.startswith("socket:")}
 
 
 async def until_refused(server: Served) -> None:

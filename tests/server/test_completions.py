@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from pydantic import BaseModel
 
+from tests.fakes.run_client import open_sockets
 from tests.fakes.serving import Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Upstream,
@@ -646,15 +647,11 @@ async def test_two_hundred_concurrent_runs_do_not_mix(server: Served, upstream: 
 async def test_many_runs_share_a_few_connections(http: aiohttp.ClientSession, server: Served) -> None:
     """All runs share one pooled client: after the first run, no further sockets stay open."""
 
-    def sockets() -> int:
-        links = [Path(entry).readlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir()]
-        return sum(str(link).startswith("socket:") for link in links)
-
     await post(http, server, asking())
-    before = sockets()
+    before = open_sockets(server)
     for _ in range(10):
         await post(http, server, asking())
-    assert sockets() <= before + 4
+    assert len(open_sockets(server) - before) <= 4
 
 
 async def test_reasoning_of_proposers_stays_hidden(

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,17 @@ from moa.mixture.codec import event_of
 from moa.mixture.fold import fold
 from moa.store.archive import Archive
 from moa.store.record import finished_proposals
-from tests.fakes.run_client import begin, call, calls_by_model, ended, follow, has_written, record, until_gauges
+from tests.fakes.run_client import (
+    begin,
+    call,
+    calls_by_model,
+    ended,
+    follow,
+    has_written,
+    open_sockets,
+    record,
+    until_gauges,
+)
 from tests.fakes.serving import CONFIG, Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
     Received,
@@ -119,15 +128,6 @@ async def test_events_are_the_same_for_every_reader_at_any_time(
     assert fold(event_of(event) for _, event in whole).text == "one two three four"
     async with http.get(f"{server.origin}/runs/{run}/events", headers={"Last-Event-ID": str(len(whole))}) as response:
         assert response.status == 204  # an EventSource reconnects after every end but this
-
-
-def open_sockets(server: Served) -> set[str]:
-    """The sockets of a server's process; the kernel uses no number twice."""
-    sockets = set()
-    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            sockets.add(str(descriptor.readlink()))
-    return {name for name in sockets if name.startswith("socket:")}
 
 
 async def test_a_follower_that_disconnects_is_forgotten(
