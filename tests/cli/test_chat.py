@@ -79,6 +79,24 @@ async def test_a_line_that_begins_with_a_path_is_a_question(config: str, upstrea
     assert [call.body["messages"][-1]["content"] for call in upstream.calls("bob")] == lines
 
 
+async def test_pasted_lines_are_one_question(config: str, upstream: Upstream) -> None:
+    """A paste is one question, with its line breaks and indentation, also where its last line has no line break."""
+    async with Terminal("chat", "--config", config, "-m", "up/bob") as terminal:
+        await terminal.until("> ")
+        terminal.type("Fix this:\rdef f(x):\r    return x\r\rThanks\r")
+        await terminal.until("Bob thinks five.")
+        await terminal.until("\n> ", times=2)
+        terminal.type("/new is\rwhat?")
+        await terminal.until("what?")
+        terminal.type("\r")
+        await terminal.until("Bob thinks five.", times=2)
+        await terminal.until("\n> ", times=3)
+        terminal.type("\x04")
+        assert await terminal.end() == 0
+    contents = [call.body["messages"][-1]["content"] for call in upstream.calls("bob")]
+    assert contents == ["Fix this:\ndef f(x):\n    return x\n\nThanks", "/new is\nwhat?"]
+
+
 async def test_piped_lines_that_are_not_utf_8_are_refused(config: str, upstream: Upstream) -> None:
     """The line is reported in every locale and the next one is sent; a byte order mark is no part of the first."""
     for locale in ("C", "C.UTF-8"):

@@ -7,6 +7,7 @@ connections are reused from turn to turn.
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,6 +32,32 @@ HELP = """\
 
 A line that begins with / and resembles no command, such as a path, is a question.
 Ctrl-C cancels the answer that is being written; the text so far stays in the conversation."""
+
+
+PASTE_GAP = 0.03
+"""Seconds after Enter within which further input was pasted: nobody types that fast."""
+
+
+def _read(interactive: bool) -> str:
+    """The next line; on a terminal, all lines of a paste.
+
+    Python's readline turns bracketed paste off, and libedit has none, so a paste is recognised by its speed: when a line
+    ends, the next one is already there.
+    """
+    lines = [input("\n> " if interactive else "")]
+    while interactive and _more_arrived():
+        try:
+            lines.append(input())
+        except EOFError:
+            break
+    return "\n".join(lines)
+
+
+def _more_arrived() -> bool:
+    try:
+        return bool(select.select([sys.stdin], [], [], PASTE_GAP)[0])
+    except (OSError, ValueError):  # Windows waits for sockets alone
+        return False
 
 
 class Conversation:
@@ -79,7 +106,7 @@ class Conversation:
 
     def _turn(self, runner: asyncio.Runner, interactive: bool) -> None:
         try:
-            line = input("\n> " if interactive else "").removeprefix(BYTE_ORDER_MARK).strip()
+            line = _read(interactive).removeprefix(BYTE_ORDER_MARK).strip()
             check_unicode(line, "the input")
         except KeyboardInterrupt:
             if not interactive:
@@ -93,7 +120,7 @@ class Conversation:
             notify("the input is not UTF-8 text")
             self._failed = True
             return
-        if line and not self._command(line):
+        if line and ("\n" in line or not self._command(line)):
             self._ask(runner, line, interactive)
 
     # -- asking ------------------------------------------------------------------------------------------------------
