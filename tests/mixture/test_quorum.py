@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from moa import Mixture, Scripted
+from moa.errors import ConfigError
 from moa.messages import Request, text_of
 from moa.mixture.events import AgentDropped
-from moa.schedules import Quorum
+from moa.schedules import EarlyExit, Quorum, Schedule
 from tests.mixture.writers import long_text, run, writer
 
 
@@ -77,3 +80,36 @@ def test_a_hedge_survives_the_failure_of_either_call() -> None:
     dead = Scripted(OSError("gone"), name="scripted/d", first_token=3.0)
     _, answer = run(Mixture([[dead, writer("p")]], writer("answer"), schedule=Quorum(1, hedge=2.0)))
     assert "gone" in str(answer.calls[0].dropped)
+
+
+def test_a_deadline_counts_from_the_start_of_its_layer() -> None:
+    """A second layer has its whole deadline, however long the first one took."""
+    first = [writer("a", pace=200 / 8), writer("b", pace=200 / 8)]
+    second = [writer("c", pace=100), writer("d", pace=200 / 3), writer("e", words=4000)]
+    layers = [first, second]
+    events, answer = run(Mixture(layers, writer("answer"), schedule=Quorum(3, deadline=9)))
+    assert [call.agent for call in answer.proposals if call.layer == 2] == ["c", "d"]
+    dropped = [event for event in events if isinstance(event, AgentDropped)]
+    assert [(event.agent, event.reason) for event in dropped] == [("e", "the layer's 9 s deadline passed")]
+    assert dropped[0].at == pytest.approx(8.5 + 9, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Quorum(3), "usable is 3, but the largest layer has 2 proposers"),
+        (Quorum(1, require=["typo"]), "require names 'typo'; the proposers are p, q"),
+        (EarlyExit(Quorum(3)), "usable is 3"),
+    ],
+)
+def test_a_quorum_that_its_layers_cannot_reach_is_refused(schedule: Schedule, expected: str) -> None:
+    """The error names the mixture, the value and what is possible."""
+    with pytest.raises(ConfigError, match=expected):
+        Mixture([[writer("p"), writer("q")]], writer("answer"), schedule=schedule)
+
+
+@pytest.mark.parametrize("arguments", [{"usable": 0}, {"usable": 1, "grace": -1}, {"usable": 1, "deadline": -2}])
+def test_a_quorum_with_figures_out_of_range_is_refused(arguments: dict[str, Any]) -> None:
+    """Counts start at 1 and times at 0."""
+    with pytest.raises(ValueError, match="not"):
+        Quorum(**arguments)

@@ -248,3 +248,22 @@ def test_a_flood_of_one_character_takes_linear_time(text: str, exact: bool) -> N
     seam.end()
     assert time.process_time() - begun < 5
     assert seam.text.strip().endswith(text.strip())
+
+
+@pytest.mark.parametrize(
+    ("ended", "second", "whole"),
+    [
+        ("```", "\n\n```python\nx", "```\n\n```python\nx"),
+        ("1", "10 are left", "1 10 are left"),
+        ("巴黎。", "巴黎。在法国", "巴黎。在法国"),
+    ],
+)
+def test_a_longer_word_is_no_repetition(ended: str, second: str, whole: str) -> None:
+    """A piece that begins with the same characters repeats a short text only up to the end of a word."""
+    seam = Seam()
+    seam.feed(ended, whole_words=False)
+    seam.end()
+    seam.join(exact=len(ended) == 3 and ended[0] == "`")
+    feed(seam, second, 2)
+    seam.end()
+    assert seam.text == whole

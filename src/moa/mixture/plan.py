@@ -57,7 +57,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "aggregation", aggregation_of(self.aggregate, self.name))
-        CheckedSchedule(self.schedule)  # raises ConfigError where it is no schedule
+        schedule = CheckedSchedule(self.schedule)  # raises ConfigError where it is no schedule
+        try:
+            schedule.check([[*layer] for layer in self.layers])
+        except ValueError as error:
+            raise ConfigError(f"{self.name}: schedule {schedule!r}: {error}") from error
         places, fanouts = get_args(Place), get_args(Fanout)
         self._check("references", self.references in places, f"one of {', '.join(places)}")
         self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")

@@ -55,6 +55,8 @@ class Seam:
     def __init__(self) -> None:
         self._exact = True
         self._pieces: list[str] = []
+        self._count = 0
+        """Texts published before this piece."""
         self._held = self._gap = self._before = ""
         self._joining = self._may_restart = self._ended = self._after_end = False
 
@@ -76,6 +78,7 @@ class Seam:
         self._held = ""
         self._joining = bool(self._before)
         self._after_end, self._ended = self._ended, False
+        self._count = len(self._pieces)
         start, least = self._start, self._least
         self._may_restart = len(start) >= least and start[:least] not in (start + start[: least - 1])[1:]
 
@@ -101,8 +104,9 @@ class Seam:
         """
         if self._joining:
             self._join(final=True)
-        self._ended = True
-        return self._publish(len(self._held))
+        text = self._publish(len(self._held))
+        self._ended = len(self._pieces) > self._count
+        return text
 
     def _publish(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]
@@ -167,10 +171,11 @@ class Seam:
             return None
         start = self._start
         if (self._may_restart or self._after_end) and piece:
-            if not final and len(piece) < len(start) and start.startswith(piece):
+            if not final and len(piece) < len(start) + self._after_end and start.startswith(piece):
                 return None
-            if self._after_end and piece.startswith(start):
-                return piece[len(start) :]
+            rest = piece[len(start) :]
+            if self._after_end and piece.startswith(start) and (words.unspaced(start[-1]) or not rest[:1].isalnum()):
+                return rest
             shared = _shared(piece, start)
             if self._may_restart and shared >= self._least:
                 if shared < min(len(piece), len(start)):

@@ -61,6 +61,16 @@ class CheckedSchedule:
     def exits_with(self) -> Exit:
         return cast("Exit", getattr(self._schedule, "exits_with", "central"))
 
+    def check(self, layers: Sequence[Sequence[str]]) -> None:
+        """As in the schedule's own; without one, any layers will do.
+
+        Raises:
+            ValueError: the schedule cannot work with these layers, given as names of their agents.
+        """
+        check = getattr(self._schedule, "check", None)
+        if check is not None:
+            check(layers)
+
     def agree(self, texts: Sequence[str]) -> bool:
         """As in the schedule's own, or False without one; an exception in it becomes a ScheduleError."""
         agree = getattr(self._schedule, "agree", None)

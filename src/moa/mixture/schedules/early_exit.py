@@ -53,6 +53,9 @@ class EarlyExit:
     def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
         return self._checked.readings(layers, give_up)
 
+    def check(self, layers: Sequence[Sequence[str]]) -> None:
+        self._checked.check(layers)
+
     def agree(self, texts: Sequence[str]) -> bool:
         """Whether there are at least two proposals and all are alike.
 

@@ -88,6 +88,9 @@ class Schedule(Protocol):
         from the most central of these proposals.
     ``exits_with: "central" | "aggregate" = "central"``
         Whether that proposal is the answer, or the aggregator writes the answer from it alone.
+    ``check(layers: Sequence[Sequence[str]]) -> None``, default: any layers will do
+        Called once, when a mixture is made, with the names of its proposers. Raises ValueError if the schedule cannot work
+        with them.
     """
 
     def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
