@@ -26,4 +26,4 @@ async def test_a_ranker_is_no_proposer_and_no_aggregator() -> None:
 def test_a_delta_that_only_counts_does_not_speak() -> None:
     """Bookkeeping is not a word of the answer."""
     assert not Delta(finish_reason="stop").speaks
-    assert Delta(extra={"logprobs": {}}).speaks
+    assert not Delta(extra={"logprobs": {}}).speaks

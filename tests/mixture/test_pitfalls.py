@@ -92,11 +92,11 @@ async def test_proposers_are_all_open_at_the_same_time(upstream: Upstream, endpo
         refuse(404, "internal failure"),
         words("half of it") + drop(),
         words("half of it") + error_event("internal failure"),
-        words("half of it") + done(),
+        words("half of it"),
         finish() + usage() + done(),
         think("hidden thoughts"),
     ],
-    ids=["500", "401", "404", "dropped", "error event", "no finish reason", "empty", "reasoning only"],
+    ids=["500", "401", "404", "dropped", "error event", "no end", "empty", "reasoning only"],
 )
 async def test_a_failed_proposal_neither_kills_the_answer_nor_becomes_a_reference(
     upstream: Upstream, endpoint: Endpoint, failure: Script
@@ -197,8 +197,8 @@ async def test_usage_counts_every_call_and_an_unknown_price_is_not_zero(upstream
 
 
 async def test_an_answer_that_breaks_off_is_an_error(upstream: Upstream, endpoint: Endpoint) -> None:
-    """Without a finish reason stream() raises after its text, and answer() raises an error that keeps the proposals."""
-    scripted(upstream, last=words("half an answer") + done())
+    """Without a finish reason and [DONE], stream() raises after its text, and answer() raises an error with the proposals."""
+    scripted(upstream, last=words("half an answer"))
     received: list[str] = []
     with pytest.raises(AggregatorFailed):
         async for delta in mixture(endpoint).stream(Request.of("Why?")):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -596,28 +593,6 @@ async def test_curl_gets_streams_and_whole_answers(server: Served) -> None:
         ][0]["message"]["content"]
     )
     assert "moa/trio" in await program("curl", "-s", f"{server.url}/models")
-
-
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "server.md"
-
-
-def example(language: str, server: Served) -> str:
-    """The first example in a language that calls a mixture, changed to call this server."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
-    block = str(next(block for block in blocks if "moa/auto" in block))
-    return block.replace("http://127.0.0.1:8000", server.origin).replace("moa/auto", "moa/trio")
-
-
-async def test_the_documented_python_runs(server: Served) -> None:
-    """It runs unchanged except for the address and the mixture."""
-    assert await program(sys.executable, "-c", example("python", server)) == "the whole answer"
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
-async def test_the_documented_curl_runs(server: Served) -> None:
-    """It prints progress, then the answer."""
-    out = await program("sh", "-c", example("sh", server).replace("curl", "curl -s", 1))
-    assert "**a** · layer 1" in out and out.endswith("data: [DONE]\n\n")
 
 
 # -- many concurrent runs -----------------------------------------------------------------------------------------------

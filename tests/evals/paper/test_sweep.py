@@ -17,6 +17,7 @@ from moa.evals.reading.measured import measured
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
 from moa.mixture.plan import Plan
+from moa.mixture.schedules.early_exit import EarlyExit
 from moa.mixture.schedules.quorum import Quorum
 from moa.models.scripted import Scripted
 from moa.prices import Price, Prices
@@ -85,13 +86,13 @@ def test_every_model_is_tried_in_both_roles() -> None:
 
 
 def test_a_variant_keeps_every_other_setting() -> None:
-    """All settings of the plan but those that are varied; a smaller layer needs fewer proposals."""
+    """All settings of the plan but those that are varied; a smaller layer needs fewer proposals, also for a quorum."""
     of = mixture(
         references="system",
         prompt="Merge these.",
         min_proposals=2,
         anonymous=False,
-        schedule=Quorum(2),
+        schedule=EarlyExit(Quorum(2, grace=3.0)),
         deadline=9.0,
         max_cost=0.5,
         fanout="every",
@@ -101,11 +102,12 @@ def test_a_variant_keeps_every_other_setting() -> None:
     )
     (variant, *_) = sweep.proposers(of, [1])
     plan, default = variant.mixture.plan, mixture().plan
-    varied = {"name", "layers", "aggregators", "aggregate", "min_proposals", "memory", "aggregation"}
+    varied = {"name", "layers", "aggregators", "aggregate", "min_proposals", "memory", "aggregation", "schedule"}
     for field in fields(Plan):
         if field.name not in varied:
             assert getattr(plan, field.name) == getattr(of.plan, field.name) != getattr(default, field.name)
     assert (plan.name, plan.min_proposals) == ("moa/base-multiple-1", 1)
+    assert repr(plan.schedule) == repr(EarlyExit(Quorum(1, grace=3.0)))
     assert next(iter(plan.layers[0].values())).sampling == {"temperature": 0.7}
 
 

@@ -14,6 +14,9 @@ from moa.evals.asking.data import Row
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation import Aggregate
 from moa.mixture.mixture import Mixture
+from moa.mixture.schedules.early_exit import EarlyExit
+from moa.mixture.schedules.protocol import Schedule
+from moa.mixture.schedules.quorum import Quorum
 from moa.models import Model
 
 COUNTS = (1, 2, 3, 6)
@@ -53,7 +56,10 @@ def remade(
     aggregator: Agent | None = None,
     aggregate: Aggregate | None = None,
 ) -> Mixture:
-    """The mixture with other agents, named ``moa/NAME-label``; every other setting stays."""
+    """The mixture with other agents, named ``moa/NAME-label``; every other setting stays.
+
+    ``min_proposals`` and a quorum shrink with the layers.
+    """
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
     return Mixture(
         [[replace(agent, sample=None) for agent in layer] for layer in layers],
@@ -61,7 +67,7 @@ def remade(
         fallbacks=[] if aggregator else [*mixture.aggregators.values()][1:],
         name=f"{mixture.name.removeprefix('moa/')}-{label}",
         aggregate=aggregate or mixture.aggregate,
-        schedule=mixture.schedule,
+        schedule=_reachable(mixture.schedule, layers),
         references=mixture.references,
         anonymous=mixture.anonymous,
         prompt=mixture.prompt,
@@ -72,6 +78,22 @@ def remade(
         exact=mixture.exact,
         progress=mixture.progress,
         prices=mixture.prices,
+    )
+
+
+def _reachable(schedule: Schedule, layers: Sequence[Sequence[Agent]]) -> Schedule:
+    """The schedule, with a quorum that these layers can reach."""
+    if isinstance(schedule, EarlyExit):
+        inner = _reachable(schedule.schedule, layers)
+        return EarlyExit(inner, threshold=schedule.threshold, answer=schedule.answer)
+    if not isinstance(schedule, Quorum) or not layers:
+        return schedule
+    return Quorum(
+        min(schedule.usable, max(len(layer) for layer in layers)),
+        grace=schedule.grace,
+        deadline=schedule.deadline,
+        require=schedule.require & {agent.label for layer in layers for agent in layer},
+        hedge=schedule.hedge,
     )
 
 
