@@ -197,7 +197,7 @@ async def test_usage_counts_every_call_and_an_unknown_price_is_not_zero(upstream
 
 
 async def test_an_answer_that_breaks_off_is_an_error(upstream: Upstream, endpoint: Endpoint) -> None:
-    """Without a finish reason and [DONE], stream() raises after its text, and answer() raises an error with the proposals."""
+    """Without a finish reason and [DONE], stream() raises after its text; the error of answer() keeps the proposals."""
     scripted(upstream, last=words("half an answer"))
     received: list[str] = []
     with pytest.raises(AggregatorFailed):
