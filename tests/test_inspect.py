@@ -51,6 +51,7 @@ def config(tmp_path: Path, upstream: Upstream) -> Path:
     return tmp_path / "moa.toml"
 
 
+@pytest.mark.slow
 async def test_a_task_runs_on_a_mixture(config: Path, upstream: Upstream, tmp_path: Path) -> None:
     """The framework finds it by its entry point; settings reach the aggregator; usage and cost include all agents."""
     upstream.script("ann", say("I say 4."))

@@ -104,7 +104,7 @@ def schedule_of(chance: random.Random) -> Schedule:
     return chance.choice([*staircases, *staircases, *others])
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.1, 0.3]))
 def test_an_answer_is_whole_or_the_run_reports_what_is_missing(seed: int, trouble: float) -> None:
     """Depths 1 to 3, both ways to continue and none, with and without failures."""
