@@ -48,6 +48,7 @@ async def test_ask_from_a_script() -> None:
     assert "Warning" not in "".join(lines)
 
 
+@pytest.mark.slow
 async def test_models_of_ones_own() -> None:
     """A class around a model and a plain function propose; the function finds the note on the question."""
     printed = await output("own_model.py")
@@ -63,12 +64,14 @@ async def test_a_schedule_of_ones_own() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_an_aggregation_of_ones_own() -> None:
     """One function writes the answer, another picks a proposal."""
     printed = await output("own_aggregation.py")
     assert re.match(r"vote: (\d+|no number)\nshortest: \S", printed)
 
 
+@pytest.mark.slow
 async def test_progress_by_a_function() -> None:
     """The function receives each agent's start and end, and the selection, before the answer is printed."""
     printed = await output("progress.py", "Name a fruit.")
@@ -96,6 +99,7 @@ async def test_a_web_app() -> None:
     assert text.strip()
 
 
+@pytest.mark.slow
 async def test_three_models_agree() -> None:
     """Three samples of an embedded model finish, and one of them is the answer."""
     printed = await output("three_models.py", "Name a fruit.")
