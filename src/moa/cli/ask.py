@@ -57,10 +57,11 @@ async def _answered(
 
     async with Session(config) as session, AsyncExitStack() as saving:
         model, request = session.mixture(mixture), Request.of(question)
-        events: AsyncGenerator[Event, None] = model.run(request, restart=as_json or can_redraw())
+        run = model.run(request, restart=as_json or can_redraw())
+        events: AsyncGenerator[Event, None] = run
         if keep:
             name = mixture or session.config.default
-            events = (await saving.enter_async_context(keeping(session.config, name, request)))(events)
+            events = (await saving.enter_async_context(keeping(session.config, name, request)))(run)
         answer = await (print_json(events) if as_json else show_run(events, show, session=session))
     if answer.error is not None:
         fail(answer.error, answer if can_redraw() and not as_json else None)

@@ -11,6 +11,7 @@ from moa.config.config import Config
 from moa.config.names import full_name
 from moa.messages import Request
 from moa.mixture.events import Event
+from moa.mixture.run import Run
 from moa.store.archive import Archive, Begun
 from moa.store.file import store_path
 from moa.store.outcome import recorded
@@ -19,13 +20,11 @@ from moa.store.recording import Recordings
 ID_SHOWN = 8
 """Characters of a run ID that are shown. As a prefix they are enough to name the run."""
 
-Events = AsyncGenerator[Event, None]
-
 
 @asynccontextmanager
 async def keeping(
     config: Config, name: str, request: Request, *, store: Path | None = None, continues: Begun | None = None
-) -> AsyncGenerator[Callable[[Events], Events], None]:
+) -> AsyncGenerator[Callable[[Run], AsyncGenerator[Event, None]], None]:
     """Yields a function that passes a run's events through and records each one. On leaving, the run is saved.
 
     Args:
@@ -43,7 +42,7 @@ async def keeping(
         continues=continues.run if continues else None,
     )
     try:
-        yield lambda events: recorded(events, request, config.prices, recording=recording)
+        yield lambda run: recorded(run, request, config.prices, recording=recording)
     finally:
         await recordings.aclose()
         if recording.begun:

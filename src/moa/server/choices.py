@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from moa.answers import joined_reasoning_details
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
-from moa.mixture.fold import Fold
 from moa.mixture.mixture import Mixture
 from moa.store.outcome import recorded
 from moa.store.recording import Recording
@@ -33,13 +32,12 @@ class Step(NamedTuple):
 
 
 class Choice:
-    """One choice of an answer: a run, its fold, and the words of its answer; recorded where there is a recording.
+    """One choice of an answer: a run and the words of its answer; recorded where there is a recording.
 
     ``restart``, ``proposals`` and ``kept`` are as in :meth:`Mixture.run`.
 
     Attributes:
         index: the choice's place in the answer, from 0.
-        fold: holds the answer so far.
         extra: the answer's further fields (``logprobs``, ``refusal``, …), their pieces joined.
     """
 
@@ -56,11 +54,15 @@ class Choice:
         kept: Sequence[Reference] = (),
     ) -> None:
         self.index = index
-        self.fold = Fold()
         self.extra: dict[str, Any] = {}
-        self._events = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
+        self._run = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
         self._mixture, self._request, self._report, self._recording = mixture, request, report, recording
         self._started = time.time()
+
+    @property
+    def answer(self) -> Answer:
+        """The answer so far; complete after the last step."""
+        return self._run.answer
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Run it.
@@ -69,17 +71,16 @@ class Choice:
             RunError: the run failed.
         """
         events = recorded(
-            self._events,
+            self._run,
             self._request,
             self._mixture.prices,
-            fold=self.fold,
             recording=self._recording,
             on_end=lambda outcome, answer: self._report(answer, outcome, self._started),
         )
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, RunFailed):
-                    raise event.error.with_answer(self.fold.answer)
+                    raise event.error.with_answer(self.answer)
                 yield Step(self, event, self._answer_in(event))
 
     def _answer_in(self, event: Event) -> Sequence[Delta]:

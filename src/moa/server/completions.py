@@ -215,7 +215,7 @@ class Completion(Response):
 
     async def _results(self) -> list[Result]:
         """Every choice, complete. Attribution runs in a thread: with long texts it would hold up the event loop."""
-        results = [Result(choice.fold.answer, choice.extra) for choice in self._choices]
+        results = [Result(choice.answer, choice.extra) for choice in self._choices]
         if not self._parsed.explain:
             return results
         return await asyncio.to_thread(

@@ -7,11 +7,10 @@ that were cut off are billed all the same, so the answer that is reported holds 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
 from moa.messages import Answer, Request
 from moa.mixture.events import Event, RunFailed
-from moa.mixture.fold import Fold
+from moa.mixture.run import Run
 from moa.prices import Prices
 from moa.store.estimates import with_estimates
 from moa.store.recording import Recording
@@ -21,41 +20,37 @@ OnEnd = Callable[[str, Answer], None]
 
 
 async def recorded(
-    events: AsyncGenerator[Event, None],
+    run: Run,
     request: Request,
     prices: Prices,
     *,
-    fold: Fold | None = None,
     recording: Recording | None = None,
     on_end: OnEnd | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Yield a run's events unchanged; record each one, and when they end, record and report the outcome.
 
     Args:
-        events: from :meth:`~moa.mixture.mixture.Mixture.run`; closed at the end.
+        run: from :meth:`~moa.mixture.mixture.Mixture.run`; closed at the end.
         request, prices: for the estimated cost of calls that were cut off.
-        fold: receives every event before the caller does; pass one to read the answer while it grows.
         recording: receives every event and the outcome; None records nothing.
         on_end: receives the outcome and the answer, estimates included.
     """
-    fold = fold or Fold()
     outcome = "cancelled"
     try:
-        async with aclosing(events):
-            async for event in events:
-                fold.add(event)
+        async with run:
+            async for event in run:
                 if recording:
                     recording.add(event)
                 if isinstance(event, RunFailed):
                     outcome = "failed"
                 yield event
         if outcome != "failed":
-            outcome = "degraded" if fold.answer.degraded else "answered"
+            outcome = "degraded" if run.answer.degraded else "answered"
     except Exception:
         outcome = "failed"
         raise
     finally:
-        answer = with_estimates(fold.answer, request, prices)
+        answer = with_estimates(run.answer, request, prices)
         if recording:
             recording.end(outcome, answer)
         if on_end:
