@@ -13,29 +13,6 @@ from tests.fakes.upstream import Upstream, hang, refuse, say, words
 
 pytestmark = pytest.mark.anyio
 
-TOML = """
-default = "duo"
-
-[endpoints.up]
-base_url = "{base_url}"
-attempts = 1
-
-[mixtures.duo]
-layers = [["up/ann", "up/bob"]]
-aggregator = "up/boss"
-"""
-
-
-@pytest.fixture
-def config(upstream: Upstream, tmp_path: Path) -> str:
-    """A moa.toml with a mixture on the scripted server, whose models answer well."""
-    upstream.script("ann", say("Ann thinks four."))
-    upstream.script("bob", say("Bob thinks five."))
-    upstream.script("boss", say("It is **four**."))
-    path = tmp_path / "moa.toml"
-    path.write_text(TOML.format(base_url=upstream.base_url))
-    return str(path)
-
 
 def files_of(folder: Path) -> list[Path]:
     """The store's files, the database first."""
