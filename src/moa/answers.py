@@ -97,6 +97,19 @@ def is_blank(text: str) -> bool:
     return all(character.isspace() or unicodedata.category(character) in ("Cf", "Cc") for character in text)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call behind an agent's answer whose end was not the agent's: it failed and was retried, was slower than its hedge,
+    warmed a cache, or wrote a piece that another call continues.
+
+    ``usage`` and ``cost`` are included in the agent's own; ``cost`` is None until the run knows the model's price.
+    """
+
+    reason: str
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost | None = None
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """One piece of a model's answer. Its JSON holds only the fields that are set.
 
@@ -105,9 +118,11 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
         reasoning: a piece of the model's reasoning, where the server sends it separately.
         tool_calls: pieces of tool calls as the server sent them (each has an ``index``).
         finish_reason: ``stop``, ``length``, ``tool_calls``, …; once, near the end.
-        usage: tokens of the whole call; once, near the end.
+        usage: tokens of the whole call, as far as they are known: once, near the end; a mixture's at each of its calls. The
+            last one counts.
         cost: the cost of the call, where the model knows it better than a price list (OpenRouter, a mixture).
         calls: the calls behind this answer, where a mixture answers.
+        attempt: a call that was made in addition, and is not in ``usage``: before a retry, or beside a hedge.
         extra: other fields of the choice or its delta (``logprobs``, ``refusal``, …), as the server sent them.
         notice: a remark for the user about the call; the run emits it.
     """
@@ -119,6 +134,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     cost: Cost | None = None
     calls: tuple[Call, ...] = ()
+    attempt: Attempt | None = None
     extra: Mapping[str, Any] | None = None
     notice: str = ""
 
@@ -152,6 +168,7 @@ class Call:
         dropped: why the text is no reference (or, for an aggregator, no answer); None when it was used.
         cut: the text ends early (``max_tokens``, the deadline or the cost limit).
         calls: the calls behind this one, where the agent's model is a mixture.
+        attempts: the calls made for this agent in addition to its last one; ``usage`` and ``cost`` include them.
     """
 
     agent: str
@@ -169,6 +186,7 @@ class Call:
     dropped: str | None = None
     cut: bool = False
     calls: tuple[Call, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +302,8 @@ def _block_of(blocks: Sequence[Any], piece: Any) -> int | None:
 
 
 def collected(deltas: Iterable[Delta]) -> Answer:
-    """An answer from the deltas of a single call, without times."""
-    answer = Answer()
+    """An answer from the deltas of a single call, without times. Its usage includes that of the call's attempts."""
+    answer, attempts = Answer(), Usage()
     text: list[str] = []
     reasoning: list[str] = []
     pieces: list[Mapping[str, Any]] = []
@@ -293,6 +311,8 @@ def collected(deltas: Iterable[Delta]) -> Answer:
         text.append(delta.text)
         reasoning.append(delta.reasoning)
         pieces.extend(delta.tool_calls)
+        if delta.attempt:
+            attempts += delta.attempt.usage
         answer = replace(
             answer,
             finish_reason=delta.finish_reason or answer.finish_reason,
@@ -300,4 +320,10 @@ def collected(deltas: Iterable[Delta]) -> Answer:
             cost=delta.cost or answer.cost,
             calls=delta.calls or answer.calls,
         )
-    return replace(answer, text="".join(text), reasoning="".join(reasoning), tool_calls=joined_tool_calls(pieces))
+    return replace(
+        answer,
+        text="".join(text),
+        reasoning="".join(reasoning),
+        tool_calls=joined_tool_calls(pieces),
+        usage=answer.usage + attempts,
+    )

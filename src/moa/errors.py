@@ -33,7 +33,13 @@ from moa.answers import Answer
 
 
 class MoaError(Exception):
-    """The root of the tree. ``str(error)`` is one line that can be shown to a user; it never holds an API key."""
+    """The root of the tree. ``str(error)`` is one line that can be shown to a user; it never holds an API key.
+
+    Attributes:
+        billable: whether a provider may bill a call that ended this way; False where the call reached no model.
+    """
+
+    billable = False
 
     def __reduce__(self) -> tuple[Callable[..., MoaError], tuple[Any, ...]]:
         # By default, unpickling calls the class with ``args``, which do not match the parameters of ``__init__`` here.
@@ -92,6 +98,7 @@ class ModelError(MoaError):
     """
 
     retryable = False
+    billable = True
 
     def __init__(self, model: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         self.model, self.reason, self.status, self.retry_after = model, reason, status, retry_after
@@ -102,6 +109,7 @@ class Unreachable(ModelError):
     """No connection could be made."""
 
     retryable = True
+    billable = False
 
 
 class TimedOut(ModelError):
@@ -113,15 +121,20 @@ class TimedOut(ModelError):
 class KeyRejected(ModelError):
     """401 or 403."""
 
+    billable = False
+
 
 class CallRejected(ModelError):
     """Another 4xx; a retry will not help."""
+
+    billable = False
 
 
 class RateLimited(ModelError):
     """429."""
 
     retryable = True
+    billable = False
 
 
 class UpstreamFailed(ModelError):
@@ -145,6 +158,8 @@ class RunError(MoaError):
         answer: the run up to its failure, with every proposal and its cost, on errors that ``Mixture.answer`` and
             ``Mixture.stream`` raise. None on the error of a ``RunFailed`` event: the fold of the run's events is its answer.
     """
+
+    billable = True
 
     def __init__(self, reason: str, causes: Iterable[str] = (), errors: Iterable[ModelError] = ()) -> None:
         self.reason, self.causes, self.errors = reason, tuple(causes), tuple(errors)

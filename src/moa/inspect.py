@@ -115,9 +115,7 @@ class MixtureAPI(ModelAPI):
         request = request_of(input, tools, tool_choice, config)
         async with aclosing(self._model.stream(request)) as deltas:
             received = [delta async for delta in deltas]
-        answer = collected(received)
-        if answer.cost.dollars == 0 and not any(delta.cost for delta in received):
-            answer = replace(answer, cost=self._config.prices.price(self._model.name, answer.usage))
+        answer = replace(collected(received), cost=self._config.prices.price_of(self._model.name, received))
         return output_of(self.model_name, answer, tools)
 
     async def aclose(self) -> None:

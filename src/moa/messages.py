@@ -19,6 +19,7 @@ from typing import Any
 
 from moa.answers import (
     Answer,
+    Attempt,
     Call,
     Cost,
     Delta,
@@ -33,6 +34,7 @@ from moa.errors import RequestRejected
 __all__ = [
     "ROLES",
     "Answer",
+    "Attempt",
     "Call",
     "Cost",
     "Delta",

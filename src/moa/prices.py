@@ -10,13 +10,13 @@ Notable decisions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from moa.messages import Cost, Usage
+from moa.messages import Cost, Delta, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
@@ -116,6 +116,17 @@ class Prices:
             output_tokens=usage.output_tokens,
         )
         return Cost(float(info.calc_price(tokens, sold_by, genai_request_timestamp=at).total_price))
+
+    def price_of(self, model_name: str, deltas: Iterable[Delta]) -> Cost:
+        """The cost of a call from its deltas, with its attempts: as the model gives it, else by the price of its tokens."""
+        usage, own, cost = None, None, Cost()
+        for delta in deltas:
+            usage, own = delta.usage or usage, delta.cost or own
+            if delta.attempt:
+                cost += delta.attempt.cost or self.price(model_name, delta.attempt.usage)
+        if usage and not own:
+            own = self.price(model_name, usage)
+        return cost + own if own else cost
 
     def per_million(self, model_name: str, *, provider: str | None = None, at: datetime | None = None) -> Price | None:
         """The price for an estimate before a call; that of the lowest tier where there are tiers.

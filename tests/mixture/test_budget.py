@@ -37,7 +37,7 @@ def test_a_refused_call_costs_nothing() -> None:
     """A call that failed before it produced anything is not billed."""
     budget, draft = Budget(PRICES, 0.1), Draft("a", 1)
     budget.open(draft, MODEL, Request.of("x" * 40_000))
-    assert budget.close(draft, refused=True)[0] == Usage()
+    assert budget.close(draft, free=True)[0] == Usage()
 
 
 def test_without_a_limit_nothing_is_exceeded() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moa import Mixture, Scripted, Staircase, fold
-from moa.answers import Call, Cost, Delta, Reference, Usage
+from moa.answers import Attempt, Call, Cost, Delta, Reference, Usage
 from moa.errors import AggregatorFailed, NoProposals, RateLimited, RunError
 from moa.mixture.codec import as_json, decoded_event, encoded_event, event_of, events_of
 from moa.mixture.events import (
@@ -18,6 +18,7 @@ from moa.mixture.events import (
     AgentFinished,
     AgentRecalled,
     AgentSaid,
+    AgentSpent,
     AgentStarted,
     AnswerBegan,
     Event,
@@ -40,8 +41,9 @@ INNER_LINE = (
     '{"agent":"x","layer":1,"model":"s/x","role":"proposer","text":"deep","reasoning":"","finish_reason":null,'
     '"usage":{"input_tokens":3,"output_tokens":2,"cached_tokens":0,"reasoning_tokens":0,"estimated":true},'
     '"cost":{"dollars":null,"at_least":false},"started":0.0,"time_to_first_token":null,"duration":1.0,"dropped":null,'
-    '"cut":false,"calls":[]}'
+    '"cut":false,"calls":[],"attempts":[]}'
 )
+FAILED_ATTEMPT = Attempt("s/p: slow down", Usage(), Cost())
 TOOL = {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
 
@@ -116,6 +118,14 @@ LINES: list[tuple[Event, str]] = [
     (
         said("aggregator", text="one "),
         '{"event":"agent_said","at":1.5,"agent":"p","layer":1,"role":"aggregator","text":"one "}',
+    ),
+    (
+        AgentSpent(attempt=FAILED_ATTEMPT, calls=(INNER,), **P, **S),
+        (
+            f'{{"event":"agent_spent","at":2.0,"agent":"p","layer":1,{SPENT},"attempt":{{"reason":"s/p: slow down",'
+            '"usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"estimated":false},'
+            f'"cost":{{"dollars":0.0,"at_least":false}}}},"calls":[{INNER_LINE}]}}'
+        ),
     ),
     (
         AgentFinished(finish_reason="stop", **P, **S),
@@ -194,6 +204,13 @@ def test_an_event_is_written_as_this_line(event: Event, line: str) -> None:
     written = encoded_event(event)
     assert json.loads(written) == json.loads(line) == as_json(event)
     assert written.isascii() and b"\n" not in written
+
+
+def test_a_nested_call_of_an_earlier_version_has_no_attempts() -> None:
+    """A line of a version that did not report attempts is read."""
+    line = encoded_event(AgentFinished(calls=(INNER,), **P, **S)).decode()
+    read = decoded_event(line.replace(',"attempts":[]', ""))
+    assert isinstance(read, AgentFinished) and read.calls == (INNER,)
 
 
 @names

@@ -107,11 +107,12 @@ async def test_usage_and_cost_sum_every_call() -> None:
 
 
 async def test_stream_yields_the_text_of_the_last_agent_alone() -> None:
-    """Deltas concatenate to the answer's text; the last carries the sum of all usage, the cost and the calls."""
+    """Deltas concatenate to the answer's text; those without text carry the usage and calls so far, the last all of them."""
     mixture = Mixture([[model("p")]], model("one two three", "scripted/l"))
     deltas = [delta async for delta in mixture.stream(Request.of("Why?"))]
     assert "".join(delta.text for delta in deltas) == "one two three"
-    assert len(deltas) == 4
+    assert [delta.text for delta in deltas if delta.text] == ["one ", "two ", "three"]
+    assert [len(delta.calls) for delta in deltas if not delta.text] == [1, 1, 2, 2, 2]
     assert deltas[-1].finish_reason == "stop"
     assert deltas[-1].usage is not None
     assert len(deltas[-1].calls) == 2

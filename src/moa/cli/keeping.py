@@ -42,7 +42,7 @@ async def keeping(
         continues=continues.run if continues else None,
     )
     try:
-        yield lambda run: recorded(run, request, config.prices, recording=recording)
+        yield lambda run: recorded(run, recording=recording)
     finally:
         await recordings.aclose()
         if recording.begun:

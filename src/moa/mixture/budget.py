@@ -7,9 +7,9 @@ while they write. A model without a known price cannot be limited, and the run e
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from moa.answers import Cost, Usage, estimated_tokens, tokens_in
+from moa.answers import Attempt, Cost, Usage, estimated_tokens, tokens_in
 from moa.messages import Request
 from moa.mixture.draft import Draft
 from moa.mixture.prompts import conversation_text
@@ -38,43 +38,60 @@ class Budget:
         self._prices, self._limit = prices, limit
         self._settled = 0.0
         self._open: dict[Draft, _Account] = {}
-        self._paused: dict[Draft, tuple[Usage, Cost]] = {}
+        self._ended: dict[Draft, tuple[Usage, Cost]] = {}
         self._rates: dict[str, Price | None] = {}
 
     def open(self, draft: Draft, model: Model, request: Request) -> None:
         """A call for a draft begins."""
         self._open[draft] = _Account(model, estimated_tokens(conversation_text(request.messages)), draft.tokens)
 
-    def pause(self, draft: Draft) -> None:
-        """A call has ended, and another one will continue the draft."""
-        usage, cost = self._settle(draft)
-        usage_before, cost_before = self._paused.get(draft, (Usage(), Cost()))
-        self._paused[draft] = (usage_before + usage, cost_before + cost)
+    def add(self, draft: Draft, attempt: Attempt) -> Attempt:
+        """A call beside the one in flight has ended; returns it with its cost."""
+        cost = attempt.cost or self._prices.price(self._open[draft].model.name, attempt.usage)
+        self._count(draft, attempt.usage, cost)
+        return replace(attempt, cost=cost)
 
-    def close(self, draft: Draft, *, refused: bool = False) -> tuple[Usage, Cost]:
+    def pause(self, draft: Draft, reason: str, *, free: bool = False) -> Attempt:
+        """A call has ended, and another one will follow it; arguments as in :meth:`close`. Returns the call."""
+        usage, cost = self._settle(draft, free=free)
+        self._count(draft, usage, cost)
+        return Attempt(reason, usage, cost)
+
+    def close(self, draft: Draft, *, free: bool = False) -> tuple[Usage, Cost]:
         """A draft's last call has ended.
 
-        A call that was ``refused`` before it produced anything is not billed.
+        Args:
+            free: nothing is billed, unless the call produced something or reported its usage.
 
         Returns:
             The usage and cost of all the draft's calls: as reported, or estimated where the server reported none.
         """
-        account = self._open.get(draft)
-        if account and refused and not draft.usage and draft.tokens == account.before:
-            del self._open[draft]
-        usage, cost = self._settle(draft) if draft in self._open else (Usage(), Cost())
-        if draft in self._paused:
-            usage_before, cost_before = self._paused.pop(draft)
-            return usage_before + usage, cost_before + cost
+        if draft in self._open:
+            self._count(draft, *self._settle(draft, free=free))
+        return self._ended.pop(draft, (Usage(), Cost()))
+
+    def so_far(self, draft: Draft) -> tuple[Usage, Cost]:
+        """The usage and cost of a draft's calls that have ended, and what the one in flight has reported."""
+        usage, cost = self._ended.get(draft, (Usage(), Cost()))
+        if draft in self._open and draft.usage:
+            usage += draft.usage
+            cost += draft.cost or self._prices.price(self._open[draft].model.name, draft.usage)
         return usage, cost
 
-    def _settle(self, draft: Draft) -> tuple[Usage, Cost]:
+    def _count(self, draft: Draft, usage: Usage, cost: Cost) -> None:
+        """Add a call that has ended to its draft's."""
+        usage_before, cost_before = self._ended.get(draft, (Usage(), Cost()))
+        self._ended[draft] = (usage_before + usage, cost_before + cost)
+        self._settled += cost.dollars or 0.0
+
+    def _settle(self, draft: Draft, *, free: bool) -> tuple[Usage, Cost]:
         """Close a call's account, and take its usage and cost out of the draft, which another call may use."""
         account = self._open.pop(draft)
+        if free and not draft.usage and draft.tokens == account.before:
+            return Usage(), Cost()
         usage = draft.usage or Usage(account.input_tokens, draft.tokens - account.before, estimated=True)
         cost = draft.cost or self._prices.price(account.model.name, usage)
         draft.usage = draft.cost = None
-        self._settled += cost.dollars or 0.0
         return usage, cost
 
     def unbounded(self, models: Iterable[Model]) -> list[str]:

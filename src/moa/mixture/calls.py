@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from moa.errors import MoaError
-from moa.messages import Delta, Reference, Request
+from moa.messages import Attempt, Call, Delta, Reference, Request
 from moa.mixture.budget import Budget
 from moa.mixture.draft import Draft
 from moa.mixture.events import (
@@ -15,6 +15,7 @@ from moa.mixture.events import (
     AgentFailed,
     AgentFinished,
     AgentSaid,
+    AgentSpent,
     AgentStarted,
     Event,
     Noticed,
@@ -56,14 +57,19 @@ class Calls:
         self._budget.open(draft, model, request)
 
     def append(self, draft: Draft, role: str, delta: Delta) -> None:
-        """Append a delta to a draft, and emit its text, reasoning, tool calls and further fields."""
+        """Append a delta to a draft, and emit its text, reasoning, tool calls and further fields, and what it reports as
+        spent before the draft's end."""
         draft.append(delta)
+        if delta.attempt:
+            self._spent(draft, self._budget.add(draft, delta.attempt))
+        if delta.calls and delta.finish_reason is None:
+            self._spent(draft, calls=delta.calls)
         if delta.speaks or delta.extra:
             self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta, role=role))
 
-    def pause(self, draft: Draft) -> None:
-        """Record that a call has ended and that another one will continue the draft."""
-        self._budget.pause(draft)
+    def pause(self, draft: Draft, reason: str, error: Exception | None = None) -> None:
+        """Record that a call has ended, for this reason, and that another one will follow it."""
+        self._spent(draft, self._budget.pause(draft, reason, free=_is_free(error)))
 
     def finish(self, draft: Draft, cut: str | None) -> None:
         """End a usable draft; ``cut`` is the reason if it ends early."""
@@ -87,7 +93,7 @@ class Calls:
         draft.drop(reason, error)
         if draft not in self._started:
             return
-        usage, cost = self._budget.close(draft, refused=error is not None)
+        usage, cost = self._budget.close(draft, free=_is_free(error))
         at, agent, layer, calls = self._now(), draft.agent, draft.layer, draft.calls
         if error:
             event: Event = AgentFailed(
@@ -97,6 +103,16 @@ class Calls:
             event = AgentDropped(at=at, agent=agent, layer=layer, reason=reason, usage=usage, cost=cost, calls=calls)
         self._emit(event)
 
+    def _spent(self, draft: Draft, attempt: Attempt | None = None, calls: tuple[Call, ...] = ()) -> None:
+        usage, cost = self._budget.so_far(draft)
+        at, agent, layer = self._now(), draft.agent, draft.layer
+        self._emit(AgentSpent(at=at, agent=agent, layer=layer, usage=usage, cost=cost, attempt=attempt, calls=calls))
+
     def notice(self, message: str, *, degrades: bool = False) -> None:
         """Emit a remark for the user; ``degrades``: the answer is worse for it."""
         self._emit(Noticed(at=self._now(), message=message, degrades=degrades))
+
+
+def _is_free(error: Exception | None) -> bool:
+    """Whether a call that ended with this error is not billed; None where it had no error."""
+    return isinstance(error, MoaError) and not error.billable

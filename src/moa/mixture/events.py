@@ -18,7 +18,7 @@ import re
 
 import msgspec
 
-from moa.answers import Call, Cost, Delta, Reference, Usage
+from moa.answers import Attempt, Call, Cost, Delta, Reference, Usage
 from moa.errors import MoaError, RunError
 
 
@@ -88,6 +88,21 @@ class AgentSaid(AgentEvent, frozen=True, kw_only=True):
 
     delta: Delta
     role: str = "proposer"
+
+
+class AgentSpent(AgentEvent, frozen=True, kw_only=True):
+    """One of the agent's calls has ended, and the agent has not: a failed call that is retried, the slower one of a hedge, a
+    call that warms a cache (it may come before :class:`AgentStarted`), a piece of text that another call continues, or a
+    call inside a nested mixture.
+
+    ``usage`` and ``cost`` are the agent's so far, and those of its last event include them. ``attempt`` is the call;
+    ``calls`` are those of a nested mixture so far, with estimates for calls in flight.
+    """
+
+    usage: Usage
+    cost: Cost
+    attempt: Attempt | None = None
+    calls: tuple[Call, ...] = ()
 
 
 class AgentFinished(AgentEvent, frozen=True, kw_only=True):
@@ -171,8 +186,8 @@ class RunStopped(Event, frozen=True, kw_only=True):
 EVENTS: dict[str, type[Event]] = {
     _line_name(kind.__name__): kind
     for kind in (
-        *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentFinished, AgentFailed, AgentDropped, AgentRecalled),
-        *(AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
+        *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentSpent, AgentFinished, AgentFailed, AgentDropped),
+        *(AgentRecalled, AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
     )
 }
 """Every kind of event, by its name in lines of JSON."""

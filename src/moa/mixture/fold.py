@@ -14,6 +14,7 @@ from moa.mixture.events import (
     AgentFinished,
     AgentRecalled,
     AgentSaid,
+    AgentSpent,
     AgentStarted,
     AnswerBegan,
     Event,
@@ -22,6 +23,7 @@ from moa.mixture.events import (
     RunFinished,
     RunStarted,
     RunStopped,
+    Seat,
     Selected,
 )
 
@@ -47,7 +49,7 @@ class Fold:
         self._selected: Selected | None = None
         self._degraded: list[str] = []
         self._error: RunError | None = None
-        self._models: dict[tuple[int, str], str] = {}
+        self._seats: dict[tuple[int, str], Seat] = {}
         self._recalled: dict[tuple[int, str], Call] = {}
 
     def add(self, event: Event) -> None:
@@ -64,13 +66,18 @@ class Fold:
                     self._first = at
             case RunStarted():
                 self._run_id, self._began = event.run_id, event.at
-                self._models = {(seat.layer, seat.agent): seat.model for seat in event.seats}
+                self._seats = {(seat.layer, seat.agent): seat for seat in event.seats}
             case AgentStarted():
                 started = None if self._began is None else event.at - self._began
+                spent = self._calls.get((event.layer, event.agent))
                 call = _OpenCall(Call(event.agent, event.layer, event.model, event.role, started=started), event.at)
+                if spent:  # before it started: its prompt was sent ahead to warm a cache
+                    call.call = replace(call.call, **_figures(spent.call), attempts=spent.call.attempts)
                 self._calls[event.layer, event.agent] = call
                 if event.role == "aggregator":
                     self._answering, self._first = call, None
+            case AgentSpent():
+                self._spend(event)
             case AgentFinished():
                 self._end(event, finish_reason=event.finish_reason, cut=event.cut is not None)
             case AgentFailed():
@@ -83,7 +90,8 @@ class Fold:
                 self._recall(Reference(event.agent, event.text, event.cut, event.layer), event.model)
             case AnswerBegan(recalled=True):
                 for reference in event.references:
-                    self._recall(reference, self._models.get((reference.layer, reference.agent), ""))
+                    seat = self._seats.get((reference.layer, reference.agent))
+                    self._recall(reference, seat.model if seat else "")
             case Selected():
                 self._selected, self._first = event, event.at
             case Noticed(degrades=True):
@@ -96,6 +104,17 @@ class Fold:
     def _recall(self, reference: Reference, model: str) -> None:
         call = Call(reference.agent, reference.layer, model, text=reference.text, cut=reference.cut)
         self._recalled[reference.layer, reference.agent] = call
+
+    def _spend(self, event: AgentSpent) -> None:
+        key = (event.layer, event.agent)
+        if key not in self._calls:
+            seat = self._seats.get(key)
+            model, role = (seat.model, seat.role) if seat else ("", "proposer")
+            call = Call(
+                event.agent, event.layer, model, role, dropped="its prompt was sent ahead, and it was not called"
+            )
+            self._calls[key] = _OpenCall(call, event.at)
+        self._calls[key].spend(event)
 
     def _end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
         self._calls[event.layer, event.agent].end(event, **changes)
@@ -146,10 +165,12 @@ class _OpenCall:
         self.reasoning.append(delta.reasoning)
         self.tool_calls.extend(delta.tool_calls)
 
+    def spend(self, event: AgentSpent) -> None:
+        attempts = (*self.call.attempts, event.attempt) if event.attempt else self.call.attempts
+        self.call = replace(self.call, **_figures(event), attempts=attempts)
+
     def end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
-        self.call = replace(
-            self.call, usage=event.usage, cost=event.cost, calls=event.calls, duration=event.at - self.began, **changes
-        )
+        self.call = replace(self.call, **_figures(event), duration=event.at - self.began, **changes)
 
     def snapshot(self) -> Call:
         return replace(
@@ -158,3 +179,7 @@ class _OpenCall:
             reasoning="".join(self.reasoning),
             time_to_first_token=None if self.first is None else self.first - self.began,
         )
+
+
+def _figures(spent: Call | AgentSpent | AgentFinished | AgentFailed | AgentDropped) -> dict[str, Any]:
+    return {"usage": spent.usage, "cost": spent.cost, "calls": spent.calls}

@@ -12,7 +12,17 @@ from moa.messages import Answer, Delta, Reference, pieces_of
 from moa.mixture.agent import Agent, Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
 from moa.mixture.background import EventHandler, run_in_background
-from moa.mixture.events import AgentSaid, RunFailed, Seat, Selected
+from moa.mixture.events import (
+    AgentDropped,
+    AgentFailed,
+    AgentFinished,
+    AgentSaid,
+    AgentSpent,
+    AgentStarted,
+    RunFailed,
+    Seat,
+    Selected,
+)
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
@@ -203,7 +213,8 @@ class Mixture(AsyncClosing):
     async def stream(self, request: Question, **sampling: Any) -> AsyncGenerator[Delta, None]:
         """Yield the answer piece by piece: of all agents, only the text of the last one.
 
-        The last delta carries the usage and cost of all calls, and the calls themselves. Arguments as in :meth:`answer`.
+        The last delta carries the usage and cost of all calls, and the calls themselves; so does a delta at the start and at
+        the end of each call, for a caller that reads no further. Arguments as in :meth:`answer`.
 
         Raises:
             RunError: there is no answer, or it broke off.
@@ -216,6 +227,9 @@ class Mixture(AsyncClosing):
                 match event:
                     case AgentSaid(role="aggregator"):
                         yield event.delta
+                    case AgentStarted() | AgentSpent() | AgentFinished() | AgentFailed() | AgentDropped():
+                        answer = run.estimated_answer
+                        yield Delta(usage=answer.usage, cost=answer.cost, calls=answer.calls)
                     case Selected():
                         for piece in pieces_of(event.text):
                             yield Delta(text=piece)

@@ -13,6 +13,7 @@ from moa.closing import AsyncClosing
 from moa.errors import RunError
 from moa.messages import Answer, Reference, Request
 from moa.mixture.answering import Answering
+from moa.mixture.estimates import with_estimates
 from moa.mixture.events import Event, RunFailed, RunFinished, RunStarted
 from moa.mixture.fold import Fold
 from moa.mixture.plan import Plan
@@ -57,6 +58,11 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
     def answer(self) -> Answer:
         """The answer so far, from the events read so far. After a run without an answer, its ``error`` is set."""
         return self._fold.answer
+
+    @property
+    def estimated_answer(self) -> Answer:
+        """The answer so far, with an estimate of the usage and cost of each call that is in flight or was cut off."""
+        return with_estimates(self.answer, self._request, self._plan.prices)
 
     async def asend(self, value: None) -> Event:
         """The next event."""
@@ -114,6 +120,7 @@ async def _work(plan: Plan, answering: Answering) -> None:
     try:
         await answering.answer()
     except RunError as error:
+        await answering.end()  # first, since nothing is read after the last event
         answering.emit(RunFailed(at=loop.time(), error=error))
     else:
         answering.emit(RunFinished(at=loop.time()))

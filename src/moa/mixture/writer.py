@@ -53,6 +53,15 @@ class Outcome:
     error: MoaError | None = None
 
 
+_FOLLOWED = {
+    "paused": "another call continues its text",
+    "unfinished": "another call reads the complete proposals",
+    "empty": "it returned no text",
+    "restarted": "it did not continue its text",
+}
+"""The outcomes of a call that another call follows, and why."""
+
+
 class Writer:
     """One agent that writes one draft.
 
@@ -133,16 +142,19 @@ class Writer:
         """Have the upstream cache a prompt. The one token it answers is ignored; the draft pays for the call."""
         draft, model = self._draft, self._agent.model
         request = self._make_request(reading.references, "")
+        error: Exception | None = None
         self._calls.count(draft, model, request)
         short = request.without(TOKEN_LIMITS).replaced(max_tokens=1)
         try:
             async with aclosing(model.stream(short)) as deltas:
                 async for delta in deltas:
-                    draft.usage, draft.cost = delta.usage or draft.usage, delta.cost or draft.cost
-        except Exception:
+                    silent = delta.replaced(text="", reasoning="", tool_calls=(), finish_reason=None, extra=None)
+                    self._append(silent, whole_words=False)
+        except Exception as raised:
             log.debug("warming %s failed", model.name, exc_info=True)
+            error = raised
         finally:
-            self._calls.pause(draft)
+            self._calls.pause(draft, "it warmed the prompt cache", error)
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
@@ -226,8 +238,8 @@ class Writer:
         calls, draft = self._calls, self._draft
         if draft.ended:
             return
-        if outcome.kind in ("paused", "unfinished", "empty", "restarted"):
-            calls.pause(draft)
+        if outcome.kind in _FOLLOWED:
+            calls.pause(draft, _FOLLOWED[outcome.kind])
         elif outcome.error and self._ended_early and draft.text.strip():
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:

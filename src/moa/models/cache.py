@@ -63,7 +63,8 @@ class Cached(Wrapper):
         answer: list[Delta] = []
         async with aclosing(self.model.stream(request)) as deltas:
             async for delta in deltas:
-                answer.append(delta)
+                if not delta.attempt:
+                    answer.append(delta)
                 yield delta
         if any(delta.finish_reason for delta in answer):
             self.cache.put(key, answer)
@@ -80,4 +81,4 @@ def _free(delta: Delta, *, last: bool) -> Delta:
 
 
 def _free_call(call: Call) -> Call:
-    return replace(call, cost=Cost(0.0), calls=tuple(_free_call(inner) for inner in call.calls))
+    return replace(call, cost=Cost(0.0), calls=tuple(_free_call(inner) for inner in call.calls), attempts=())

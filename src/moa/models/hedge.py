@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
-from moa.messages import Delta, Request, Usage
+from moa.errors import MoaError
+from moa.messages import Delta, Request
 from moa.models import Model
+from moa.models.attempts import attempts_of
 from moa.models.wrapper import Wrapper
 
 
 class Hedged(Wrapper):
     """A model that is called a second time when it is slow to begin. The call that begins first gives the answer.
 
-    The other call is cancelled; the usage includes an estimate of its prompt's tokens.
+    The other call is cancelled; a delta reports its usage, or an estimate of it.
 
     Args:
         model: the model to call.
@@ -36,12 +38,12 @@ class Hedged(Wrapper):
             if not calls[0].begun.done():
                 calls.append(_Attempt(self.model, request))
             winner = await _first_to_begin(calls)
-            losers = [call for call in calls if call is not winner]
-            for loser in losers:
+            for loser in [call for call in calls if call is not winner]:
                 await loser.aclose()
-            lost = Usage(request.tokens * len(losers), estimated=True) if losers else None
+                for delta in loser.cost(request):
+                    yield delta
             async for delta in winner.deltas():
-                yield delta.replaced(usage=delta.usage + lost) if lost and delta.usage else delta
+                yield delta
         finally:
             for call in calls:
                 await call.aclose()
@@ -62,15 +64,23 @@ class _Attempt:
                 return
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
-        await self.begun
         for delta in self._received:
             yield delta
+        await self.begun
         async for delta in self._stream:
             yield delta
+
+    def cost(self, request: Request) -> Iterator[Delta]:
+        """What the call cost, when it has been closed."""
+        error = None if self.begun.cancelled() else self.begun.exception()
+        reason = str(error) if error else "the other one of two calls began first"
+        return attempts_of(request, self._received, reason, error if isinstance(error, MoaError) else None)
 
     async def aclose(self) -> None:
         self.begun.cancel()
         await asyncio.wait([self.begun])
+        if not self.begun.cancelled():
+            self.begun.exception()  # retrieved, or asyncio logs it
         await self._stream.aclose()
 
 

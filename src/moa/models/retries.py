@@ -14,6 +14,7 @@ from contextlib import aclosing
 from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model
+from moa.models.attempts import attempts_of
 from moa.models.wrapper import Wrapper
 
 
@@ -52,7 +53,7 @@ class Retried(Wrapper):
         self._max_retry_after = max_retry_after
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Stream the answer of the first attempt that begins one.
+        """Stream the answer of the first attempt that begins one. A delta reports each attempt that failed before it.
 
         Raises:
             ModelError: the last attempt's error; it keeps ``retry_after``.
@@ -73,6 +74,8 @@ class Retried(Wrapper):
                         for delta in opening:
                             yield delta  # the usage of a failed call is paid for, too
                         raise
+                    for delta in attempts_of(request, opening, str(error), error):
+                        yield delta
                 else:
                     # Outside the ``try``: an error after the first delta is not retried.
                     for delta in opening:

@@ -56,7 +56,7 @@ class Choice:
         self.index = index
         self.extra: dict[str, Any] = {}
         self._run = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
-        self._mixture, self._request, self._report, self._recording = mixture, request, report, recording
+        self._report, self._recording = report, recording
         self._started = time.time()
 
     @property
@@ -72,8 +72,6 @@ class Choice:
         """
         events = recorded(
             self._run,
-            self._request,
-            self._mixture.prices,
             recording=self._recording,
             on_end=lambda outcome, answer: self._report(answer, outcome, self._started),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moa.messages import Answer, Call, Cost, Usage
+from moa.messages import Answer, Attempt, Call, Cost, Usage
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -31,25 +31,37 @@ def run_object(answer: Answer) -> dict[str, Any]:
 
 
 def call_object(call: Call) -> dict[str, Any]:
-    """One call: its agent, role and model, and its tokens, dollars and seconds; a mixture's own calls are nested."""
-    usage = call.usage or Usage()
-    fields = {
+    """One call: its agent, role and model, and its tokens, dollars and seconds. Nested, where there are any: a mixture's own
+    calls, and the attempts that the figures include.
+    """
+    fields: dict[str, Any] = {
         "agent": call.agent,
         "layer": call.layer,
         "role": call.role,
         "model": call.model,
+        **_spent(call),
+        "time_to_first_token": call.time_to_first_token,
+        "duration": call.duration,
+        "finish_reason": call.finish_reason,
+        "dropped": call.dropped,
+    }
+    if call.calls:
+        fields["calls"] = [call_object(inner) for inner in call.calls]
+    if call.attempts:
+        fields["attempts"] = [{"reason": attempt.reason, **_spent(attempt)} for attempt in call.attempts]
+    return fields
+
+
+def _spent(call: Call | Attempt) -> dict[str, Any]:
+    usage = call.usage or Usage()
+    return {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,
         **cost_fields(call.cost or Cost(None)),
-        "time_to_first_token": call.time_to_first_token,
-        "duration": call.duration,
-        "finish_reason": call.finish_reason,
-        "dropped": call.dropped,
     }
-    return {**fields, "calls": [call_object(inner) for inner in call.calls]} if call.calls else fields
 
 
 def cost_fields(cost: Cost) -> dict[str, Any]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 
-from moa.messages import Answer, Request
+from moa.messages import Answer
 from moa.mixture.events import Event, RunFailed
 from moa.mixture.run import Run
-from moa.prices import Prices
-from moa.store.estimates import with_estimates
 from moa.store.recording import Recording
 
 OnEnd = Callable[[str, Answer], None]
@@ -21,8 +19,6 @@ OnEnd = Callable[[str, Answer], None]
 
 async def recorded(
     run: Run,
-    request: Request,
-    prices: Prices,
     *,
     recording: Recording | None = None,
     on_end: OnEnd | None = None,
@@ -31,7 +27,6 @@ async def recorded(
 
     Args:
         run: from :meth:`~moa.mixture.mixture.Mixture.run`; closed at the end.
-        request, prices: for the estimated cost of calls that were cut off.
         recording: receives every event and the outcome; None records nothing.
         on_end: receives the outcome and the answer, estimates included.
     """
@@ -50,7 +45,7 @@ async def recorded(
         outcome = "failed"
         raise
     finally:
-        answer = with_estimates(run.answer, request, prices)
+        answer = run.estimated_answer
         if recording:
             recording.end(outcome, answer)
         if on_end:

@@ -12,10 +12,10 @@ from moa.attribution.shares import attribution_json, attribution_of
 from moa.errors import RunError
 from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.codec import events_of
+from moa.mixture.estimates import with_estimates
 from moa.mixture.fold import fold
 from moa.prices import Prices
 from moa.store.archive import Row, SavedRun
-from moa.store.estimates import with_estimates
 from moa.store.figures import call_object, cost_fields, usage_object
 
 

@@ -24,6 +24,7 @@ from moa.mixture.events import (
     AgentFailed,
     AgentFinished,
     AgentRecalled,
+    AgentSpent,
     Event,
     RunFailed,
     RunFinished,
@@ -90,7 +91,7 @@ class Recording:
             self._last_written = asyncio.get_running_loop().time()
             self._recordings.begin(self, self.begun)
             self.started.set()
-        elif isinstance(event, AgentFinished | AgentFailed | AgentDropped | AgentRecalled):
+        elif isinstance(event, AgentFinished | AgentFailed | AgentDropped | AgentRecalled | AgentSpent):
             self._flush_soon()
         self._more.set()
         self._more.clear()
@@ -113,14 +114,25 @@ class Recording:
             outcome = "failed" if isinstance(self._last, RunFailed) else "degraded" if answer.degraded else "answered"
         elif outcome == "cancelled":
             outcome = "stopped"
+            self._add_estimates(answer, now)
             self.add(RunStopped(at=now))
         elif not has_last_event:
+            self._add_estimates(answer, now)
             self.add(RunFailed(at=now, error=RunError("internal error; see the log")))
         self.outcome = outcome
         self._ended.set()
         self._more.set()
         self._write()
         self._recordings.change(Ended(self.begun.run, outcome, answer))
+
+    def _add_estimates(self, answer: Answer, now: float) -> None:
+        """Record what the calls cost that were cut off, so that every reader of the record counts the same."""
+        for call in answer.calls:
+            if call.duration is None and call.dropped is None and call.usage and call.cost:
+                spent = AgentSpent(
+                    at=now, agent=call.agent, layer=call.layer, usage=call.usage, cost=call.cost, calls=call.calls
+                )
+                self.add(spent)
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, list[bytes]], None]:
         """The run's lines as they arrive, in pairs of the first line's number and the lines; ends with the run.

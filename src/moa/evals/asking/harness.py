@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moa.closing import Closing
-from moa.errors import ConfigError, KeyRejected, MoaError, RunError, StreamBroken
+from moa.errors import ConfigError, KeyRejected, MoaError, StreamBroken
 from moa.evals.asking.data import Row
 from moa.evals.asking.journal import (
     Lines,
@@ -46,6 +46,7 @@ from moa.evals.asking.journal import (
 from moa.evals.asking.spending import OverLimit, Spending, dearest
 from moa.messages import Cost, Delta, Message, Request, collected
 from moa.models import Model
+from moa.models.attempts import attempts_of
 from moa.prices import Prices
 
 Item = TypeVar("Item")
@@ -147,14 +148,13 @@ class Measurement(Closing):
             if answer.finish_reason is None:
                 raise StreamBroken(model.name, "the answer ended without a finish reason")
         except MoaError as error:
-            self._failed(key, model, error, received)
+            self._failed(key, model, error, attempts_of(request, received, str(error), error))
             raise
-        own = next((delta.cost for delta in reversed(received) if delta.cost is not None), None)
         reply = Reply(
             answer.text,
             answer.finish_reason,
             answer.usage,
-            own if own is not None else self.prices.price(model.name, answer.usage),
+            self.prices.price_of(model.name, received),
             round(time.monotonic() - started, 3),
             now(),
             first_token(received),
@@ -237,10 +237,8 @@ class Measurement(Closing):
             self.stopped = f"--max-cost {self._spending.limit:g}: {tally.left_out} of {len(items)} items were left out"
         return tally.failed
 
-    def _failed(self, key: str, model: Model, error: MoaError, received: Iterable[Delta]) -> None:
-        answer = error.answer if isinstance(error, RunError) else None
-        usage = next((delta.usage for delta in received if delta.usage is not None), None)
-        cost = answer.cost if answer else self.prices.price(model.name, usage) if usage else Cost()
+    def _failed(self, key: str, model: Model, error: MoaError, attempts: Iterable[Delta]) -> None:
+        cost = self.prices.price_of(model.name, attempts)
         self.failures.add({"key": key, "model": model.name, "error": str(error), "cost": asdict(cost), "date": now()})
         self._spending.add(cost, model.name)
 
