@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from moa.models.providers import PROVIDERS, is_loopback
+from moa.models.provider import is_loopback
+from moa.models.providers import PROVIDERS
 from tests.fakes.upstream import Upstream
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -55,11 +55,11 @@ CONFIG = """
 default = "careful"
 
 [mixtures.careful]
-layers = [["groq/llama-3.3-70b-versatile", "mistral/mistral-medium-latest"]]
+layers = [["groq/qwen/qwen3.8-27b", "mistral/mistral-medium-latest"]]
 aggregator = "openrouter/qwen/qwen3-max"
 
 [mixtures.panel]
-layers = [["groq/llama-3.3-70b-versatile", "mistral/mistral-medium-latest"]]
+layers = [["groq/qwen/qwen3.8-27b", "mistral/mistral-medium-latest"]]
 aggregator = "openrouter/qwen/qwen3-max"
 
 [parameters]

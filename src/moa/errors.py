@@ -6,6 +6,7 @@
     ├── ConfigError            a file, a flag or a name is wrong; nothing was called yet
     │   ├── UnknownName        no such mixture, provider or model; suggests the nearest
     │   └── KeyMissing         the environment variable for an API key is not set
+    │       └── AddressMissing the environment variable for an address of the user's own is not set
     ├── ScheduleError          a bug in a custom schedule; raised out of the run
     ├── RequestRejected        the request itself is wrong (empty question, malformed message)
     ├── ModelError             one call to one model failed
@@ -73,6 +74,14 @@ class KeyMissing(ConfigError):
     def __init__(self, variable: str, needed_by: str) -> None:
         self.variable = variable
         super().__init__(f"{needed_by} needs a key: set the environment variable {variable}")
+
+
+class AddressMissing(KeyMissing):
+    """The environment variable for an address of the user's own is not set."""
+
+    def __init__(self, variable: str, needed_by: str, example: str) -> None:
+        super().__init__(variable, needed_by)
+        self.args = (f"{needed_by} has no address: set the environment variable {variable} ({example})",)
 
 
 class ScheduleError(MoaError):

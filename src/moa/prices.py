@@ -21,7 +21,7 @@ from moa.messages import Cost, Delta, Usage
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
-FREE_PROVIDERS = frozenset({"local", "ollama", "vllm", "lmstudio", "llamacpp", "scripted", "recorded"})
+FREE_PROVIDERS = frozenset({"local", "ollama", "vllm", "lmstudio", "llamacpp", "sglang", "scripted", "recorded"})
 """Providers that send no bill: the model runs on the user's machine, or is a fake."""
 
 LISTED_AS = {
@@ -169,6 +169,8 @@ def _list_entry(seller: str, name: str) -> tuple[ModelInfo, Provider] | None:
     """The model and its seller in the price list."""
     from genai_prices.data_snapshot import get_snapshot
 
+    if seller == "vertex":
+        name = name.removeprefix("google/")  # its OpenAI-compatible endpoint wants the publisher before the name
     seller = LISTED_AS.get(seller, seller)
     if seller == "huggingface":
         # The router charges the price of the provider in the suffix: https://huggingface.co/docs/inference-providers

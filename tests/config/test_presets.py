@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,6 +15,7 @@ from moa.config.presets import MERGES_FROM, PRESETS, preset
 from moa.config.tables import MixtureTable
 from moa.models.providers import PROVIDERS
 from moa.models.weights import Weights
+from moa.prices import _list_entry
 
 NO_SERVERS = {"OLLAMA_HOST": "127.0.0.1:1"}
 
@@ -51,17 +53,56 @@ def test_auto_prefers_the_first_mixture_of_the_file() -> None:
     assert (choice.mixture, choice.why) == ("mine", "the first mixture of moa.toml")
 
 
+NOT_FOR_AUTO = {
+    "azure",  # its users name their deployments themselves
+    "github",  # retired
+}
+
+
 @pytest.mark.parametrize("provider", [name for name, row in PROVIDERS.items() if not row.local])
-def test_auto_has_a_mixture_for_every_provider(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_has_a_mixture_for_every_provider(provider: str) -> None:
     """The API key of any one provider is enough for at least two proposals by models of that provider."""
-    variable = PROVIDERS[provider].key_variable
+    if provider in NOT_FOR_AUTO:
+        assert provider not in preset("auto")
+        return
+    row = PROVIDERS[provider]
+    variable = row.auto_variable or row.key_variable
     assert variable
-    monkeypatch.setenv(variable, "sk-test")
-    config = Config()
-    assert config.auto_choice().why.startswith(f"{variable} is set")
-    mixture = config.mixture("auto")
-    assert {agent.model.name.partition("/")[0] for agent in mixture.agents} == {provider}
-    assert len(mixture.layers[0]) >= 2
+    config = Config(environ={variable: "sk-test", "GOOGLE_CLOUD_PROJECT": "p", **NO_SERVERS})
+    assert config.auto_choice().why == f"{variable} is set: models of {row.label}"
+    listed = config.described("auto")
+    members = [agent.model for layer in listed.layers for agent in layer]
+    assert {name.partition("/")[0] for name in (*members, listed.aggregators[0].model)} == {provider}
+    assert len(members) >= 2
+    assert listed.layers == config.described(provider).layers
+    assert provider in config.names()
+    assert provider not in Config(environ=NO_SERVERS).names()
+
+
+SELLERS_WITHOUT_PRICES = {"local", "deepinfra", "nvidia", "huggingface", "qwen", "sambanova", "nebius", "vercel"}
+"""Providers that the price list does not have, or prices by another seller's name."""
+
+OF_THE_PAPER = ("paper", "paper-lite", "paper-gpt4o")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in OF_THE_PAPER])
+def test_no_preset_names_a_deprecated_model(name: str) -> None:
+    """The price list knows every model of every preset, apart from the paper's, and marks none as deprecated."""
+    members = set(re.findall(r'"([a-z]+/[^"]+)"', json.dumps(preset(name))))
+    assert members
+    for member in sorted(members):
+        seller, _, model = member.partition("/")
+        if seller in SELLERS_WITHOUT_PRICES:
+            continue
+        entry = _list_entry(seller, model)
+        assert entry, f"{member} is not in the price list"
+        assert not entry[0].deprecated, f"{member} is deprecated"
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_the_papers_presets_say_that_their_models_are_gone(name: str) -> None:
+    """The description, which every list of mixtures shows, says that models of the paper no longer exist."""
+    assert re.search("gone|ended on 2026-10-23", preset(name)["description"])
 
 
 def test_auto_falls_back_to_embedded_models() -> None:

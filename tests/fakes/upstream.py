@@ -290,7 +290,7 @@ class Upstream:
         self._origin = ""
         self._arrival = asyncio.Event()
         app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/{place:.+}/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01, access_log=None)
 

@@ -61,7 +61,7 @@ async def offer_of(config: Config, provider: str) -> Offer:
     except KeyMissing as error:
         return Offer(provider, missing=f"set {error.variable}", error=error)
     except MoaError as error:
-        where = f" at {known.url()}" if known else ""
+        where = f" at {known.url()}" if known and local else ""
         return Offer(provider, missing=f"not running{where}" if local else str(error), error=error)
 
 

@@ -16,7 +16,7 @@ import uvicorn
 from moa.cli.terminal import notify, write
 from moa.config.config import Config
 from moa.errors import ConfigError
-from moa.models.providers import is_loopback
+from moa.models.provider import is_loopback
 from moa.server.app import Server, Settings, create_app
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive

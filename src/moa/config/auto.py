@@ -57,8 +57,8 @@ def choose(
         return AutoChoice(mixtures[0], f"the first mixture of {path}")
     for provider, table in preset("auto").items():
         known = PROVIDERS[provider]
-        if known.key_variable and environ.get(known.key_variable, "").strip():
-            return AutoChoice("auto", f"{known.key_variable} is set: models of {known.label}", table)
+        if variable := known.auto_is_set(environ):
+            return AutoChoice("auto", f"{variable} is set: models of {known.label}", table)
     for server in PROVIDERS.values():
         if server.local and (models := _models_of(server.url(environ))):
             table = mixture_of([f"{server.name}/{model}" for model in models])

@@ -29,6 +29,7 @@ from moa.models import Model
 from moa.models.cache import Cache
 from moa.models.catalog import Access, Catalog
 from moa.models.endpoint import Timeouts
+from moa.models.providers import PROVIDERS
 from moa.prices import Price, Prices
 
 
@@ -83,8 +84,9 @@ class Config(AsyncClosing):
         return [*self._file.endpoints]
 
     def names(self) -> list[str]:
-        """The names of all mixtures: first those of the file, then the presets."""
-        return [*self._file.mixtures, *(name for name in PRESETS if name not in self._file.mixtures)]
+        """The names of all mixtures: those of the file, the presets, and each maker's whose API key is set."""
+        makers = [name for name in preset("auto") if PROVIDERS[name].auto_is_set(self._environ)]
+        return list(dict.fromkeys([*self._file.mixtures, *PRESETS, *makers]))
 
     def listed(self) -> Iterator[Listed]:
         """All mixtures, without opening any model."""
@@ -206,6 +208,9 @@ class Config(AsyncClosing):
             if choice.mixture != "auto":
                 return self._table(choice.mixture)
             return MixtureTable.model_validate(choice.table), "preset"
+        if name in (makers := preset("auto")):
+            about = {"description": f"today's models of {PROVIDERS[name].label}"}
+            return MixtureTable.model_validate(about | makers[name]), "preset"
         if name not in PRESETS:
             raise UnknownName("mixture", name, self.names(), "(`moa mixtures` lists them)")
         return MixtureTable.model_validate(preset(name)), "preset"

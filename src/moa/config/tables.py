@@ -99,6 +99,8 @@ class EndpointTable(Table):
 
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_command: Annotated[list[str], Field(min_length=1)] | None = None
+    auth_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = None
     headers: dict[str, str] = {}
     max_concurrency: Count | None = None
     requests_per_minute: Positive | None = None
@@ -120,8 +122,9 @@ class EndpointTable(Table):
     def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
         secret = [name for name in value if name.lower() in SECRET_HEADERS]
         if secret:
+            header = "" if secret[0].lower() == "authorization" else f' and set auth_header = "{secret[0]}"'
             raise ValueError(
-                f"{secret[0]} holds a key; put the name of its environment variable into api_key_env instead"
+                f"{secret[0]} holds a key; put the name of its environment variable into api_key_env instead{header}"
             )
         return value
 
@@ -132,6 +135,12 @@ class EndpointTable(Table):
             # The error does not repeat the value: it may be the key itself.
             raise ValueError("expected the name of an environment variable, not a key")
         return value
+
+    @model_validator(mode="after")
+    def _check_one_key(self) -> Self:
+        if self.api_key_env is not None and self.api_key_command is not None:
+            raise ValueError("give api_key_env or api_key_command, not both")
+        return self
 
 
 class PriceTable(Table):

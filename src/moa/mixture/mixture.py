@@ -40,7 +40,7 @@ class Mixture(AsyncClosing):
 
     ::
 
-        mixture = Mixture(layers=[["groq/llama-3.3-70b-versatile", "mistral/mistral-large-latest"]],
+        mixture = Mixture(layers=[["groq/qwen/qwen3.8-27b", "mistral/mistral-large-latest"]],
                           aggregator="openrouter/qwen/qwen3-max")
         answer = await mixture.answer("Why is the sky blue?")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -11,9 +11,11 @@ from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
 from moa.models.cache import Cache, Cached
+from moa.models.credential import KeySource, command_key
 from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.limits import Limited, Limits
-from moa.models.providers import PROVIDERS, Provider
+from moa.models.provider import Provider
+from moa.models.providers import PROVIDERS
 from moa.models.retries import Retried
 
 
@@ -24,6 +26,9 @@ class Access:
     Attributes:
         base_url: the address of any OpenAI-compatible server; None for a provider known by name.
         api_key_env: the environment variable that holds its API key; None for no key, or for the known provider's variable.
+        api_key_command: a program and its arguments that print the key, run without a shell; see
+            :class:`~moa.models.credential.Credential`.
+        auth_header: the header that holds the key; None for a known provider's, or ``Authorization``.
         headers: sent with every request; not for keys.
         max_concurrency: concurrent calls.
         requests_per_minute, tokens_per_minute: shared by all models of the endpoint in this process.
@@ -36,6 +41,8 @@ class Access:
 
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_command: Sequence[str] | None = None
+    auth_header: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     max_concurrency: int | None = None
     requests_per_minute: float | None = None
@@ -142,6 +149,9 @@ class Catalog(AsyncClosing):
             if known is None and provider not in self._access:
                 hint = "(any OpenAI-compatible server: give it a base_url in moa.toml)"
                 raise UnknownName("provider", provider, self.providers, hint)
+            api = known.api if known and not access.base_url else "chat"
+            if api != "chat":
+                raise ConfigError(f"{provider} needs its own API: not available yet")
             base_url = access.base_url or (known.url(self._environ) if known else None)
             if not base_url:
                 raise ConfigError(f"endpoint {provider!r} needs a base_url")
@@ -149,6 +159,8 @@ class Catalog(AsyncClosing):
                 provider,
                 base_url,
                 api_key=self._key(provider, known, access),
+                auth_header=access.auth_header
+                or (known.auth_header if known and not access.base_url else "Authorization"),
                 headers=access.headers,
                 timeouts=access.timeouts,
                 rename=known.renames if known else {},
@@ -159,14 +171,18 @@ class Catalog(AsyncClosing):
             self._endpoints[provider] = (endpoint, Limits(*bounds) if any(bounds) else None)
         return self._endpoints[provider]
 
-    def _key(self, provider: str, known: Provider | None, access: Access) -> str | None:
+    def _key(self, provider: str, known: Provider | None, access: Access) -> KeySource:
         """The API key. A known provider's key is sent to its own address only, never to another ``base_url``."""
         if access.api_key_env:
             key = self._environ.get(access.api_key_env, "").strip()
             if not key:
                 raise KeyMissing(access.api_key_env, f"endpoint {provider!r}")
             return key
-        return known.key(self._environ) if known and not access.base_url else None
+        if access.api_key_command:
+            return command_key(access.api_key_command)
+        if known is None or access.base_url:
+            return None
+        return known.key(self._environ) or (command_key(known.key_command) if known.key_command else None)
 
     def _embedded(self, name: str) -> Model:
         from moa.models.embedded import EmbeddedModel

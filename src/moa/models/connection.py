@@ -17,15 +17,19 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
+from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from moa.errors import ConfigError, StreamBroken, TimedOut, Unreachable, UpstreamFailed
-from moa.models.providers import is_loopback
+from moa.models.provider import is_loopback
 from moa.models.real_calls import check_real_call
 from moa.models.refusals import one_line
+
+_MODEL = "%7Bmodel%7D"
+"""``{model}`` as it stands in a URL."""
 
 
 class Silence:
@@ -53,7 +57,7 @@ class Connection:
 
     Args:
         name: the endpoint's, for errors.
-        base_url: up to and with ``/v1``; a query is kept.
+        base_url: up to and with ``/v1``; a query is kept, and ``{model}`` stands for the model's ID.
         headers: sent with every request.
         connect: seconds to find the host and connect to it, with TLS; None is no limit.
         session, ssl, proxy: as :class:`~moa.models.endpoint.Endpoint` documents them.
@@ -87,12 +91,21 @@ class Connection:
     @property
     def base_url(self) -> str:
         """The server's address without the query, which may hold a key."""
-        return str(self._url.with_query(None))
+        return str(self._url.with_query(None)).replace(_MODEL, "{model}")
 
     async def send(
-        self, model: str, path: str, body: Mapping[str, Any] | None, silence: Silence
+        self,
+        model: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        silence: Silence,
+        key: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """POST a body, or GET where there is none. The response has any status, and its body is still to be read.
+
+        Args:
+            model: as ``name/model_id``.
+            key: the header that holds the API key.
 
         Raises:
             ModelError: there is no response; names ``model``.
@@ -101,15 +114,17 @@ class Connection:
         http = self._own_session or await self._session()
         if http.closed:
             raise Unreachable(model, f"the session passed to the endpoint of {self.base_url} is closed")
+        url = URL(str(self._url).replace(_MODEL, quote(model.partition("/")[2], safe="")), encoded=True)
+        headers = {**self._headers, **(key or {})}
         # A file and not bytes: aiohttp warns of bytes beyond a megabyte, and a long prompt has more.
         data = io.BytesIO(json.dumps(body).encode()) if body is not None else None
         try:
             async with silence.limited():
                 return await http.request(
                     "GET" if data is None else "POST",
-                    (self._url / path).with_query(self._url.query),
+                    (url / path).with_query(url.query),
                     data=data,
-                    headers={**self._headers, "Content-Type": "application/json"} if data else self._headers,
+                    headers={**headers, "Content-Type": "application/json"} if data else headers,
                     timeout=aiohttp.ClientTimeout(total=None, connect=self._connect),
                     allow_redirects=False,
                     proxy=self._proxy,

@@ -28,6 +28,7 @@ from moa.messages import Delta, Request
 from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import Connection, Silence, next_packet, whole_body
+from moa.models.credential import Credential, KeySource
 from moa.models.refusals import message_of, refused, retry_after_of
 from moa.models.sse import EventSplitter
 
@@ -57,8 +58,11 @@ class Endpoint(AsyncClosing):
 
     Args:
         name: the part before the slash in its models' names.
-        base_url: the server's address, up to and with ``/v1``; a query (``?api-version=…``) is kept.
-        api_key: sent as a bearer token. It appears in no ``repr``, no error and no URL.
+        base_url: the server's address, up to and with ``/v1``; a query (``?api-version=…``) is kept, and ``{model}`` stands
+            for the model's ID.
+        api_key: sent as a bearer token. It appears in no ``repr``, no error and no URL. A function (sync or async) that
+            returns it is called at the first request, after five minutes, and when the server refuses the key.
+        auth_header: the header that holds the key; another than ``Authorization`` holds the key alone.
         headers: sent with every call.
         timeouts: how long silence may last.
         rename: request fields that this server calls by another name, from OpenAI's name to its own.
@@ -83,7 +87,8 @@ class Endpoint(AsyncClosing):
         name: str,
         base_url: str,
         *,
-        api_key: str | None = None,
+        api_key: KeySource = None,
+        auth_header: str = "Authorization",
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts | None = None,
         rename: Mapping[str, str] | None = None,
@@ -95,8 +100,7 @@ class Endpoint(AsyncClosing):
         self.name = name
         self.timeouts = timeouts or Timeouts()
         self._headers = {"User-Agent": "mixture-of-agents", **(headers or {})}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key.strip()}"
+        self._credential, self._auth_header = Credential(api_key), auth_header
         self._secrets = [
             value.split()[-1]
             for header, value in self._headers.items()
@@ -127,8 +131,10 @@ class Endpoint(AsyncClosing):
         Raises:
             ModelError: the server cannot be reached, refuses, or answers with something else.
         """
+        if "{model}" in self.base_url:
+            raise UpstreamFailed(self.name, f"{self.base_url} has an address for each model, and no list of them")
         silence = Silence(self.timeouts.first_token)
-        with closing(await self._connection.send(self.name, "models", None, silence)) as response:
+        with closing(await self._send(self.name, "models", None, silence)) as response:
             body = await whole_body(self.name, response, silence)
             if response.status != 200:
                 raise self._refusal(self.name, response, body)
@@ -142,12 +148,30 @@ class Endpoint(AsyncClosing):
         """Close the connections made in the running event loop. A later call opens new ones."""
         await self._connection.aclose()
 
+    async def _send(
+        self, model: str, path: str, body: Mapping[str, Any] | None, silence: Silence
+    ) -> aiohttp.ClientResponse:
+        """Send a request with the key; once more with a new key where the server refuses one that can expire."""
+        renewed = False
+        while True:
+            key = await self._credential.key(model)
+            response = await self._connection.send(model, path, body, silence, self._key_header(key))
+            if response.status != 401 or renewed or not self._credential.expire(key):
+                return response
+            response.close()
+            renewed = True
+
+    def _key_header(self, key: str | None) -> dict[str, str]:
+        if key is None:
+            return {}
+        return {self._auth_header: f"Bearer {key}" if self._auth_header.lower() == "authorization" else key}
+
     async def _begin(self, model: EndpointModel, request: Request, silence: Silence) -> aiohttp.ClientResponse:
         """Send a request. The response has the status 200, and its body is still to be read."""
         with_usage = self._reports_usage
         while True:
             body = self._body_for(model.model_id, request, with_usage)
-            response = await self._connection.send(model.name, "chat/completions", body, silence)
+            response = await self._send(model.name, "chat/completions", body, silence)
             if response.status == 200:
                 # Kept only after a success: a server may quote the whole request when it refuses another field.
                 self._reports_usage = self._reports_usage and with_usage
@@ -180,13 +204,13 @@ class Endpoint(AsyncClosing):
             message = "it redirects, which is not followed: correct its base URL"
         else:
             message = self._message(body)
-        if response.status == 401 and "Authorization" not in self._headers:
+        if response.status == 401 and not self._credential and "Authorization" not in self._headers:
             message = f"{message} (no key was sent)".lstrip()
         return refused(model, response.status, message, retry_after_of(response.headers))
 
     def _message(self, error: object) -> str:
         """The message in a server's error, without the key."""
-        return message_of(error, self._secrets)
+        return message_of(error, [*self._secrets, *self._credential.secrets])
 
 
 class EndpointModel:

@@ -1,94 +1,13 @@
-"""The servers that this project knows by name: address, API key and differences from OpenAI.
-
-Notable decisions:
-- A provider is a row of facts, not a class: the differences are small enough to be data.
-- API keys come from the environment variables that the vendors' own tools read, and are never stored.
-- A server on this machine needs no key. Where its usual variable is set, the key is sent, since such a server may have
-  been started with one.
-"""
+"""The servers that this project knows by name. Each is a row of facts with the page that it comes from."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
-from moa.errors import KeyMissing
+from moa.models.provider import Provider, azure_url, bedrock_url, ollama_url, vertex_url
 
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A server that speaks Chat Completions.
-
-    Attributes:
-        name: the part of ``provider/model`` before the first slash.
-        label: its name as its vendor writes it.
-        base_url: its address, up to and with the ``/v1`` before ``/chat/completions``.
-        key_variable: the environment variable that holds its API key; None where there is no usual one.
-        page: the URL where one gets a key, or that explains how to start the server.
-        local: whether it runs on this machine, so that it needs no key and may not be running.
-        url_variable: the environment variable that overrides its address; None where there is no usual one.
-        continuation: how its models continue a text that they have begun; see :class:`moa.models.endpoint.Endpoint`.
-        renames: request fields that have another name there, from OpenAI's name to its own.
-    """
-
-    name: str
-    label: str
-    base_url: str
-    key_variable: str | None
-    page: str
-    local: bool = False
-    url_variable: str | None = None
-    renames: Mapping[str, str] = field(default_factory=dict, hash=False)
-    continuation: str | None = None
-
-    def url(self, environ: Mapping[str, str] = os.environ) -> str:
-        """Its address, with the environment's override."""
-        override = environ.get(self.url_variable, "").strip() if self.url_variable else ""
-        if not override:
-            return self.base_url
-        return ollama_url(override) if self.url_variable == "OLLAMA_HOST" else override
-
-    def key(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """Its API key from the environment; None where it is on this machine and no key is set.
-
-        Raises:
-            KeyMissing: it needs a key, and the variable is unset or empty.
-        """
-        key = environ.get(self.key_variable, "").strip() if self.key_variable else ""
-        if key or self.key_variable is None:
-            return key or None
-        if self.local or is_loopback(urlsplit(self.url(environ)).hostname):
-            return None
-        raise KeyMissing(self.key_variable, f"{self.label} ({self.page})")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address means this machine."""
-    if host is None:
-        return False
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def ollama_url(host: str) -> str:
-    """The base URL for a value of ``OLLAMA_HOST``, which may lack the scheme, the port and even the host.
-
-    The server reads the same variable as its listening address, so it may mean "every address", which no client can
-    connect to: that becomes this machine. https://github.com/ollama/ollama/blob/main/envconfig/config.go
-    """
-    scheme, _, rest = host.strip().strip("\"'").rpartition("://")
-    parts = urlsplit(f"{scheme or 'http'}://{rest}")
-    name = parts.hostname or "127.0.0.1"
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
-    port = parts.port or {"http": 80, "https": 443}.get(scheme, 11434)
-    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{parts.path.rstrip('/')}/v1"
-
+_AWS_CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 
 # OpenAI deprecates max_tokens, and its newer models refuse it. Mistral refuses the newer name, and Ollama silently
 # ignores it: https://github.com/ollama/ollama/issues/7125
@@ -194,6 +113,163 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 continuation="turns",
             ),
             Provider(
+                # "not considered a long-term or production-ready solution": so its own API, not its compatibility layer.
+                name="anthropic",
+                label="Anthropic",
+                base_url="https://api.anthropic.com",
+                key_variable="ANTHROPIC_API_KEY",
+                page="https://platform.claude.com/settings/keys",
+                url_variable="ANTHROPIC_BASE_URL",
+                api="anthropic",
+                source="https://docs.anthropic.com/en/api/openai-sdk",
+            ),
+            Provider(
+                # "If you aren't already using the OpenAI libraries, we recommend that you call the Gemini API directly."
+                name="google",
+                label="Google Gemini",
+                base_url="https://generativelanguage.googleapis.com",
+                key_variable="GEMINI_API_KEY",
+                key_synonyms=("GOOGLE_API_KEY",),
+                page="https://aistudio.google.com/apikey",
+                api="google",
+                source="https://ai.google.dev/gemini-api/docs/openai",
+            ),
+            Provider(
+                name="vertex",
+                label="Google Vertex AI",
+                base_url="",
+                key_variable=None,
+                page="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview",
+                url_variable="GOOGLE_CLOUD_PROJECT",
+                address=vertex_url,
+                url_example="the ID of your project",
+                key_command=("gcloud", "auth", "print-access-token"),
+                auto_variable="GOOGLE_GENAI_USE_VERTEXAI",
+                source="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/examples",
+                continuation="turns",
+            ),
+            Provider(
+                # Its OpenAI-compatible endpoint serves some of its models only; Converse serves all.
+                name="bedrock",
+                label="Amazon Bedrock",
+                base_url="https://bedrock-runtime.us-east-1.amazonaws.com",
+                key_variable="AWS_BEARER_TOKEN_BEDROCK",
+                keyless_with=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", *_AWS_CONTAINER),
+                page="https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html",
+                url_variable="AWS_REGION",
+                address=bedrock_url,
+                api="bedrock",
+                source="https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference.html",
+            ),
+            Provider(
+                name="azure",
+                label="Azure OpenAI",
+                base_url="",
+                key_variable="AZURE_OPENAI_API_KEY",
+                page="https://learn.microsoft.com/azure/ai-foundry/openai/reference",
+                url_variable="AZURE_OPENAI_ENDPOINT",
+                address=azure_url,
+                url_example="https://NAME.openai.azure.com",
+                auth_header="api-key",
+                source="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
+                continuation="turns",
+            ),
+            Provider(
+                name="xai",
+                label="xAI",
+                base_url="https://api.x.ai/v1",
+                key_variable="XAI_API_KEY",
+                page="https://console.x.ai",
+                source="https://docs.x.ai/docs/api-reference",
+                continuation="turns",
+            ),
+            Provider(
+                name="moonshot",
+                label="Moonshot AI",
+                base_url="https://api.moonshot.ai/v1",
+                key_variable="MOONSHOT_API_KEY",
+                key_synonyms=("MOONSHOTAI_API_KEY",),
+                page="https://platform.moonshot.ai/console/api-keys",
+                url_variable="MOONSHOT_BASE_URL",
+                source="https://platform.moonshot.ai/docs/api/chat",
+                continuation="turns",
+            ),
+            Provider(
+                name="zai",
+                label="Z.ai",
+                base_url="https://api.z.ai/api/paas/v4",
+                key_variable="ZAI_API_KEY",
+                page="https://z.ai/manage-apikey/apikey-list",
+                source="https://docs.z.ai/guides/develop/openai/python",
+                continuation="turns",
+            ),
+            Provider(
+                name="qwen",
+                label="Alibaba Cloud Model Studio",
+                base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+                key_variable="DASHSCOPE_API_KEY",
+                page="https://www.alibabacloud.com/help/en/model-studio/get-api-key",
+                url_variable="DASHSCOPE_BASE_URL",
+                source="https://www.alibabacloud.com/help/en/model-studio/compatibility-of-openai-with-dashscope",
+                continuation="turns",
+            ),
+            Provider(
+                # Its Chat Completions ended on 2026-09-27; the Agent API follows OpenAI's Responses.
+                name="perplexity",
+                label="Perplexity",
+                base_url="https://api.perplexity.ai/v1",
+                key_variable="PERPLEXITY_API_KEY",
+                page="https://www.perplexity.ai/account/api/keys",
+                api="responses",
+                source="https://docs.perplexity.ai/docs/agent-api/migrate-from-sonar/overview",
+            ),
+            Provider(
+                name="cohere",
+                label="Cohere",
+                base_url="https://api.cohere.ai/compatibility/v1",
+                key_variable="CO_API_KEY",
+                key_synonyms=("COHERE_API_KEY",),
+                page="https://dashboard.cohere.com/api-keys",
+                source="https://docs.cohere.com/docs/compatibility-api",
+                continuation="turns",
+            ),
+            Provider(
+                name="sambanova",
+                label="SambaNova",
+                base_url="https://api.sambanova.ai/v1",
+                key_variable="SAMBANOVA_API_KEY",
+                page="https://cloud.sambanova.ai/apis",
+                url_variable="SAMBANOVA_BASE_URL",
+                source="https://docs.sambanova.ai/cloud/api-reference/endpoints/chat",
+                continuation="turns",
+            ),
+            Provider(
+                name="nebius",
+                label="Nebius Token Factory",
+                base_url="https://api.tokenfactory.nebius.com/v1",
+                key_variable="NEBIUS_API_KEY",
+                page="https://tokenfactory.nebius.com",
+                source="https://docs.tokenfactory.nebius.com/api-reference/introduction",
+                continuation="turns",
+            ),
+            Provider(
+                name="github",
+                label="GitHub Models",
+                base_url="https://models.github.ai/inference",
+                key_variable="GITHUB_TOKEN",
+                page="https://docs.github.com/en/github-models",
+                retired="on 2026-07-30: use the maker of the model, or another provider of it",
+            ),
+            Provider(
+                name="vercel",
+                label="Vercel AI Gateway",
+                base_url="https://ai-gateway.vercel.sh/v1",
+                key_variable="AI_GATEWAY_API_KEY",
+                page="https://vercel.com/docs/ai-gateway",
+                source="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
+                continuation="turns",
+            ),
+            Provider(
                 name="ollama",
                 label="Ollama",
                 base_url="http://127.0.0.1:11434/v1",
@@ -201,6 +277,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 page="https://docs.ollama.com/quickstart",
                 local=True,
                 url_variable="OLLAMA_HOST",
+                address=ollama_url,
                 renames=_OLDER,
             ),
             Provider(
@@ -209,6 +286,15 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="http://127.0.0.1:8000/v1",
                 key_variable="VLLM_API_KEY",
                 page="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+                local=True,
+                continuation="vllm",
+            ),
+            Provider(
+                name="sglang",
+                label="SGLang",
+                base_url="http://127.0.0.1:30000/v1",
+                key_variable="SGLANG_API_KEY",
+                page="https://docs.sglang.io/basic_usage/openai_api_completions.html",
                 local=True,
                 continuation="vllm",
             ),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from moa.models.providers import is_loopback
+from moa.models.provider import is_loopback
 
 
 def foreign_page(request: Request) -> str | None:
