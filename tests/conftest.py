@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from moa.models import thinking
 from moa.models.provider import is_loopback
 from moa.models.providers import PROVIDERS
 from tests.fakes.upstream import Upstream
@@ -41,6 +42,13 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned() -> Iterator[None]:
+    """What one test's models showed of their thinking is unknown to the next test."""
+    yield
+    thinking.forget()
 
 
 @pytest.fixture

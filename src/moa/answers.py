@@ -115,7 +115,9 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         text: a piece of the answer.
-        reasoning: a piece of the model's reasoning, where the server sends it separately.
+        reasoning: a piece of the model's reasoning.
+        thought: so many characters at the end of the text before this delta were reasoning, as a closing tag without an
+            opening one has shown. They are no part of the answer.
         tool_calls: pieces of tool calls as the server sent them (each has an ``index``).
         finish_reason: ``stop``, ``length``, ``tool_calls``, …; once, near the end.
         usage: tokens of the whole call, as far as they are known: once, near the end; a mixture's at each of its calls. The
@@ -137,11 +139,12 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: Attempt | None = None
     extra: Mapping[str, Any] | None = None
     notice: str = ""
+    thought: int = 0
 
     @property
     def speaks(self) -> bool:
         """Whether the delta holds a part of the answer or of its reasoning, not only bookkeeping such as filter results."""
-        if self.text or self.reasoning or self.tool_calls:
+        if self.text or self.reasoning or self.tool_calls or self.thought:
             return True
         return self.extra is not None and not _SPOKEN.isdisjoint(self.extra)
 
@@ -263,7 +266,7 @@ def joined_tool_calls(pieces: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str,
 def joined_reasoning_details(known: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:
     """Whole blocks of ``reasoning_details`` from their streamed pieces: a block's texts are joined, and its other fields are
     taken once, the signature among them. A block is what has one ``index`` and one ``type``; without an index, pieces of one
-    type that follow each other.
+    type that follow each other. A signature ends the text of its block: some servers give all blocks the index 0.
 
     https://openrouter.ai/docs/use-cases/reasoning-tokens
     """
@@ -294,11 +297,22 @@ def _block_of(blocks: Sequence[Any], piece: Any) -> int | None:
         same_type = piece.get("type") in (None, block.get("type"))
         same_id = piece.get("id") is None or block.get("id") in (None, piece["id"])
         if piece.get("index") == block.get("index") and same_type and same_id:
-            closed = piece.get("index") is None and block.get("signature") is not None
+            closed = block.get("signature") is not None and (piece.get("index") is None or piece.get("text"))
             return None if closed else at
         if piece.get("index") is None:
             return None
     return None
+
+
+def take_back(text: list[str], reasoning: list[str], thought: int) -> int:
+    """Move the last ``thought`` characters of a text in pieces to its reasoning, see :class:`Delta`; returns how many."""
+    if not thought:
+        return 0
+    whole = "".join(text)
+    kept = max(0, len(whole) - thought)
+    text[:] = [whole[:kept]]
+    reasoning.append(whole[kept:])
+    return len(whole) - kept
 
 
 def collected(deltas: Iterable[Delta]) -> Answer:
@@ -308,6 +322,7 @@ def collected(deltas: Iterable[Delta]) -> Answer:
     reasoning: list[str] = []
     pieces: list[Mapping[str, Any]] = []
     for delta in deltas:
+        take_back(text, reasoning, delta.thought)
         text.append(delta.text)
         reasoning.append(delta.reasoning)
         pieces.extend(delta.tool_calls)

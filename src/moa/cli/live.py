@@ -125,9 +125,13 @@ class View:
             case AgentSaid():
                 self._mark_loaded(self._lanes.get((event.layer, event.agent)))
                 if event.role == "aggregator":
+                    if event.delta.thought:
+                        aggregator = self._aggregator
+                        self._break_off("was reasoning; its answer follows")
+                        self._aggregator = aggregator
                     self._prose.add(event.delta.text)
             case AgentFailed() | AgentDropped() if self._aggregator and event.agent == self._aggregator.seat.agent:
-                self._break_off()
+                self._break_off(f"failed here: {one_line(self._aggregator.why)}")
             case Selected():
                 self._selected = event
                 self._prose = Prose()
@@ -137,17 +141,13 @@ class View:
             case RunFinished() | RunFailed():
                 self._ended = True
 
-    def _break_off(self) -> None:
-        """The aggregator failed. Its text stays on the screen, and the fallback starts below it."""
+    def _break_off(self, why: str) -> None:
+        """The aggregator's text so far is not the answer. It stays on the screen, and the answer starts below it."""
         if self._aggregator and self._prose:
             self._print_layers(everything=True)
             self._print_prose(self._prose.remainder())
             self._console.print()
-            self._print_line(
-                Text(
-                    f"✗ {one_line(self._aggregator.seat.agent)} failed here: {one_line(self._aggregator.why)}", "yellow"
-                )
-            )
+            self._print_line(Text(f"✗ {one_line(self._aggregator.seat.agent)} {why}", "yellow"))
             self._answer_began = False
         self._prose = Prose()
         self._aggregator = None

@@ -121,6 +121,8 @@ class _Text:
             case AgentStarted(role="aggregator"):
                 self._aggregator = place
             case AgentSaid(role="aggregator"):
+                if event.delta.thought:
+                    self._answer("\n\n")  # what was printed is reasoning; the answer begins here
                 self._answer(event.delta.text)
             case Selected():
                 for piece in pieces_of(event.text):

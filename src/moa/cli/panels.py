@@ -106,6 +106,9 @@ class Lane:
                 self.state, self.began, self.references = "called", event.at, len(event.references)
             case AgentSaid():
                 self.first = event.at if self.first is None else self.first
+                if event.delta.thought:
+                    self.reasoning += self.text[-event.delta.thought :]
+                    self.text = self.text[: -event.delta.thought]
                 self.text += event.delta.text
                 self.reasoning += event.delta.reasoning
                 self.state = "writing" if self.text else "thinking"

@@ -12,6 +12,7 @@ from moa.errors import ConfigError, ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
 from moa.models.catalog import Catalog
+from moa.models.thinking import separated
 
 FENCE_BREAKERS = "<>\n\r"
 """Characters that no agent's name may contain: they would break the fences around references."""
@@ -51,14 +52,14 @@ class Agent:
         return self.name or self.model.name.rsplit("/", 1)[-1]
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Call the model.
+        """Call the model. Thinking inside its text comes as reasoning; see :mod:`moa.models.thinking`.
 
         Raises:
             ModelError: its ``stream`` returns something other than an async generator.
         """
         deltas = self.model.stream(request)
         if hasattr(deltas, "__aiter__") and hasattr(deltas, "aclose"):
-            return deltas
+            return separated(self.model, request, deltas)
         if inspect.iscoroutine(deltas):
             deltas.close()
         raise ModelError(

@@ -202,6 +202,11 @@ class Answering:
             make_request = partial(aggregator_request, agent, self.request, self.layout)
             async with aclosing(readings()) as to_read:
                 await Writer(self._calls, agent, draft, "aggregator", make_request, self._overspent).write(to_read)
+            if draft.taken_back and not self._restart:
+                self.notice(
+                    f"the answer of {name} began with reasoning, since its server left out the opening tag",
+                    degrades=True,
+                )
             if draft.usable:
                 return
             failures.append(draft)

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from moa.messages import Reference, Request
+from moa.messages import Message, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
+from moa.models.thinking import split
 
 AGGREGATOR_ONLY = frozenset(
     {
@@ -22,6 +23,11 @@ AGGREGATOR_ONLY = frozenset(
     }
 )
 """Fields of a request that shape the answer itself: they reach the aggregator and no proposer."""
+
+REASONING = frozenset(
+    {"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "redacted_thinking"}
+)
+"""Fields of an assistant's message, and kinds of parts in its content, that hold reasoning."""
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 
@@ -36,7 +42,7 @@ def proposer_request(
     agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING
 ) -> Request:
     """What a proposer is sent. Its own sampling overrides the caller's; tools are described to it in words."""
-    sent = request.without(AGGREGATOR_ONLY)
+    sent = _without_reasoning(request.without(AGGREGATOR_ONLY))
     if agent.sample is not None:
         seed = request.body.get("seed")
         sent = sent.replaced(seed=agent.sample + (seed if isinstance(seed, int) else 0))
@@ -64,11 +70,28 @@ def aggregator_request(
 
 def ranker_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
     """What a ranker is sent: the conversation, without any field that shapes an answer, and the question which is best."""
-    sent = Request({"messages": request.messages})
+    sent = _without_reasoning(Request({"messages": request.messages}))
     if agent.persona:
         sent = with_system(sent, agent.persona)
     sent = _with_sampling(sent, agent.sampling)
     return with_references(sent, references, replace(layout, prompt=SELECT), closing="")
+
+
+def _without_reasoning(request: Request) -> Request:
+    """The request without what the model that answered before thought: it is no part of its answers."""
+    return request.replaced(messages=[_answer_alone(message) for message in request.messages])
+
+
+def _answer_alone(message: Message) -> Message:
+    if message["role"] != "assistant":
+        return message
+    fields = {name: value for name, value in message.items() if name not in REASONING}
+    content = fields.get("content")
+    if isinstance(content, str):
+        fields["content"] = split(content)[0]
+    elif isinstance(content, list):
+        fields["content"] = [part for part in content if part.get("type") not in REASONING]
+    return fields
 
 
 def _with_sampling(request: Request, sampling: Mapping[str, Any]) -> Request:

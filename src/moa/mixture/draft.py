@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moa.answers import INSTEAD_OF_TEXT, Call, Cost, Delta, Usage, tokens_in
+from moa.answers import INSTEAD_OF_TEXT, Call, Cost, Delta, Usage, take_back, tokens_in
 from moa.errors import MoaError
 
 
@@ -25,6 +25,7 @@ class Draft:
         instead_of_text: whether the model gave something that is an answer without text: a refusal, audio, images.
         refusal: the words of a refusal.
         finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
+        taken_back: whether a part of its text turned out to be reasoning.
         cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is complete.
         dropped: why no agent reads it; None while it grows and when it finished.
         error: the error behind ``dropped``, if there is one.
@@ -40,6 +41,7 @@ class Draft:
         self.usage: Usage | None = None
         self.cost: Cost | None = None
         self.calls: tuple[Call, ...] = ()
+        self.taken_back = False
         self.cut: str | None = None
         self.dropped: str | None = None
         self.error: MoaError | None = None
@@ -83,6 +85,10 @@ class Draft:
         """Add a delta of the agent's model; raises RuntimeError after the end."""
         if self.ended:
             raise RuntimeError(f"the draft of {self.agent} has ended; nothing can be appended")
+        if moved := take_back(self._pieces, self._reasoning, delta.thought):
+            self.taken_back = True
+            self._length -= moved
+            self._reasoning_length += moved
         if delta.text:
             self._pieces.append(delta.text)
             self._length += len(delta.text)

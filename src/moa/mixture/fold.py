@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from moa.answers import Answer, Call, Cost, Delta, Reference, Usage, joined_tool_calls
+from moa.answers import Answer, Call, Cost, Delta, Reference, Usage, joined_tool_calls, take_back
 from moa.errors import RunError
 from moa.mixture.events import (
     AgentDropped,
@@ -161,6 +161,7 @@ class _OpenCall:
 
     def add(self, delta: Delta, at: float) -> None:
         self.first = at if self.first is None else self.first
+        take_back(self.text, self.reasoning, delta.thought)
         self.text.append(delta.text)
         self.reasoning.append(delta.reasoning)
         self.tool_calls.extend(delta.tool_calls)

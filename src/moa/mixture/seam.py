@@ -59,6 +59,8 @@ class Seam:
         """Texts published before this piece."""
         self._held = self._gap = self._before = ""
         self._joining = self._may_restart = self._ended = self._after_end = False
+        self._fed = 0
+        """Characters that this piece has been fed."""
 
     @property
     def text(self) -> str:
@@ -76,6 +78,7 @@ class Seam:
         self._exact, self._before = exact, self.text
         self._gap = self._held[: len(self._held) - len(self._held.lstrip())]
         self._held = ""
+        self._fed = 0
         self._joining = bool(self._before)
         self._after_end, self._ended = self._ended, False
         self._count = len(self._pieces)
@@ -92,6 +95,7 @@ class Seam:
             Restarted: the piece does not continue the text.
         """
         self._held += text
+        self._fed += len(text)
         if self._joining and not self._join(final=False):
             return ""
         return self._publish(self._whole_words() if whole_words else len(self._held))
@@ -107,6 +111,23 @@ class Seam:
         text = self._publish(len(self._held))
         self._ended = len(self._pieces) > self._count
         return text
+
+    def take_back(self, count: int) -> tuple[int, str]:
+        """Remove the last ``count`` characters that this piece was fed: they are not a part of the text.
+
+        Returns:
+            How many characters of these were published, and those that were held back.
+        """
+        published = "".join(self._pieces[self._count :])
+        if count >= self._fed:
+            held, kept, self._joining = self._held, "", bool(self._before)
+        else:
+            held = self._held[max(0, len(self._held) - count) :]
+            kept = published[: max(0, len(published) - (count - len(held)))]
+        self._held = self._held[: len(self._held) - len(held)]
+        self._fed = max(0, self._fed - count)
+        self._pieces[self._count :] = [kept] if kept else []
+        return len(published) - len(kept), held
 
     def _publish(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]

@@ -216,6 +216,9 @@ class Writer:
             self._calls.notice(delta.notice)
         if delta.finish_reason is not None:
             delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
+        if delta.thought:
+            thought, held = self._seam.take_back(delta.thought)
+            delta = delta.replaced(thought=thought, reasoning=held + delta.reasoning)
         if delta.text:
             text = self._seam.feed(delta.text, whole_words=whole_words)
             delta = delta if text == delta.text else delta.replaced(text=text)

@@ -183,7 +183,7 @@ class Completion(Response):
                 if progress and choice.index == 0:
                     if text := progress.add(event):
                         yield self._encoder.progress(text, 0)
-                    if deltas:
+                    if any(delta.speaks for delta in deltas):
                         progress = None  # the answer can be read now
                 for delta in deltas:
                     yield self._encoder.delta(delta, choice.index)

@@ -1,10 +1,13 @@
 """Proposals as text to read while the agents write them: one agent after another, each under a short heading.
 
 The agents of a layer write at the same time, but a reader wants one after another. The first agent with text is shown live;
-the text of the others is buffered and shown when their turn comes.
+the text of the others is buffered and shown when their turn comes. A heading precedes what the aggregator thinks itself, so
+that :func:`without_progress` finds it when a client sends the text back.
 """
 
 from __future__ import annotations
+
+import re
 
 from moa.mixture.events import (
     AgentDropped,
@@ -19,6 +22,17 @@ from moa.mixture.events import (
 
 Place = tuple[int, str]
 """An agent: its layer and its name."""
+
+_PROPOSAL = re.compile(r"^(?:> ?)?\*\*[^\n]+\*\* · layer \d+[^\S\n]*$", re.MULTILINE)
+_OWN = re.compile(r"^(?:> ?)?\*\*[^\n]+\*\* · answer[^\S\n]*$", re.MULTILINE)
+
+
+def without_progress(text: str) -> str:
+    """What an aggregator thought itself, of a text that may begin with progress."""
+    if not _PROPOSAL.search(text):
+        return text
+    own = [*_OWN.finditer(text)]
+    return text[own[-1].end() :].lstrip() if own else ""
 
 
 class Progress:
@@ -37,6 +51,8 @@ class Progress:
             case AgentStarted():
                 self._roles[event.layer, event.agent] = event.role
                 return ""
+            case AgentSaid(role="aggregator") if event.delta.reasoning and self._started:
+                return f"**{event.agent}** · answer\n\n"
             case AgentSaid(role="proposer"):
                 return self._write((event.layer, event.agent), event.delta.text)
             case AgentFinished() | AgentFailed() | AgentDropped() if self._is_proposer(event):

@@ -47,6 +47,7 @@ from moa.evals.asking.spending import OverLimit, Spending, dearest
 from moa.messages import Cost, Delta, Message, Request, collected
 from moa.models import Model
 from moa.models.attempts import attempts_of
+from moa.models.thinking import separated
 from moa.prices import Prices
 
 Item = TypeVar("Item")
@@ -141,7 +142,7 @@ class Measurement(Closing):
         started = time.monotonic()
         received: list[Delta] = []
         try:
-            async with aclosing(model.stream(request)) as deltas:
+            async with aclosing(separated(model, request, model.stream(request))) as deltas:
                 async for delta in deltas:
                     received.append(delta)  # noqa: PERF401 - deltas received before a failure have a cost
             answer = collected(received)

@@ -18,6 +18,7 @@ from moa.server.body import MoaOptions, OpenObject, checked, object_of
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, merged, moa_object
 from moa.server.encoding import frame, json_bytes
 from moa.server.failures import Refusal, openai_error
+from moa.server.history import cleaned
 from moa.store.figures import usage_object
 
 MOST_CHOICES = 16
@@ -92,7 +93,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
     try:
         chat = checked(ChatBody, body)
         # Request.of copies level by level in Python, so its recursion limit is lower than that of the JSON parser.
-        request = Request.of({key: value for key, value in body.items() if key not in FOR_THE_SERVER})
+        request = cleaned(Request.of({key: value for key, value in body.items() if key not in FOR_THE_SERVER}))
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
@@ -196,7 +197,9 @@ def _without(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]
 
 def _delta_object(delta: Delta) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if delta.text:
+    if delta.thought:
+        fields["content"] = f"\n\n{delta.text}"  # what was sent was reasoning; the answer begins here
+    elif delta.text:
         fields["content"] = delta.text
     if delta.reasoning:
         fields["reasoning_content"] = delta.reasoning

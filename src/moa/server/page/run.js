@@ -170,8 +170,14 @@ export class Run {
     this.toolCalls = [];
   }
 
-  extendPart(part, { text = "", reasoning = "", tool_calls: toolCalls = [] }, at) {
+  extendPart(part, { text = "", reasoning = "", thought = 0, tool_calls: toolCalls = [] }, at) {
     part.first ??= at;
+    if (thought) {
+      // The end of the text so far was reasoning. Characters count as in Python, by code point.
+      const characters = [...part.text];
+      part.reasoning += characters.slice(-thought).join("");
+      part.text = characters.slice(0, -thought).join("");
+    }
     part.text += text;
     part.reasoning += reasoning;
     part.state = part.text ? "writing" : "thinking";
