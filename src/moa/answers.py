@@ -127,6 +127,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
         attempt: a call that was made in addition, and is not in ``usage``: before a retry, or beside a hedge.
         extra: other fields of the choice or its delta (``logprobs``, ``refusal``, …), as the server sent them.
         notice: a remark for the user about the call; the run emits it.
+        degrades: whether the notice says that the answer is worse than it could be.
     """
 
     text: str = ""
@@ -139,6 +140,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: Attempt | None = None
     extra: Mapping[str, Any] | None = None
     notice: str = ""
+    degrades: bool = False
     thought: int = 0
 
     @property

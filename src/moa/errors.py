@@ -104,10 +104,12 @@ class ModelError(MoaError):
         status: the HTTP status; None without a response.
         retry_after: seconds to wait before a retry, if the server gave them.
         retryable: whether the same call may succeed later.
+        refusal: the server's error response as it came, without keys; empty without one. It is not for users.
     """
 
     retryable = False
     billable = True
+    refusal = ""
 
     def __init__(self, model: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         self.model, self.reason, self.status, self.retry_after = model, reason, status, retry_after

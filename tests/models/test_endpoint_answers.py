@@ -70,7 +70,7 @@ async def test_an_endpoint_model_is_a_model(endpoint: Endpoint) -> None:
     """It has the shape of every model, its name as users write it, and its parts for the price list."""
     model = endpoint.model("meta/llama-3")
     assert isinstance(model, Model)
-    assert (model.name, model.provider, model.model_id) == ("here/meta/llama-3", "here", "meta/llama-3")
+    assert (model.name, model.traits.provider, model.traits.model_id) == ("here/meta/llama-3", "here", "meta/llama-3")
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

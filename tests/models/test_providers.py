@@ -25,7 +25,7 @@ async def test_every_known_server_makes_an_endpoint(name: str) -> None:
     own = not provider.base_url  # every user has an address of their own there
     environ = {provider.url_variable: "https://own.example"} if own and provider.url_variable else {}
     url = provider.url(environ)
-    assert Endpoint(name, url, rename=provider.renames).base_url == url
+    assert Endpoint(name, url).base_url == url
     assert url.startswith("http://127.0.0.1:" if provider.local else "https://")
     if own:
         assert provider.url_variable

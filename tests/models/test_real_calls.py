@@ -64,7 +64,8 @@ async def test_other_models_answer_as_ever() -> None:
 async def test_the_switch_may_be_thrown_once_for_a_whole_process(upstream: Upstream) -> None:
     """Called without ``with``, it stays as set, and a nested block restores what it found."""
     upstream.script("m", say("Hello."))
-    model = Endpoint("here", upstream.base_url).model("m")
+    endpoint = Endpoint("here", upstream.base_url)
+    model = endpoint.model("m")
     moa.forbid_real_calls()
     with moa.allow_real_calls():
         assert await text_of(model) == "Hello."
@@ -75,7 +76,7 @@ async def test_the_switch_may_be_thrown_once_for_a_whole_process(upstream: Upstr
         await deltas_of(model)
     moa.allow_real_calls()
     assert await text_of(model) == "Hello."
-    await model._endpoint.aclose()
+    await endpoint.aclose()
 
 
 async def test_a_mixture_of_forbidden_models_names_the_reason(upstream: Upstream) -> None:

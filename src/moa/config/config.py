@@ -19,6 +19,7 @@ from moa.config.file import find, read, reason
 from moa.config.listing import Listed, ListedAgent
 from moa.config.names import is_single_model
 from moa.config.presets import PRESETS, preset
+from moa.config.profile_table import ProfileTable
 from moa.config.tables import AgentTable, EndpointTable, File, MixtureTable
 from moa.errors import ConfigError, UnknownName
 from moa.mixture.agent import Agent
@@ -67,6 +68,7 @@ class Config(AsyncClosing):
         """Billions of parameters that are active for a token, by model name."""
         self.catalog = Catalog(
             {name: _access(endpoint) for name, endpoint in self._file.endpoints.items()},
+            profiles={name: table.profile() for name, table in self._file.models.items()},
             cache=lambda: Cache(_cache_folder(environ) / "answers.sqlite"),
             on_notice=on_notice,
             environ=environ,
@@ -226,8 +228,8 @@ class Config(AsyncClosing):
 
 
 def _access(table: EndpointTable) -> Access:
-    fields = table.model_dump(exclude={"timeouts"})
-    return Access(**fields, timeouts=Timeouts(**table.timeouts.model_dump()))
+    fields = table.model_dump(exclude={"timeouts", *ProfileTable.model_fields})
+    return Access(**fields, timeouts=Timeouts(**table.timeouts.model_dump()), profile=table.profile())
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:

@@ -8,13 +8,19 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from moa.config.profile_table import ProfileTable
 from moa.config.schedules import KINDS, SCHEDULES
 from moa.config.tables import EndpointTable, File, MixtureTable, PriceTable, TimeoutsTable
 
 BRANCH = r"str|\w+Table|function-after\[.*"
 """What pydantic adds to the path of an error for each branch of a union that it tried."""
 
-SECTIONS: dict[str, type[BaseModel]] = {"mixtures": MixtureTable, "endpoints": EndpointTable, "prices": PriceTable}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "mixtures": MixtureTable,
+    "endpoints": EndpointTable,
+    "models": ProfileTable,
+    "prices": PriceTable,
+}
 
 
 def problem_of(error: ValidationError, inside: tuple[str, ...] = ()) -> tuple[tuple[int | str, ...], str]:

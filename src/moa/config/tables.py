@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from moa.config.profile_table import ProfileTable
 from moa.config.schedules import AnySchedule
 from moa.config.schema import STRICT, Count, Positive
 from moa.mixture.aggregation import AggregationName
@@ -94,8 +95,8 @@ class TimeoutsTable(Table):
     stall: Positive | None = Timeouts().stall
 
 
-class EndpointTable(Table):
-    """``[endpoints.NAME]``; :class:`~moa.models.catalog.Access` describes the fields."""
+class EndpointTable(ProfileTable, Table):
+    """``[endpoints.NAME]``; :class:`~moa.models.catalog.Access` and :class:`~moa.models.profile.Profile` have the fields."""
 
     base_url: str | None = None
     api_key_env: str | None = None
@@ -107,7 +108,6 @@ class EndpointTable(Table):
     tokens_per_minute: Positive | None = None
     timeouts: TimeoutsTable = TimeoutsTable()
     attempts: Count = 3
-    continuation: Literal["prefix", "vllm", "flag", "turns", "none"] | None = None
     cache: bool = False
 
     @field_validator("base_url")
@@ -160,4 +160,5 @@ class File(Table):
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}
     prices: dict[str, PriceTable] = {}
+    models: dict[str, ProfileTable] = {}
     parameters: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}

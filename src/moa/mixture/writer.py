@@ -213,7 +213,7 @@ class Writer:
         if not isinstance(delta, Delta):
             raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
         if delta.notice:
-            self._calls.notice(delta.notice)
+            self._calls.notice(delta.notice, degrades=delta.degrades)
         if delta.finish_reason is not None:
             delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
         if delta.thought:

@@ -7,10 +7,11 @@ another model and a whole mixture all have that interface, so each can replace a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from moa.messages import Delta, Request
+from moa.models.profile import Profile
 
 Continuation: TypeAlias = Literal["prefix", "turns"]
 """How a model continues a text that it has begun.
@@ -30,12 +31,14 @@ class Traits:
         identity: everything that the model's answers depend on, apart from the request: its ID, its server, its settings.
             Two models with equal identities may share cached answers. By default the model's name.
         continuation: how the model continues a text that it has begun; None where it cannot, or where that is unknown.
+        profile: which requests the model takes, as far as that is known.
     """
 
     provider: str = ""
     model_id: str = ""
     identity: str = ""
     continuation: Continuation | None = None
+    profile: Profile = field(default_factory=Profile)
 
 
 @runtime_checkable
@@ -82,4 +85,5 @@ def traits_of(model: Model) -> Traits:
         identity=declared.identity or model.name,
         continuation=declared.continuation
         or getattr(model, "continuation", None),  # an attribute alone declares it, too
+        profile=declared.profile,
     )

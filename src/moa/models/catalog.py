@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 
 from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
@@ -14,6 +16,8 @@ from moa.models.cache import Cache, Cached
 from moa.models.credential import KeySource, command_key
 from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.limits import Limited, Limits
+from moa.models.profile import Profile
+from moa.models.profiles import profile_at
 from moa.models.provider import Provider
 from moa.models.providers import PROVIDERS
 from moa.models.retries import Retried
@@ -34,8 +38,7 @@ class Access:
         requests_per_minute, tokens_per_minute: shared by all models of the endpoint in this process.
         timeouts: seconds.
         attempts: the most attempts of a call that fails before it begins to answer, the first included.
-        continuation: how its models continue a text that they have begun; see :class:`~moa.models.endpoint.Endpoint`.
-            None: the default of a provider known by name.
+        profile: what its models take, in addition to what is known of them.
         cache: whether complete answers are stored on disk and returned again for the same request.
     """
 
@@ -49,7 +52,7 @@ class Access:
     tokens_per_minute: float | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     attempts: int = 3
-    continuation: str | None = None
+    profile: Profile = field(default_factory=Profile)
     cache: bool = False
 
 
@@ -58,6 +61,8 @@ class Catalog(AsyncClosing):
 
     Args:
         endpoints: endpoints by name, in addition to the known providers; they override known providers of the same name.
+        profiles: what single models take, by ``provider/name``, where ``*`` stands for anything; overrides what is known of
+            them and of their endpoint.
         cache: opens the store of answers, for endpoints with ``cache``.
         on_notice: receives a line about each step that takes time (loading or downloading weights).
         environ: the environment variables that hold the API keys.
@@ -67,11 +72,12 @@ class Catalog(AsyncClosing):
         self,
         endpoints: Mapping[str, Access] | None = None,
         *,
+        profiles: Mapping[str, Profile] | None = None,
         cache: Callable[[], Cache] | None = None,
         on_notice: Callable[[str], None] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._access = dict(endpoints or {})
+        self._access, self._profiles = dict(endpoints or {}), dict(profiles or {})
         self._make_cache = cache
         self._cache: Cache | None = None
         self._on_notice, self._environ = on_notice, environ
@@ -163,13 +169,22 @@ class Catalog(AsyncClosing):
                 or (known.auth_header if known and not access.base_url else "Authorization"),
                 headers=access.headers,
                 timeouts=access.timeouts,
-                rename=known.renames if known else {},
-                continuation=access.continuation or (known.continuation if known and not access.base_url else None),
+                profile_of=partial(self._profile_of, provider, base_url),
             )
             self._open.push_async_callback(endpoint.aclose)
             bounds = (access.max_concurrency, access.requests_per_minute, access.tokens_per_minute)
             self._endpoints[provider] = (endpoint, Limits(*bounds) if any(bounds) else None)
         return self._endpoints[provider]
+
+    def _profile_of(self, provider: str, base_url: str, model_id: str) -> Profile:
+        """What is known of a model: by its place, then by the user's own words, of its endpoint and of itself."""
+        access = self._access.get(provider, Access())
+        known = profile_at(base_url, model_id, provider if not access.base_url else None)
+        profile = known.merged(access.profile)
+        for pattern, own in self._profiles.items():
+            if fnmatchcase(f"{provider}/{model_id}", pattern):
+                profile = profile.merged(own)
+        return profile
 
     def _key(self, provider: str, known: Provider | None, access: Access) -> KeySource:
         """The API key. A known provider's key is sent to its own address only, never to another ``base_url``."""

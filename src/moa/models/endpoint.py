@@ -1,7 +1,8 @@
 """Any server that speaks Chat Completions.
 
 Notable decisions:
-- The body is sent unchanged, except for ``model``, ``stream``, ``stream_options``, ``n`` and the provider's renames.
+- The body is sent unchanged, except for ``model``, ``stream`` and ``n``: what a model takes is another idea, of
+  :mod:`moa.models.learning`.
 - Only a ``finish_reason`` or ``[DONE]`` completes an answer: without either it is broken, however properly the connection
   was closed; with one it is complete, however abruptly.
 - There is no limit on a whole call, only on silence: to connect, before the first token, between tokens. Comments that
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -29,7 +31,10 @@ from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import Connection, Silence, next_packet, whole_body
 from moa.models.credential import Credential, KeySource
-from moa.models.refusals import message_of, refused, retry_after_of
+from moa.models.learning import Learning
+from moa.models.profile import Profile
+from moa.models.profiles import profile_at
+from moa.models.refusals import message_of, refused, retry_after_of, without_secrets
 from moa.models.sse import EventSplitter
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
@@ -65,7 +70,9 @@ class Endpoint(AsyncClosing):
         auth_header: the header that holds the key; another than ``Authorization`` holds the key alone.
         headers: sent with every call.
         timeouts: how long silence may last.
-        rename: request fields that this server calls by another name, from OpenAI's name to its own.
+        profile_of: what is known of a model of this server, by its ID; by default what the table of
+            :mod:`moa.models.profiles` says of the server's address.
+        rename: request fields that this server calls by another name, from OpenAI's name to its own; overrides the profile.
         continuation: how its models continue a text that they have begun. With ``prefix``, ``vllm`` and ``flag`` the
             beginning is the last message, the assistant's: sent as it is (``prefix``, llama.cpp), with vLLM's
             ``continue_final_message`` (``vllm``), or with ``"prefix": true`` in the message (``flag``, for Mistral and
@@ -93,6 +100,7 @@ class Endpoint(AsyncClosing):
         timeouts: Timeouts | None = None,
         rename: Mapping[str, str] | None = None,
         continuation: str | None = None,
+        profile_of: Callable[[str], Profile] | None = None,
         session: aiohttp.ClientSession | None = None,
         ssl: SSLContext | None = None,
         proxy: str | None = None,
@@ -106,9 +114,9 @@ class Endpoint(AsyncClosing):
             for header, value in self._headers.items()
             if value.strip() and any(part in header.lower() for part in _SECRET_HEADERS)
         ]
-        self._rename = dict(rename or {})
-        self.continuation = None if continuation == "none" else continuation
-        self._reports_usage = True
+        self._profile_of = profile_of or partial(profile_at, base_url)
+        self._own = Profile(rename=dict(rename or {}), continuation=continuation)
+        self._learned: dict[str, Profile] = {}
         self._connection = Connection(
             name, base_url, self._headers, self.timeouts.connect, session=session, ssl=ssl, proxy=proxy
         )
@@ -121,9 +129,11 @@ class Endpoint(AsyncClosing):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.base_url!r})"
 
-    def model(self, model_id: str) -> EndpointModel:
+    def model(self, model_id: str) -> Learning:
         """The model that this server calls ``model_id``."""
-        return EndpointModel(self, model_id)
+        profile = self._profile_of(model_id).merged(self._own)
+        model = EndpointModel(self, model_id, profile.continuation)
+        return Learning(model, profile, fields={"stream_options": {"include_usage": True}}, memory=self._learned)
 
     async def models(self) -> list[str]:
         """The IDs of its models, in its order. https://platform.openai.com/docs/api-reference/models/list
@@ -168,35 +178,22 @@ class Endpoint(AsyncClosing):
 
     async def _begin(self, model: EndpointModel, request: Request, silence: Silence) -> aiohttp.ClientResponse:
         """Send a request. The response has the status 200, and its body is still to be read."""
-        with_usage = self._reports_usage
-        while True:
-            body = self._body_for(model.model_id, request, with_usage)
-            response = await self._send(model.name, "chat/completions", body, silence)
-            if response.status == 200:
-                # Kept only after a success: a server may quote the whole request when it refuses another field.
-                self._reports_usage = self._reports_usage and with_usage
-                return response
-            with closing(response):
-                refusal = await whole_body(model.name, response, silence)
-            names_usage = "stream_options" in refusal or "include_usage" in refusal
-            if not (with_usage and names_usage and response.status in (400, 422)):
-                raise self._refusal(model.name, response, refusal)
-            with_usage = False
+        body = self._body_for(model, request)
+        response = await self._send(model.name, "chat/completions", body, silence)
+        if response.status == 200:
+            return response
+        with closing(response):
+            refusal = await whole_body(model.name, response, silence)
+        raise self._refusal(model.name, response, refusal)
 
-    def _body_for(self, model_id: str, request: Request, with_usage: bool) -> dict[str, Any]:
-        body = {key: value for key, value in request.body.items() if key not in ("n", "stream_options")}
-        for ours, theirs in self._rename.items():
-            if ours in body:
-                value = body.pop(ours)
-                body.setdefault(theirs, value)
-        body |= {"model": model_id, "stream": True}
+    def _body_for(self, model: EndpointModel, request: Request) -> dict[str, Any]:
+        body = {key: value for key, value in request.body.items() if key != "n"}
+        body |= {"model": model.model_id, "stream": True}
         *before, end = request.body["messages"]
-        if end["role"] == "assistant" and self.continuation == "vllm":
+        if end["role"] == "assistant" and model._continuation == "vllm":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if end["role"] == "assistant" and self.continuation == "flag":
+        if end["role"] == "assistant" and model._continuation == "flag":
             body["messages"] = [*before, {**end, "prefix": True}]
-        if with_usage:
-            body["stream_options"] = {**(request.body.get("stream_options") or {}), "include_usage": True}
         return body
 
     def _refusal(self, model: str, response: aiohttp.ClientResponse, body: str) -> ModelError:
@@ -206,7 +203,9 @@ class Endpoint(AsyncClosing):
             message = self._message(body)
         if response.status == 401 and not self._credential and "Authorization" not in self._headers:
             message = f"{message} (no key was sent)".lstrip()
-        return refused(model, response.status, message, retry_after_of(response.headers))
+        error = refused(model, response.status, message, retry_after_of(response.headers))
+        error.refusal = without_secrets(body, [*self._secrets, *self._credential.secrets])
+        return error
 
     def _message(self, error: object) -> str:
         """The message in a server's error, without the key."""
@@ -221,8 +220,9 @@ class EndpointModel:
         model_id: the server's name for the model.
     """
 
-    def __init__(self, endpoint: Endpoint, model_id: str) -> None:
+    def __init__(self, endpoint: Endpoint, model_id: str, continuation: str | None) -> None:
         self.provider, self.model_id, self._endpoint = endpoint.name, model_id, endpoint
+        self._continuation = continuation
 
     @property
     def name(self) -> str:
@@ -232,7 +232,7 @@ class EndpointModel:
     @property
     def traits(self) -> Traits:
         """Its identity is the server's address and the ID there, so that a cache never mixes up two servers."""
-        way = self._endpoint.continuation
+        way = self._continuation
         return Traits(
             provider=self.provider,
             model_id=self.model_id,

@@ -1,4 +1,4 @@
-"""A provider: address, API key and differences from OpenAI, as one row of facts.
+"""A provider: address and API key, as one row of facts. What its models take: :mod:`moa.models.profiles`.
 
 Notable decisions:
 - A provider is a row of facts, not a class: the differences are small enough to be data.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -39,8 +39,6 @@ class Provider:
         url_variable: the environment variable that overrides its address; None where there is no usual one.
         address: makes the base URL from the value of ``url_variable`` and the environment; None: the value is the base URL.
         url_example: what ``url_variable`` holds, for the error that says it is not set.
-        renames: request fields that have another name there, from OpenAI's name to its own.
-        continuation: how its models continue a text that they have begun; see :class:`moa.models.endpoint.Endpoint`.
         api: what it speaks.
         auth_header: the header that holds the key; another than ``Authorization`` holds the key alone, without ``Bearer``.
         key_command: prints a key that expires; see :class:`moa.models.credential.Credential`.
@@ -61,8 +59,6 @@ class Provider:
     url_variable: str | None = None
     address: Callable[[str, Mapping[str, str]], str] | None = None
     url_example: str = ""
-    renames: Mapping[str, str] = field(default_factory=dict, hash=False)
-    continuation: str | None = None
     api: Api = "chat"
     auth_header: str = "Authorization"
     key_command: tuple[str, ...] = ()

@@ -9,13 +9,6 @@ from moa.models.provider import Provider, azure_url, bedrock_url, ollama_url, ve
 
 _AWS_CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 
-# OpenAI deprecates max_tokens, and its newer models refuse it. Mistral refuses the newer name, and Ollama silently
-# ignores it: https://github.com/ollama/ollama/issues/7125
-_OPENAI = MappingProxyType({"max_tokens": "max_completion_tokens"})
-_OLDER = MappingProxyType({"max_completion_tokens": "max_tokens"})
-# https://docs.mistral.ai/api/endpoint/chat
-_MISTRAL = MappingProxyType({"seed": "random_seed", **_OLDER})
-
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         provider.name: provider
@@ -27,8 +20,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="OPENAI_API_KEY",
                 page="https://platform.openai.com/api-keys",
                 url_variable="OPENAI_BASE_URL",
-                renames=_OPENAI,
-                continuation="turns",
             ),
             Provider(
                 name="together",
@@ -36,7 +27,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.together.xyz/v1",
                 key_variable="TOGETHER_API_KEY",
                 page="https://api.together.ai/settings/api-keys",
-                continuation="turns",
             ),
             Provider(
                 name="groq",
@@ -44,7 +34,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.groq.com/openai/v1",
                 key_variable="GROQ_API_KEY",
                 page="https://console.groq.com/keys",
-                continuation="turns",
             ),
             Provider(
                 name="openrouter",
@@ -52,7 +41,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://openrouter.ai/api/v1",
                 key_variable="OPENROUTER_API_KEY",
                 page="https://openrouter.ai/settings/keys",
-                continuation="turns",
             ),
             Provider(
                 name="fireworks",
@@ -60,7 +48,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.fireworks.ai/inference/v1",
                 key_variable="FIREWORKS_API_KEY",
                 page="https://app.fireworks.ai/settings/users/api-keys",
-                continuation="turns",
             ),
             Provider(
                 name="deepinfra",
@@ -68,7 +55,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.deepinfra.com/v1/openai",
                 key_variable="DEEPINFRA_API_KEY",
                 page="https://deepinfra.com/dash/api_keys",
-                continuation="turns",
             ),
             Provider(
                 name="mistral",
@@ -76,8 +62,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.mistral.ai/v1",
                 key_variable="MISTRAL_API_KEY",
                 page="https://console.mistral.ai/api-keys",
-                renames=_MISTRAL,
-                continuation="flag",
             ),
             Provider(
                 name="deepseek",
@@ -85,8 +69,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.deepseek.com/v1",
                 key_variable="DEEPSEEK_API_KEY",
                 page="https://platform.deepseek.com/api_keys",
-                renames=_OLDER,
-                continuation="turns",
             ),
             Provider(
                 name="cerebras",
@@ -94,7 +76,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://api.cerebras.ai/v1",
                 key_variable="CEREBRAS_API_KEY",
                 page="https://cloud.cerebras.ai",
-                continuation="turns",
             ),
             Provider(
                 name="nvidia",
@@ -102,7 +83,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://integrate.api.nvidia.com/v1",
                 key_variable="NVIDIA_API_KEY",
                 page="https://build.nvidia.com/settings/api-keys",
-                continuation="turns",
             ),
             Provider(
                 name="huggingface",
@@ -110,7 +90,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 base_url="https://router.huggingface.co/v1",
                 key_variable="HF_TOKEN",
                 page="https://huggingface.co/settings/tokens",
-                continuation="turns",
             ),
             Provider(
                 # "not considered a long-term or production-ready solution": so its own API, not its compatibility layer.
@@ -146,7 +125,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_command=("gcloud", "auth", "print-access-token"),
                 auto_variable="GOOGLE_GENAI_USE_VERTEXAI",
                 source="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/examples",
-                continuation="turns",
             ),
             Provider(
                 # Its OpenAI-compatible endpoint serves some of its models only; Converse serves all.
@@ -172,7 +150,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 url_example="https://NAME.openai.azure.com",
                 auth_header="api-key",
                 source="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
-                continuation="turns",
             ),
             Provider(
                 name="xai",
@@ -181,7 +158,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="XAI_API_KEY",
                 page="https://console.x.ai",
                 source="https://docs.x.ai/docs/api-reference",
-                continuation="turns",
             ),
             Provider(
                 name="moonshot",
@@ -192,7 +168,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 page="https://platform.moonshot.ai/console/api-keys",
                 url_variable="MOONSHOT_BASE_URL",
                 source="https://platform.moonshot.ai/docs/api/chat",
-                continuation="turns",
             ),
             Provider(
                 name="zai",
@@ -201,7 +176,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="ZAI_API_KEY",
                 page="https://z.ai/manage-apikey/apikey-list",
                 source="https://docs.z.ai/guides/develop/openai/python",
-                continuation="turns",
             ),
             Provider(
                 name="qwen",
@@ -211,7 +185,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 page="https://www.alibabacloud.com/help/en/model-studio/get-api-key",
                 url_variable="DASHSCOPE_BASE_URL",
                 source="https://www.alibabacloud.com/help/en/model-studio/compatibility-of-openai-with-dashscope",
-                continuation="turns",
             ),
             Provider(
                 # Its Chat Completions ended on 2026-09-27; the Agent API follows OpenAI's Responses.
@@ -231,7 +204,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_synonyms=("COHERE_API_KEY",),
                 page="https://dashboard.cohere.com/api-keys",
                 source="https://docs.cohere.com/docs/compatibility-api",
-                continuation="turns",
             ),
             Provider(
                 name="sambanova",
@@ -241,7 +213,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 page="https://cloud.sambanova.ai/apis",
                 url_variable="SAMBANOVA_BASE_URL",
                 source="https://docs.sambanova.ai/cloud/api-reference/endpoints/chat",
-                continuation="turns",
             ),
             Provider(
                 name="nebius",
@@ -250,7 +221,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="NEBIUS_API_KEY",
                 page="https://tokenfactory.nebius.com",
                 source="https://docs.tokenfactory.nebius.com/api-reference/introduction",
-                continuation="turns",
             ),
             Provider(
                 name="github",
@@ -267,7 +237,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="AI_GATEWAY_API_KEY",
                 page="https://vercel.com/docs/ai-gateway",
                 source="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
-                continuation="turns",
             ),
             Provider(
                 name="ollama",
@@ -278,7 +247,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 local=True,
                 url_variable="OLLAMA_HOST",
                 address=ollama_url,
-                renames=_OLDER,
             ),
             Provider(
                 name="vllm",
@@ -287,7 +255,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="VLLM_API_KEY",
                 page="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
                 local=True,
-                continuation="vllm",
             ),
             Provider(
                 name="sglang",
@@ -296,7 +263,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="SGLANG_API_KEY",
                 page="https://docs.sglang.io/basic_usage/openai_api_completions.html",
                 local=True,
-                continuation="vllm",
             ),
             Provider(
                 name="lmstudio",
@@ -313,7 +279,6 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_variable="LLAMA_API_KEY",
                 page="https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
                 local=True,
-                continuation="prefix",
             ),
         )
     }

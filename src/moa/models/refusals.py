@@ -58,10 +58,14 @@ def _seconds(wait: float) -> float | None:
 
 def message_of(error: object, secrets: Iterable[str] = ()) -> str:
     """The message in a server's error, in one short line and without secrets that it may have quoted."""
-    message = _message(error)
+    return one_line(without_secrets(_message(error), secrets))
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The text with ``[key]`` in place of each secret that a server may have quoted."""
     for secret in secrets:
-        message = message.replace(secret, "[key]")
-    return one_line(message)
+        text = text.replace(secret, "[key]")
+    return text
 
 
 def _message(error: object) -> str:

@@ -15,7 +15,7 @@ from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model
 from moa.models.attempts import attempts_of
-from moa.models.wrapper import Wrapper
+from moa.models.wrapper import Wrapper, opened
 
 
 class Retried(Wrapper):
@@ -65,7 +65,7 @@ class Retried(Wrapper):
             async with aclosing(self.model.stream(request)) as deltas:
                 opening: list[Delta] = []
                 try:
-                    await _open(deltas, opening)
+                    await opened(deltas, opening)
                 except ModelError as error:
                     wait = self._wait(error, attempt)
                     first_failure = now() if first_failure is None else first_failure
@@ -94,11 +94,3 @@ class Retried(Wrapper):
         if error.retry_after is None:
             return float(min(self._wait_max, self._wait_initial * 2 ** (attempt - 1) + jitter))
         return error.retry_after + jitter if error.retry_after <= self._max_retry_after else None
-
-
-async def _open(deltas: AsyncGenerator[Delta, None], opening: list[Delta]) -> None:
-    """Append the deltas up to the first one that holds a part of the answer; all of them where none does."""
-    async for delta in deltas:
-        opening.append(delta)
-        if delta.speaks:
-            return

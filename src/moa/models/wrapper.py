@@ -7,6 +7,9 @@ answer needs no slot, and a retry gives its slot back while it waits.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
+from moa.messages import Delta
 from moa.models import Model, Traits, traits_of
 
 
@@ -23,3 +26,11 @@ class Wrapper:
     @property
     def traits(self) -> Traits:
         return traits_of(self.model)
+
+
+async def opened(deltas: AsyncGenerator[Delta, None], opening: list[Delta]) -> None:
+    """Append the deltas up to the first one that holds a part of the answer; all of them where none does."""
+    async for delta in deltas:
+        opening.append(delta)
+        if delta.speaks:
+            return

@@ -1,0 +1,285 @@
+"""A request in the form that one model takes. A pure function: :func:`fit`.
+
+Notable decisions:
+- Only what the profile knows to be refused is changed; everything else reaches the model as it came.
+- Content is never lost without a word: an image becomes ``[image]``, a tool call becomes text, a system message joins
+  another message. Fields that only steer the sampling or the caller's accounts are left out.
+- ``messages``, ``tools`` and ``response_format`` are never left out, whatever a profile says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from moa.messages import Message, Request, text_of, with_text
+from moa.models.profile import Profile
+
+TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The values of ``reasoning_effort``, from little to much."""
+
+NEEDED = frozenset(
+    {
+        *(
+            "model",
+            "messages",
+            "stream",
+            "n",
+            "stop",
+            "response_format",
+            "modalities",
+            "audio",
+            "logprobs",
+            "top_logprobs",
+        ),
+        *("tools", "tool_choice", "functions", "function_call", "web_search_options", *TOKEN_LIMITS),
+        *(
+            "messages.role",
+            "messages.content",
+            "messages.tool_calls",
+            "messages.tool_call_id",
+            "messages.function_call",
+        ),
+        *("messages.content.type", "messages.content.text", "messages.content.image_url", "messages.tool_calls.id"),
+        *("messages.tool_calls.type", "messages.tool_calls.function", "tools.type", "tools.function"),
+        *("tools.function.name", "tools.function.description", "tools.function.parameters"),
+    }
+)
+"""Fields that an answer depends on. A server's refusal of one is the caller's to read: it is never left out."""
+
+CONTINUE = (
+    "Go on with your answer exactly where it stopped, as if you had never been interrupted: no greeting, no repetition, no "
+    "word about this."
+)
+OPENING = "(The conversation begins with the assistant.)"
+
+
+def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
+    """The request as the model takes it, and what the user should know of the changes, a line each.
+
+    A request that fits is returned as it is. Fitting twice is fitting once.
+    """
+    messages: list[Message] = request.messages
+    notices: list[str] = []
+    if profile.images is False and (hidden := sum(len(images_of(message)) for message in messages)):
+        messages = [without_images(message) for message in messages]
+        notices.append(
+            f"does not see images: {hidden} became the text [image]" if hidden > 1 else "does not see the image"
+        )
+    if profile.past_tool_calls is False and not request.body.get("tools"):
+        messages = tool_calls_in_words(messages)
+    if profile.parts is False:
+        messages = [_as_one_text(message) for message in messages]
+    messages = [_with_role(message, profile.roles) for message in messages]
+    if profile.system is False:
+        messages = _system_in_user(messages)
+    elif profile.several_system is False:
+        messages = _one_system(messages)
+    if profile.alternates:
+        messages = _alternating(messages)
+    if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
+        messages = [*messages, {"role": "user", "content": CONTINUE}]
+    body = {**request.body, "messages": messages} if messages != request.messages else dict(request.body)
+    body = _with_fields(body, profile)
+    return (request if body == request.body else Request(body)), tuple(notices)
+
+
+# -- its fields --------------------------------------------------------------------------------------------------------
+
+
+def _with_fields(body: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    for name, permitted in profile.only.items():
+        if name in body and body[name] != permitted and name not in NEEDED:
+            del body[name]
+    if profile.efforts is not None and "reasoning_effort" in body:
+        effort = nearest_effort(body.pop("reasoning_effort"), profile.efforts)
+        body |= {"reasoning_effort": effort} if effort else {}
+    if profile.answer_tokens:
+        for limit in TOKEN_LIMITS:
+            if isinstance(body.get(limit), int):
+                body[limit] = min(body[limit], profile.answer_tokens)
+    body = _without(body, profile.refuses)
+    for ours, theirs in profile.rename.items():
+        if ours in body:
+            value = body.pop(ours)
+            body.setdefault(theirs, value)
+    return _without(body, profile.refuses)  # once more: a server refuses a field by its own name for it
+
+
+def _without(body: dict[str, Any], refused: Iterable[str]) -> dict[str, Any]:
+    for path in refused:
+        if path not in NEEDED:
+            body = without_path(body, path.split("."))
+    return body
+
+
+def nearest_effort(wanted: object, taken: Sequence[str]) -> str | None:
+    """The value of ``reasoning_effort`` that is taken and nearest to the wanted one, the lesser of two; None for none."""
+    if wanted in taken or wanted not in EFFORTS:
+        return str(wanted) if wanted in taken else None
+    at = EFFORTS.index(str(wanted))
+    known = [effort for effort in taken if effort in EFFORTS]
+    return min(known, key=lambda effort: (abs(EFFORTS.index(effort) - at), EFFORTS.index(effort)), default=None)
+
+
+def without_path(value: Any, path: Sequence[str]) -> Any:
+    """The value without the field at this path, in every entry of every list on the way; ``**`` matches any depth."""
+    if isinstance(value, list):
+        return [without_path(item, path) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    first, *rest = path
+    if first == "**":
+        inner = {key: without_path(item, path) for key, item in value.items()}
+        return without_path(inner, rest)
+    if first not in value:
+        return value
+    if not rest:
+        return {key: item for key, item in value.items() if key != first}
+    return {**value, first: without_path(value[first], rest)}
+
+
+def has_path(value: Any, path: Sequence[str]) -> bool:
+    """Whether a value has a field at this path."""
+    return bool(without_path(value, path) != value)
+
+
+# -- its messages ------------------------------------------------------------------------------------------------------
+
+
+def images_of(message: Message) -> list[Mapping[str, Any]]:
+    """The content parts of a message that are images."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return [part for part in parts if part.get("type") in ("image_url", "input_image", "image")]
+
+
+def without_images(message: Message) -> Message:
+    """The message with the text ``[image]`` in place of each image; its content is one text where nothing else remains."""
+    if not (images := images_of(message)):
+        return message
+    parts = [{"type": "text", "text": "[image]"} if part in images else part for part in message["content"]]
+    return _as_one_text({**message, "content": parts})
+
+
+def _as_one_text(message: Message) -> Message:
+    """The message with its text parts joined, unless it has other parts, too."""
+    content = message.get("content")
+    if not isinstance(content, list) or any(part.get("type") not in ("text", "input_text") for part in content):
+        return message
+    return {**message, "content": text_of(message)}
+
+
+def tool_calls_in_words(messages: Iterable[Message]) -> list[Message]:
+    """The messages with tool calls and their results as text: a call the assistant's, a result the user's."""
+    names: dict[str, str] = {}
+    told: list[Message] = []
+    for message in messages:
+        calls = [*(message.get("tool_calls") or ())]
+        if legacy := message.get("function_call"):
+            calls.append({"function": legacy})
+        if message["role"] in ("tool", "function"):
+            name = names.get(str(message.get("tool_call_id")), str(message.get("name") or "the tool"))
+            kept = {**message, "role": "user"}
+            for field in ("tool_call_id", "name"):
+                kept.pop(field, None)
+            told.append(_with_opening(kept, f"[Result of {name}]"))
+        elif calls:
+            names |= {str(call.get("id")): _name_of(call) for call in calls}
+            kept = {key: value for key, value in message.items() if key not in ("tool_calls", "function_call")}
+            told.append(with_text(kept, "\n".join(_call_in_words(call) for call in calls)))
+        else:
+            told.append(message)
+    return told
+
+
+def _name_of(call: Mapping[str, Any]) -> str:
+    tool = call.get("function") or call.get("custom") or {}
+    return str(tool.get("name") or "the tool")
+
+
+def _call_in_words(call: Mapping[str, Any]) -> str:
+    tool = call.get("function") or call.get("custom") or {}
+    given = tool.get("arguments", tool.get("input"))
+    return f"[Called {_name_of(call)} with {given if isinstance(given, str) else json.dumps(given or {})}]"
+
+
+def _with_opening(message: Message, opening: str) -> Message:
+    """The message with a text before its content."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": [{"type": "text", "text": opening}, *content]}
+    return {**message, "content": f"{opening}\n{content}" if content else opening}
+
+
+def _with_role(message: Message, roles: Mapping[str, str]) -> Message:
+    role, passed = message["role"], set[str]()
+    while role in roles and role not in passed:
+        passed.add(role)
+        role = roles[role]
+    return {**message, "role": role} if passed else message
+
+
+def _is_system(message: Message) -> bool:
+    return message["role"] in ("system", "developer")
+
+
+def _one_system(messages: Sequence[Message]) -> list[Message]:
+    """The messages with every system message joined to the first one, which opens them."""
+    system = [message for message in messages if _is_system(message)]
+    if len(system) < 2 and (not system or messages[0] is system[0]):
+        return list(messages)
+    return [_joined(system), *(message for message in messages if not _is_system(message))]
+
+
+def _system_in_user(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the text of every system message at the beginning of the first user message."""
+    system = [message for message in messages if _is_system(message)]
+    if not system:
+        return list(messages)
+    others = [message for message in messages if not _is_system(message)]
+    instructions = "\n\n".join(text_of(message) for message in system)
+    if others and others[0]["role"] == "user":
+        return [_with_opening(others[0], f"{instructions}\n"), *others[1:]]
+    return [{"role": "user", "content": instructions}, *others]
+
+
+def _alternating(messages: Sequence[Message]) -> list[Message]:
+    """The messages with neighbours of one role joined, the first after a system message the user's."""
+    turns: list[Message] = []
+    for message in messages:
+        last = turns[-1] if turns else None
+        if last and last["role"] == message["role"] and message["role"] in ("user", "assistant") and not _calls(last):
+            turns[-1] = _joined([last, message])
+        else:
+            turns.append(message)
+    first = next((at for at, message in enumerate(turns) if not _is_system(message)), None)
+    if first is not None and turns[first]["role"] == "assistant":
+        turns.insert(first, {"role": "user", "content": OPENING})
+    return turns
+
+
+def _calls(message: Message) -> bool:
+    return bool(message.get("tool_calls") or message.get("function_call"))
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    """One message with the content of all, and the other fields of each."""
+    joined: dict[str, Any] = {}
+    for message in messages:
+        joined = {**joined, **message, "role": joined.get("role", message["role"])}
+    contents = [message.get("content") for message in messages]
+    if any(isinstance(content, list) for content in contents):
+        joined["content"] = [part for content in contents for part in _parts(content)]
+    else:
+        joined["content"] = "\n\n".join(content for content in contents if content)
+    return joined
+
+
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []

@@ -1,0 +1,122 @@
+"""A model that learns from refusals: it calls again without the field that a server refuses, and remembers it.
+
+A refused call costs nothing, so neither does learning. At most :data:`MOST_LESSONS` calls follow a refusal, and only before
+an answer has begun. What is learned is kept once a call has succeeded with it: a server that merely quotes the request in
+a refusal of something else teaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from moa.errors import ModelError
+from moa.messages import Delta, Request
+from moa.models import Model, Traits
+from moa.models.fitting import fit, has_path
+from moa.models.lessons import Lesson, lesson_of
+from moa.models.profile import Profile
+from moa.models.wrapper import Wrapper, opened
+
+MOST_LESSONS = 6
+"""The most calls that follow one refused call, each with one lesson more."""
+
+
+class Learning(Wrapper):
+    """A model that gets each request in the form it takes, as far as its profile, or a refusal, says.
+
+    Args:
+        model: the model to call.
+        profile: what is known of it.
+        fields: fields that every call has unless the model refuses them, such as ``stream_options``; they override
+            the request's own.
+        memory: where to keep what refusals teach, by the model's name, for all objects that stand for the model.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        profile: Profile,
+        *,
+        fields: Mapping[str, Mapping[str, Any]] | None = None,
+        memory: MutableMapping[str, Profile] | None = None,
+    ) -> None:
+        super().__init__(model)
+        self._known, self._fields = profile, dict(fields or {})
+        self._memory: MutableMapping[str, Profile] = {} if memory is None else memory
+
+    @property
+    def learned(self) -> Profile:
+        """What refusals have taught in this process, in addition to what was known."""
+        return self._memory.get(self.name, Profile())
+
+    @property
+    def profile(self) -> Profile:
+        """What is known and learned."""
+        return self._known.merged(self.learned)
+
+    @property
+    def traits(self) -> Traits:
+        return replace(super().traits, profile=self.profile)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Stream the answer of the first call that is not refused. A notice says what the model does not take.
+
+        Raises:
+            ModelError: the call failed, or its refusal teaches nothing more.
+        """
+        fields = {name: {**_table(request.body.get(name)), **value} for name, value in self._fields.items()}
+        whole, profile = request.replaced(**fields), self.profile
+        drawn: list[Lesson] = []
+        while True:
+            sent, notices = fit(whole, profile)
+            async with aclosing(self.model.stream(sent)) as deltas:
+                opening: list[Delta] = []
+                try:
+                    await opened(deltas, opening)
+                except ModelError as error:
+                    lesson = lesson_of(error, sent) if len(drawn) < MOST_LESSONS else None
+                    taught = profile.merged(lesson.profile) if lesson else profile
+                    if lesson and fit(whole, taught)[0] != sent:
+                        profile = taught
+                        drawn.append(lesson)
+                        continue
+                    if lesson and lesson.profile.context_tokens:
+                        self._keep(lesson.profile)
+                    for delta in opening:
+                        yield delta
+                    raise
+                for lesson in drawn:
+                    if lesson.lasting:
+                        self._keep(lesson.profile)
+                for notice in notices:
+                    yield Delta(notice=f"{self.name} {notice}", degrades=True)
+                if changes := _described([lesson.profile for lesson in drawn], request):
+                    yield Delta(notice=f"{self.name} {changes}")
+                for delta in opening:
+                    yield delta
+                async for delta in deltas:
+                    yield delta
+                return
+
+    def _keep(self, lesson: Profile) -> None:
+        self._memory[self.name] = self.learned.merged(lesson)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _described(lessons: Sequence[Profile], request: Request) -> str:
+    """What the lessons of one call say of the request that the caller made; empty for nothing."""
+    refused = {path for lesson in lessons for path in lesson.refuses if has_path(request.body, path.split("."))}
+    roles = {role for lesson in lessons for role in lesson.roles}
+    efforts = next((lesson.efforts for lesson in lessons if lesson.efforts), ())
+    parts = [
+        f"does not take {', '.join(sorted(refused))}: left out" if refused else "",
+        f"has no role {', '.join(sorted(roles))}" if roles else "",
+        f"takes reasoning_effort {', '.join(efforts)} only" if efforts else "",
+    ]
+    return "; ".join(filter(None, parts))
