@@ -124,9 +124,15 @@ class Unreachable(ModelError):
 
 
 class TimedOut(ModelError):
-    """The server did not respond in time."""
+    """The server did not respond in time.
 
-    retryable = True
+    After our own timeout the call is not retried: the server may still work on it, and bill it. A server that answers with
+    408 has given the call up itself.
+    """
+
+    def __init__(self, model: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(model, reason, status=status, retry_after=retry_after)
+        self.retryable = status is not None
 
 
 class KeyRejected(ModelError):

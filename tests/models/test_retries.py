@@ -34,7 +34,7 @@ def impatient(model: Model) -> Retried:
     return Retried(model, wait_initial=0, wait_jitter=0)
 
 
-@pytest.mark.parametrize("kind", [Unreachable, TimedOut, RateLimited, UpstreamFailed, StreamBroken])
+@pytest.mark.parametrize("kind", [Unreachable, RateLimited, UpstreamFailed, StreamBroken])
 async def test_retries_failures_that_may_pass(kind: type[ModelError]) -> None:
     """A call that fails before its first delta, for a reason that may pass, is retried."""
     model = Scripted([kind(NAME, "not now"), kind(NAME, "not now"), "hello"], name=NAME)
@@ -49,9 +49,16 @@ async def test_gives_up_after_the_last_attempt_with_its_error() -> None:
         await deltas_of(impatient(model))
 
 
-@pytest.mark.parametrize("error", [KeyRejected(NAME, "no", status=401), CallRejected(NAME, "no", status=404)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyRejected(NAME, "no", status=401),
+        CallRejected(NAME, "no", status=404),
+        TimedOut(NAME, "no token for 600 s"),
+    ],
+)
 async def test_does_not_retry_permanent_failures(error: ModelError) -> None:
-    """A rejected key and a rejected call are not retried."""
+    """A rejected key and a rejected call are not retried, nor is a call that was silent for too long: it may be billed."""
     model = Scripted([error, "hello"], name=NAME)
     with pytest.raises(type(error)):
         await deltas_of(Retried(model))
@@ -108,7 +115,7 @@ def test_waits_double_up_to_a_maximum() -> None:
     """Without ``Retry-After``, each wait is twice the one before, up to ``wait_max``."""
 
     async def finished_at() -> float:
-        model = Scripted([*[TimedOut(NAME, "no answer")] * 4, "hello"], name=NAME)
+        model = Scripted([*[Unreachable(NAME, "no answer")] * 4, "hello"], name=NAME)
         await deltas_of(Retried(model, attempts=5, wait_initial=1, wait_max=3, wait_jitter=0))
         return asyncio.get_running_loop().time()
 
@@ -119,8 +126,8 @@ def test_starts_no_attempt_after_the_timeout() -> None:
     """``timeout`` limits when another attempt may start, not how long an attempt may take."""
 
     async def attempts() -> int:
-        model = Scripted(TimedOut(NAME, "no answer"), name=NAME, first_token=10)
-        with pytest.raises(TimedOut):
+        model = Scripted(Unreachable(NAME, "no answer"), name=NAME, first_token=10)
+        with pytest.raises(Unreachable):
             await deltas_of(Retried(model, attempts=99, timeout=0.000_001))
         return len(model.requests)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from moa.cli.terminal import notify, one_line, seconds, write
+from moa.closing import cancelled
 from moa.config.config import Config
 from moa.config.names import is_single_model
 from moa.errors import (
@@ -108,8 +109,7 @@ async def _findings(config: Config, models: list[str], continuation: bool) -> As
         for task in asyncio.as_completed(tasks):
             yield await task
     finally:
-        for task in tasks:
-            task.cancel()
+        await cancelled(*tasks)
 
 
 async def examined(config: Config, name: str, continuation: bool = False) -> Finding:

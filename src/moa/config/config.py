@@ -189,6 +189,7 @@ class Config(AsyncClosing):
             exact=table.exact,
             min_proposals=table.min_proposals,
             deadline=table.deadline,
+            patience=table.patience,
             max_cost=table.max_cost,
             fanout=table.fanout,
             progress=table.progress,

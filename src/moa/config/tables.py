@@ -16,6 +16,7 @@ from moa.mixture.aggregation import AggregationName
 from moa.mixture.asking import SAMPLING
 from moa.mixture.plan import Fanout
 from moa.mixture.prompts import Place
+from moa.mixture.silence import PATIENCE
 from moa.models.endpoint import Timeouts
 
 SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
@@ -71,6 +72,7 @@ class MixtureTable(Table):
     exact: bool = False
     min_proposals: Count = 1
     deadline: Positive | None = None
+    patience: Positive | None = PATIENCE
     max_cost: Positive | None = None
     fanout: Fanout = "turn"
     progress: bool = False

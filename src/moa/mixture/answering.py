@@ -201,7 +201,10 @@ class Answering:
             draft = Draft(name, self.depth)
             make_request = partial(aggregator_request, agent, self.request, self.layout)
             async with aclosing(readings()) as to_read:
-                await Writer(self._calls, agent, draft, "aggregator", make_request, self._overspent).write(to_read)
+                writer = Writer(
+                    self._calls, agent, draft, "aggregator", make_request, self._overspent, self._plan.patience
+                )
+                await writer.write(to_read)
             if draft.taken_back and not self._restart:
                 self.notice(
                     f"the answer of {name} began with reasoning, since its server left out the opening tag",
@@ -243,7 +246,8 @@ class Answering:
         self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
     ) -> Draft:
         draft = Draft(name, self.depth)
-        await Writer(self._calls, agent, draft, role, make_request, lambda: None).write(single_reading(proposals))
+        writer = Writer(self._calls, agent, draft, role, make_request, lambda: None, self._plan.patience)
+        await writer.write(single_reading(proposals))
         return draft
 
     def select(self, proposal: Reference, reason: str) -> None:

@@ -41,7 +41,12 @@ class Calls:
 
         Args:
             role: as in :class:`~moa.answers.Call`.
+
+        Raises:
+            asyncio.CancelledError: the run is being closed. (A model may have swallowed the cancellation of the last call.)
         """
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError
         self.count(draft, model, request)
         draft.finish_reason = None
         names = tuple(reference.agent for reference in references)

@@ -75,6 +75,11 @@ class Draft:
         return self.ended and self.dropped is None
 
     @property
+    def silent(self) -> bool:
+        """Whether its model has streamed neither text nor reasoning."""
+        return not (self._length or self._reasoning_length)
+
+    @property
     def thinking(self) -> bool:
         """Whether its model has streamed reasoning and no text yet."""
         return bool(self._reasoning_length) and not self._length

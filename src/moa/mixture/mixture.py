@@ -30,6 +30,7 @@ from moa.mixture.question import Question, request_of
 from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.protocol import Schedule
+from moa.mixture.silence import PATIENCE
 from moa.models import Traits
 from moa.models.catalog import Catalog
 from moa.prices import Prices
@@ -63,6 +64,8 @@ class Mixture(AsyncClosing):
         prompt: the instruction before the references; replaces the default aggregate-and-synthesize prompt.
         min_proposals: the number of usable proposals that each layer needs.
         deadline: seconds after which the aggregator starts with the proposals so far. None: no limit.
+        patience: seconds that a proposer may stay silent after all others of its layer have ended. Then it is dropped,
+            unless too few proposals are left. Also the seconds of the aggregator's silence before a notice. None: no limit.
         max_cost: US dollars that a run may cost. None: no limit.
         fanout: ``turn``: proposers answer each user message once, and requests with its tool results reuse their proposals;
             ``every``: they are called at every step.
@@ -96,6 +99,7 @@ class Mixture(AsyncClosing):
         prompt: str = SYNTHESIZE,
         min_proposals: int = 1,
         deadline: float | None = None,
+        patience: float | None = PATIENCE,
         max_cost: float | None = None,
         fanout: Fanout = "turn",
         exact: bool = False,
@@ -122,6 +126,7 @@ class Mixture(AsyncClosing):
             prompt=prompt,
             min_proposals=min_proposals,
             deadline=deadline,
+            patience=patience,
             max_cost=max_cost,
             fanout=fanout,
             exact=exact,
@@ -286,7 +291,7 @@ class Mixture(AsyncClosing):
     @property
     def traits(self) -> Traits:
         """The identity is everything that the mixture's answers depend on; no mixture continues a text that it has begun."""
-        return Traits(identity=self.plan.identity)
+        return Traits(identity=self.plan.identity, may_be_silent=True)
 
     @property
     def proposal_identity(self) -> str:
@@ -320,6 +325,10 @@ class Mixture(AsyncClosing):
     @property
     def deadline(self) -> float | None:
         return self.plan.deadline
+
+    @property
+    def patience(self) -> float | None:
+        return self.plan.patience
 
     @property
     def max_cost(self) -> float | None:

@@ -15,6 +15,7 @@ from moa.mixture.prompts import SYNTHESIZE, Layout, Place
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
+from moa.mixture.silence import PATIENCE
 from moa.models import traits_of
 from moa.models.catalog import Catalog
 from moa.prices import Prices
@@ -47,6 +48,7 @@ class Plan:
     prompt: str = SYNTHESIZE
     min_proposals: int = 1
     deadline: float | None = None
+    patience: float | None = PATIENCE
     max_cost: float | None = None
     fanout: Fanout = "turn"
     exact: bool = False
@@ -66,6 +68,7 @@ class Plan:
         self._check("references", self.references in places, f"one of {', '.join(places)}")
         self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")
         self._check("deadline", self.deadline is None or self.deadline > 0, "seconds above 0")
+        self._check("patience", self.patience is None or self.patience > 0, "seconds above 0")
         self._check("max_cost", self.max_cost is None or self.max_cost > 0, "US dollars above 0")
         smallest = min((len(layer) for layer in self.layers), default=self.min_proposals)
         self._check("min_proposals", 1 <= self.min_proposals <= smallest, f"1 to {smallest}, its smallest layer")
@@ -155,7 +158,7 @@ class Plan:
     def identity(self) -> str:
         """Everything but the conversation that answers depend on."""
         rest = (_identities(self.aggregators), self.aggregation.identity, self.schedule, self.exact, self.min_proposals)
-        limits = (self.deadline, self.max_cost, self.fanout, self.progress)
+        limits = (self.deadline, self.patience, self.max_cost, self.fanout, self.progress)
         return repr((self.proposal_identity, rest, limits))
 
 

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from moa.closing import cancelled
 from moa.errors import DeadlinePassed, ModelError, NoProposals, RunError, ScheduleError
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
@@ -27,7 +28,9 @@ from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.drafts import reference_of
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
+from moa.mixture.silence import drop_silent
 from moa.mixture.writer import Writer
+from moa.models import traits_of
 from moa.models.hedge import Hedged
 from moa.models.refusals import one_line
 
@@ -67,6 +70,7 @@ class Proposing:
         ]
         self._kept = {(reference.layer, reference.agent): reference for reference in kept if reference.text.strip()}
         self._tasks: dict[Draft, asyncio.Task[None]] = {}
+        self._watchers: list[asyncio.Task[None]] = []
         self.started = False
         self.agreement: Reference | None = None
         self._closed: str | None = None
@@ -92,11 +96,8 @@ class Proposing:
             self._give_up(draft, "the answer was complete without it")
 
     async def end(self) -> None:
-        """Cancel the tasks of all proposers; returns when none is left."""
-        for task in self._tasks.values():
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        """Cancel the tasks of all proposers."""
+        await cancelled(*self._watchers, *self._tasks.values())
 
     def pass_deadline(self, seconds: float) -> None:
         """The run's deadline has passed."""
@@ -125,6 +126,16 @@ class Proposing:
                 task = asyncio.create_task(self._propose(agent, draft, drafts[:number]))
                 task.add_done_callback(partial(self._end_draft, draft))
                 self._tasks[draft] = task
+            if self._plan.patience is not None:
+                silent = drop_silent(
+                    drafts[number],
+                    drafts[number - 1] if number else (),
+                    patience=self._plan.patience,
+                    needed=self._plan.min_proposals,
+                    exempt={draft for agent, draft in layer if traits_of(agent.model).may_be_silent},
+                    give_up=self._give_up,
+                )
+                self._watchers.append(asyncio.create_task(silent))
 
     def _recall(self, agent: Agent, draft: Draft, reference: Reference) -> None:
         """Use an earlier run's proposal as this run's."""

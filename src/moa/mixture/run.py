@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from moa.closing import AsyncClosing
+from moa.closing import AsyncClosing, cancelled
 from moa.errors import RunError
 from moa.messages import Answer, Reference, Request
 from moa.mixture.answering import Answering
@@ -18,6 +18,9 @@ from moa.mixture.events import Event, RunFailed, RunFinished, RunStarted
 from moa.mixture.fold import Fold
 from moa.mixture.plan import Plan
 from moa.mixture.schedules.checked import CheckedSchedule
+
+GRACE = 0.7
+"""Seconds that closing a run may take where a custom model ignores its cancellation."""
 
 
 class Run(AsyncGenerator[Event, None], AsyncClosing):
@@ -75,7 +78,10 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
         return await self._events.athrow(*error)
 
     async def aclose(self) -> None:
-        """Cancel every call in flight; returns when all have ended. Does nothing after the last event."""
+        """Cancel every call in flight; returns when all have ended. Does nothing after the last event.
+
+        A call of a custom model that ignores its cancellation is left to itself after :data:`GRACE` seconds.
+        """
         await self._events.aclose()
 
     async def _run(self) -> AsyncGenerator[Event, None]:
@@ -96,8 +102,7 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
                 yield event
             await work
         finally:
-            work.cancel()
-            await asyncio.wait([work])
+            await cancelled(work, grace=GRACE)
 
 
 async def _work(plan: Plan, answering: Answering) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moa.answers import is_blank
+from moa.closing import cancelled
 from moa.errors import MoaError, ModelError, StreamBroken
 from moa.finish_reasons import CUTS, finish_reason_of, is_known
 from moa.messages import Delta, Request
@@ -20,6 +21,7 @@ from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
+from moa.mixture.silence import noticed
 from moa.models import traits_of
 from moa.models.refusals import one_line
 
@@ -69,6 +71,7 @@ class Writer:
         role: as in :class:`~moa.answers.Call`.
         make_request: makes the request from references.
         stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
+        patience: seconds without a word after which a notice is emitted; None: never.
     """
 
     def __init__(
@@ -79,9 +82,11 @@ class Writer:
         role: str,
         make_request: MakeRequest,
         stop: Callable[[], str | None],
+        patience: float | None = None,
     ) -> None:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
-        self._make_request, self._stop = make_request, stop
+        self._make_request, self._stop, self._patience = make_request, stop, patience
+        self._end_silence: Callable[[], None] = lambda: None
         self._way = traits_of(agent.model).continuation
         if agent.sampling.get("stop"):
             self._way = None  # a stop sequence may lie across two pieces
@@ -99,12 +104,12 @@ class Writer:
         Raises:
             Exception: any that ``readings`` raises.
         """
-        warming: asyncio.Task[None] | None = None
+        warming: list[asyncio.Task[None]] = []
         try:
             async for reading in readings:
-                await _cancelled(warming)
+                await cancelled(*warming)
                 if reading.warm:
-                    warming = asyncio.create_task(self._warm(reading))
+                    warming = [asyncio.create_task(self._warm(reading))]
                 elif reading.last or (self._way is not None and not self._ended_early):
                     outcome = await self._continue(reading)
                     if outcome.kind == "restarted":
@@ -117,7 +122,7 @@ class Writer:
                     if self._draft.ended:
                         return
         finally:
-            await _cancelled(warming)
+            await cancelled(*warming)
 
     async def _continue(self, reading: Reading) -> Outcome:
         """Write the draft's next piece."""
@@ -162,7 +167,8 @@ class Writer:
         self._calls.begin(self._draft, self._agent.model, self._role, request, reading.references)
         self._has_stop_sequences = bool(request.body.get("stop"))
         before = len(self._draft)
-        outcome = await self._read(request, reading)
+        with noticed(self._patience, self._notice_silence) as self._end_silence:
+            outcome = await self._read(request, reading)
         if outcome.kind == "completed":
             outcome = self._completed(reading, before)
         self._settle(outcome)
@@ -191,6 +197,8 @@ class Writer:
         try:
             async with aclosing(self._agent.stream(request)) as deltas:
                 async for delta in deltas:
+                    if self._draft.ended:
+                        return Outcome("ended")
                     self._append(delta, whole_words=not reading.last)
                     if outcome := self._interruption(delta, reading):
                         return outcome
@@ -212,6 +220,8 @@ class Writer:
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
         if not isinstance(delta, Delta):
             raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
+        if delta.speaks:
+            self._end_silence()
         if delta.notice:
             self._calls.notice(delta.notice, degrades=delta.degrades)
         if delta.finish_reason is not None:
@@ -223,6 +233,9 @@ class Writer:
             text = self._seam.feed(delta.text, whole_words=whole_words)
             delta = delta if text == delta.text else delta.replaced(text=text)
         self._calls.append(self._draft, self._role, delta)
+
+    def _notice_silence(self) -> None:
+        self._calls.notice(f"{self._draft.agent} has been silent for {self._patience:g} s; still waiting for it")
 
     def _interruption(self, delta: Delta, reading: Reading) -> Outcome | None:
         """Why to close the stream after this delta, if there is a reason."""
@@ -295,9 +308,3 @@ async def _last_of(readings: AsyncIterator[Reading], reading: Reading) -> Readin
     async for later in readings:
         reading = later
     return reading
-
-
-async def _cancelled(task: asyncio.Task[None] | None) -> None:
-    if task:
-        task.cancel()
-        await asyncio.wait([task])

@@ -32,6 +32,8 @@ class Traits:
             Two models with equal identities may share cached answers. By default the model's name.
         continuation: how the model continues a text that it has begun; None where it cannot, or where that is unknown.
         profile: which requests the model takes, as far as that is known.
+        may_be_silent: whether it works for minutes before its first word (a mixture, whose own agents come first). No run
+            drops such a model for its silence.
     """
 
     provider: str = ""
@@ -39,6 +41,7 @@ class Traits:
     identity: str = ""
     continuation: Continuation | None = None
     profile: Profile = field(default_factory=Profile)
+    may_be_silent: bool = False
 
 
 @runtime_checkable
@@ -86,4 +89,5 @@ def traits_of(model: Model) -> Traits:
         continuation=declared.continuation
         or getattr(model, "continuation", None),  # an attribute alone declares it, too
         profile=declared.profile,
+        may_be_silent=declared.may_be_silent,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from moa.errors import ConfigError, StreamBroken, TimedOut, Unreachable, UpstreamFailed
@@ -208,13 +210,31 @@ _OPEN: set[aiohttp.ClientSession] = set()
 
 async def _open_session() -> AsyncGenerator[aiohttp.ClientSession, None]:
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket), cookie_jar=aiohttp.DummyCookieJar()
     ) as http:
         _OPEN.add(http)
         try:
             yield http
         finally:
             _OPEN.discard(http)
+
+
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 3}
+"""Seconds of silence before the first probe, seconds between two, and how many the other side may leave unanswered."""
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """A socket whose system probes the connection: a server that is gone is not taken for one that thinks for minutes.
+
+    OpenAI's and Anthropic's clients do the same, as routers drop connections that are silent for some minutes.
+    """
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if option := getattr(socket, name, None):  # macOS and Windows lack some
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+    return opened
 
 
 def _http_url(text: str) -> URL | None:

@@ -97,7 +97,9 @@ class EmbeddedModel(AsyncClosing):
     @property
     def traits(self) -> Traits:
         identity = f"{self.name} with a context of {self.context} tokens"
-        return Traits(provider="local", model_id=self.model_id, identity=identity, continuation="prefix")
+        return Traits(
+            provider="local", model_id=self.model_id, identity=identity, continuation="prefix", may_be_silent=True
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_id!r})"

@@ -6,7 +6,7 @@ Notable decisions:
 - Only a ``finish_reason`` or ``[DONE]`` completes an answer: without either it is broken, however properly the connection
   was closed; with one it is complete, however abruptly.
 - There is no limit on a whole call, only on silence: to connect, before the first token, between tokens. Comments that
-  keep a connection open count as silence.
+  keep a connection open count as silence. They prove that the connection stands, as TCP's own keep-alive does.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -49,12 +49,13 @@ class Timeouts:
 
     Attributes:
         connect: to find the host and connect to it, with TLS.
-        first_token: from the start of the call to its first text, reasoning or tool call.
+        first_token: from the start of the call to its first text, reasoning or tool call. Some models think for minutes
+            without a word. A comment or an empty chunk does not count; a lost connection ends the call before.
         stall: between one token and the next.
     """
 
     connect: float | None = 10
-    first_token: float | None = 120
+    first_token: float | None = 600
     stall: float | None = 60
 
 
@@ -292,7 +293,10 @@ class EndpointModel:
             for delta in answer.deltas(splitter.feed(packet) if packet else splitter.end()):
                 yield delta
                 # Counted from the reader's return: the time it took over the delta is not the server's silence.
-                silence.restart(after_finish if answer.finish_reason else stall)
+                if answer.finish_reason:
+                    silence.restart(after_finish)
+                elif delta.speaks:
+                    silence.restart(stall)
             if not packet:
                 break
         for delta in answer.end():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 
+from moa.closing import cancelled
 from moa.errors import MoaError
 from moa.messages import Delta, Request
 from moa.models import Model
@@ -72,16 +73,15 @@ class _Attempt:
 
     def cost(self, request: Request) -> Iterator[Delta]:
         """What the call cost, when it has been closed."""
-        error = None if self.begun.cancelled() else self.begun.exception()
+        failed = self.begun.done() and not self.begun.cancelled()
+        error = self.begun.exception() if failed else None
         reason = str(error) if error else "the other one of two calls began first"
         return attempts_of(request, self._received, reason, error if isinstance(error, MoaError) else None)
 
     async def aclose(self) -> None:
-        self.begun.cancel()
-        await asyncio.wait([self.begun])
-        if not self.begun.cancelled():
-            self.begun.exception()  # retrieved, or asyncio logs it
-        await self._stream.aclose()
+        await cancelled(self.begun)
+        if self.begun.done():  # otherwise the stream ignores its cancellation, and cannot be closed while it runs
+            await self._stream.aclose()
 
 
 async def _first_to_begin(calls: list[_Attempt]) -> _Attempt:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from moa.answers import joined_reasoning_details
+from moa.closing import cancelled
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.mixture import Mixture
@@ -155,6 +156,4 @@ async def steps_of(count: int, new_choice: NewChoice) -> AsyncGenerator[Step, No
                 running += count - 1
             yield received
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await cancelled(*tasks, grace=None)

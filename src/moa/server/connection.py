@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from moa.closing import cancelled
+
 QUIET = 15.0
 """Seconds without a packet after which a comment is sent."""
 
@@ -44,9 +46,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGone
         return task.result()
     finally:
-        for each in (task, gone):
-            each.cancel()
-        await asyncio.wait({task, gone})
+        await cancelled(task, gone, grace=None)
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -105,8 +105,7 @@ class EventStream:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancelled(task)
 
     async def _keep_alive(self) -> None:
         self._last_sent = time.monotonic()

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from moa.closing import cancelled
 from moa.config.export import table_object
 from moa.config.names import full_name
 from moa.errors import MoaError
@@ -124,9 +125,8 @@ class Runner:
         finally:
             started.cancel()
             if recording.begun is None:
-                task.cancel()
+                await cancelled(task, grace=None)
         if recording.begun is None:
-            await asyncio.wait({task})
             if task.cancelled():
                 raise shutting_down
             task.result()

@@ -248,8 +248,8 @@ async def _first_ended(running: set[asyncio.Task[None]]) -> None:
     """Wait until a task has ended; remove those that have, and raise what one of them raised."""
     ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     running.difference_update(ended)
-    for task in ended:
-        task.result()
+    for error in [error for task in ended if (error := task.exception())]:
+        raise error
 
 
 @dataclass(slots=True)
