@@ -102,12 +102,14 @@ class Attempt:
     """A call behind an agent's answer whose end was not the agent's: it failed and was retried, was slower than its hedge,
     warmed a cache, or wrote a piece that another call continues.
 
-    ``usage`` and ``cost`` are included in the agent's own; ``cost`` is None until the run knows the model's price.
+    ``usage`` and ``cost`` are included in the agent's own; ``cost`` is None until the run knows the model's price. ``calls``
+    are the calls behind it, where the model is a mixture.
     """
 
     reason: str
     usage: Usage = field(default_factory=Usage)
     cost: Cost | None = None
+    calls: tuple[Call, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,6 +127,8 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
         cost: the cost of the call, where the model knows it better than a price list (OpenRouter, a mixture).
         calls: the calls behind this answer, where a mixture answers.
         attempt: a call that was made in addition, and is not in ``usage``: before a retry, or beside a hedge.
+        in_flight: how many calls have been sent and have not ended, where it is not one: none while a call waits for its
+            turn or for a retry, two during a hedge. If the answer is abandoned, that many prompts are paid for.
         extra: other fields of the choice or its delta (``logprobs``, ``refusal``, …), as the server sent them.
         notice: a remark for the user about the call; the run emits it.
         degrades: whether the notice says that the answer is worse than it could be.
@@ -138,6 +142,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: Cost | None = None
     calls: tuple[Call, ...] = ()
     attempt: Attempt | None = None
+    in_flight: int | None = None
     extra: Mapping[str, Any] | None = None
     notice: str = ""
     degrades: bool = False

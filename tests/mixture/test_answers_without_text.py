@@ -111,5 +111,5 @@ async def test_bookkeeping_begins_no_answer(delta: Delta) -> None:
     busy = Busy()
     stream = Retried(busy, wait_initial=0, wait_jitter=0).stream(Request.of("Why?"))
     deltas = [each async for each in stream]
-    assert [each for each in deltas if not each.attempt] == [delta, Delta("fine", finish_reason="stop")]
+    assert [each for each in deltas if each.in_flight is None] == [delta, Delta("fine", finish_reason="stop")]
     assert busy.calls == 2

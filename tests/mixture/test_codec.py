@@ -124,7 +124,7 @@ LINES: list[tuple[Event, str]] = [
         (
             f'{{"event":"agent_spent","at":2.0,"agent":"p","layer":1,{SPENT},"attempt":{{"reason":"s/p: slow down",'
             '"usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"estimated":false},'
-            f'"cost":{{"dollars":0.0,"at_least":false}}}},"calls":[{INNER_LINE}]}}'
+            f'"cost":{{"dollars":0.0,"at_least":false}},"calls":[]}},"calls":[{INNER_LINE}]}}'
         ),
     ),
     (

@@ -147,5 +147,7 @@ async def test_closing_early_closes_the_call_inside() -> None:
     """Closing the stream of a wrapped model closes the call inside."""
     model = Scripted("hello there", name=NAME)
     async with aclosing(Limited(Retried(model), Limits(1)).stream(HELLO)) as deltas:
+        waiting = [await anext(deltas), await anext(deltas)]
+        assert [delta.in_flight for delta in waiting] == [0, 1]
         assert await anext(deltas) == Delta(text="hello ")
     assert (model.cancelled, model.running) == (1, 0)

@@ -44,6 +44,7 @@ class Budget:
     def open(self, draft: Draft, model: Model, request: Request) -> None:
         """A call for a draft begins."""
         self._open[draft] = _Account(model, estimated_tokens(conversation_text(request.messages)), draft.tokens)
+        draft.in_flight = 1
 
     def add(self, draft: Draft, attempt: Attempt) -> Attempt:
         """A call beside the one in flight has ended; returns it with its cost."""
@@ -70,12 +71,16 @@ class Budget:
             self._count(draft, *self._settle(draft, free=free))
         return self._ended.pop(draft, (Usage(), Cost()))
 
-    def so_far(self, draft: Draft) -> tuple[Usage, Cost]:
-        """The usage and cost of a draft's calls that have ended, and what the one in flight has reported."""
+    def so_far(self, draft: Draft, *, in_flight: bool = False) -> tuple[Usage, Cost]:
+        """The usage and cost of a draft's calls that have ended, and what the one in flight has reported.
+
+        With ``in_flight``, the one in flight is estimated where it has reported nothing.
+        """
         usage, cost = self._ended.get(draft, (Usage(), Cost()))
-        if draft in self._open and draft.usage:
-            usage += draft.usage
-            cost += draft.cost or self._prices.price(self._open[draft].model.name, draft.usage)
+        account = self._open.get(draft)
+        if account and (draft.usage or in_flight):
+            of_call = self._usage(draft, account)
+            return usage + of_call, cost + (draft.cost or self._prices.price(account.model.name, of_call))
         return usage, cost
 
     def _count(self, draft: Draft, usage: Usage, cost: Cost) -> None:
@@ -87,12 +92,18 @@ class Budget:
     def _settle(self, draft: Draft, *, free: bool) -> tuple[Usage, Cost]:
         """Close a call's account, and take its usage and cost out of the draft, which another call may use."""
         account = self._open.pop(draft)
-        if free and not draft.usage and draft.tokens == account.before:
+        silent = not draft.usage and draft.tokens == account.before
+        if silent and (free or not draft.in_flight):
             return Usage(), Cost()
-        usage = draft.usage or Usage(account.input_tokens, draft.tokens - account.before, estimated=True)
+        usage = self._usage(draft, account)
         cost = draft.cost or self._prices.price(account.model.name, usage)
         draft.usage = draft.cost = None
         return usage, cost
+
+    def _usage(self, draft: Draft, account: _Account) -> Usage:
+        """The usage of the call in flight: as reported, or estimated."""
+        input_tokens, output_tokens = account.input_tokens * draft.in_flight, draft.tokens - account.before
+        return draft.usage or Usage(input_tokens, output_tokens, estimated=True)
 
     def unbounded(self, models: Iterable[Model]) -> list[str]:
         """The names of models that a limit cannot stop while they write, because their prices are unknown."""
@@ -121,7 +132,7 @@ class Budget:
     def _spent(self) -> float:
         """US dollars so far: billed for calls that have ended, estimated for calls in flight."""
         in_flight = (
-            self._dollars(account.model, account.input_tokens, draft.tokens - account.before)
+            self._dollars(account.model, account.input_tokens * draft.in_flight, draft.tokens - account.before)
             for draft, account in self._open.items()
         )
         return self._settled + sum(in_flight)

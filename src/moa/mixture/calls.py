@@ -47,7 +47,7 @@ class Calls:
         """
         if (task := asyncio.current_task()) and task.cancelling():
             raise asyncio.CancelledError
-        self.count(draft, model, request)
+        self._budget.open(draft, model, request)
         draft.finish_reason = None
         names = tuple(reference.agent for reference in references)
         at, name, layer = self._now(), draft.agent, draft.layer
@@ -57,16 +57,20 @@ class Calls:
         self._started.add(draft)
         self._emit(AgentStarted(at=at, agent=name, layer=layer, model=model.name, role=role, references=names))
 
-    def count(self, draft: Draft, model: Model, request: Request) -> None:
-        """Start to count the cost of a call, until :meth:`pause`, :meth:`finish` or :meth:`drop`."""
+    def warm(self, draft: Draft, model: Model, request: Request) -> None:
+        """Record that a call begins that only warms a cache, until :meth:`pause`."""
         self._budget.open(draft, model, request)
+        self._spent(draft, in_flight=True)
 
     def append(self, draft: Draft, role: str, delta: Delta) -> None:
         """Append a delta to a draft, and emit its text, reasoning, tool calls and further fields, and what it reports as
         spent before the draft's end."""
         draft.append(delta)
+        warms = draft not in self._started
         if delta.attempt:
-            self._spent(draft, self._budget.add(draft, delta.attempt))
+            self._spent(draft, self._budget.add(draft, delta.attempt), in_flight=warms)
+        elif delta.in_flight and warms:
+            self._spent(draft, in_flight=True)
         if delta.calls and delta.finish_reason is None:
             self._spent(draft, calls=delta.calls)
         if delta.speaks or delta.extra:
@@ -108,8 +112,10 @@ class Calls:
             event = AgentDropped(at=at, agent=agent, layer=layer, reason=reason, usage=usage, cost=cost, calls=calls)
         self._emit(event)
 
-    def _spent(self, draft: Draft, attempt: Attempt | None = None, calls: tuple[Call, ...] = ()) -> None:
-        usage, cost = self._budget.so_far(draft)
+    def _spent(
+        self, draft: Draft, attempt: Attempt | None = None, calls: tuple[Call, ...] = (), *, in_flight: bool = False
+    ) -> None:
+        usage, cost = self._budget.so_far(draft, in_flight=in_flight)
         at, agent, layer = self._now(), draft.agent, draft.layer
         self._emit(AgentSpent(at=at, agent=agent, layer=layer, usage=usage, cost=cost, attempt=attempt, calls=calls))
 

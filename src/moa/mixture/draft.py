@@ -26,6 +26,7 @@ class Draft:
         refusal: the words of a refusal.
         finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
         taken_back: whether a part of its text turned out to be reasoning.
+        in_flight: how many upstream calls are in flight for it, as its model reports.
         cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is complete.
         dropped: why no agent reads it; None while it grows and when it finished.
         error: the error behind ``dropped``, if there is one.
@@ -42,6 +43,7 @@ class Draft:
         self.cost: Cost | None = None
         self.calls: tuple[Call, ...] = ()
         self.taken_back = False
+        self.in_flight = 1
         self.cut: str | None = None
         self.dropped: str | None = None
         self.error: MoaError | None = None
@@ -108,6 +110,7 @@ class Draft:
         self.usage = delta.usage or self.usage
         self.cost = delta.cost or self.cost
         self.calls = delta.calls or self.calls
+        self.in_flight = self.in_flight if delta.in_flight is None else delta.in_flight
         if self._waits and (delta.text or delta.reasoning):
             self._wake()
 

@@ -291,7 +291,7 @@ class Mixture(AsyncClosing):
     @property
     def traits(self) -> Traits:
         """The identity is everything that the mixture's answers depend on; no mixture continues a text that it has begun."""
-        return Traits(identity=self.plan.identity, may_be_silent=True)
+        return Traits(identity=self.plan.identity, may_be_silent=True, composite=True)
 
     @property
     def proposal_identity(self) -> str:

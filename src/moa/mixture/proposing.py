@@ -121,7 +121,7 @@ class Proposing:
             for agent, draft in layer:
                 if draft.ended:
                     continue
-                if self._schedule.hedge is not None:
+                if self._schedule.hedge is not None and not traits_of(agent.model).composite:
                     agent = replace(agent, model=Hedged(agent.model, self._schedule.hedge))
                 task = asyncio.create_task(self._propose(agent, draft, drafts[:number]))
                 task.add_done_callback(partial(self._end_draft, draft))

@@ -109,6 +109,8 @@ class Writer:
             async for reading in readings:
                 await cancelled(*warming)
                 if reading.warm:
+                    if traits_of(self._agent.model).composite:
+                        continue
                     warming = [asyncio.create_task(self._warm(reading))]
                 elif reading.last or (self._way is not None and not self._ended_early):
                     outcome = await self._continue(reading)
@@ -148,7 +150,7 @@ class Writer:
         draft, model = self._draft, self._agent.model
         request = self._make_request(reading.references, "")
         error: Exception | None = None
-        self._calls.count(draft, model, request)
+        self._calls.warm(draft, model, request)
         short = request.without(TOKEN_LIMITS).replaced(max_tokens=1)
         try:
             async with aclosing(model.stream(short)) as deltas:

@@ -34,6 +34,8 @@ class Traits:
         profile: which requests the model takes, as far as that is known.
         may_be_silent: whether it works for minutes before its first word (a mixture, whose own agents come first). No run
             drops such a model for its silence.
+        composite: whether a call of it makes several, as a mixture's does. Such a call is neither hedged nor made to warm a
+            cache, since that would make all of them again.
     """
 
     provider: str = ""
@@ -42,6 +44,7 @@ class Traits:
     continuation: Continuation | None = None
     profile: Profile = field(default_factory=Profile)
     may_be_silent: bool = False
+    composite: bool = False
 
 
 @runtime_checkable
@@ -90,4 +93,5 @@ def traits_of(model: Model) -> Traits:
         or getattr(model, "continuation", None),  # an attribute alone declares it, too
         profile=declared.profile,
         may_be_silent=declared.may_be_silent,
+        composite=declared.composite,
     )

@@ -25,4 +25,5 @@ def attempts_of(request: Request, received: Sequence[Delta], reason: str, error:
     elif usage is None:
         output_tokens = estimated_tokens("".join(delta.reasoning + delta.text for delta in received))
         usage = Usage(request.tokens, output_tokens, estimated=True)
-    yield Delta(attempt=Attempt(reason, usage, cost))
+    calls = next((delta.calls for delta in reversed(received) if delta.calls), ())
+    yield Delta(attempt=Attempt(reason, usage, cost, calls))

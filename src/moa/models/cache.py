@@ -63,7 +63,7 @@ class Cached(Wrapper):
         answer: list[Delta] = []
         async with aclosing(self.model.stream(request)) as deltas:
             async for delta in deltas:
-                if not delta.attempt:
+                if not delta.attempt and delta.in_flight is None:
                     answer.append(delta)
                 yield delta
         if any(delta.finish_reason for delta in answer):

@@ -112,12 +112,14 @@ class Limited(Wrapper):
             ModelError: the model failed.
         """
         gate = self.limits._gate()
+        yield Delta(in_flight=0)
         async with gate.slots or nullcontext():
             charged = _estimated_tokens(request)
             if gate.calls:
                 await gate.calls.pour(1)
             if gate.tokens:
                 await gate.tokens.pour(charged)
+            yield Delta(in_flight=1)
             async with aclosing(self.model.stream(request)) as deltas:
                 async for delta in deltas:
                     if gate.tokens and delta.usage:

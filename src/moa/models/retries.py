@@ -75,7 +75,7 @@ class Retried(Wrapper):
                             yield delta  # the usage of a failed call is paid for, too
                         raise
                     for delta in attempts_of(request, opening, str(error), error):
-                        yield delta
+                        yield delta.replaced(in_flight=0)
                 else:
                     # Outside the ``try``: an error after the first delta is not retried.
                     for delta in opening:
@@ -84,6 +84,7 @@ class Retried(Wrapper):
                         yield delta
                     return
             await asyncio.sleep(wait)
+            yield Delta(in_flight=1)
             attempt += 1
 
     def _wait(self, error: ModelError, attempt: int) -> float | None:

@@ -48,8 +48,13 @@ def call_object(call: Call) -> dict[str, Any]:
     if call.calls:
         fields["calls"] = [call_object(inner) for inner in call.calls]
     if call.attempts:
-        fields["attempts"] = [{"reason": attempt.reason, **_spent(attempt)} for attempt in call.attempts]
+        fields["attempts"] = [_attempt_object(attempt) for attempt in call.attempts]
     return fields
+
+
+def _attempt_object(attempt: Attempt) -> dict[str, Any]:
+    fields = {"reason": attempt.reason, **_spent(attempt)}
+    return {**fields, "calls": [call_object(inner) for inner in attempt.calls]} if attempt.calls else fields
 
 
 def _spent(call: Call | Attempt) -> dict[str, Any]:
