@@ -10,7 +10,7 @@ import pytest
 
 from moa import Mixture, Scripted
 from moa.answers import Answer, Cost, Usage
-from moa.errors import ModelError, RateLimited, RunError, TimedOut, UpstreamFailed
+from moa.errors import ModelError, RateLimited, RunError, UpstreamFailed
 from moa.events import AgentSpent
 from moa.models.retries import Retried
 from moa.prices import Price, Prices
@@ -60,13 +60,15 @@ def test_a_nested_mixture_that_is_given_up_leaves_what_it_has_spent() -> None:
 
 
 def test_a_cancelled_run_counts_the_attempts_and_the_calls_inside_a_nested_mixture() -> None:
-    """An attempt that timed out, and a proposal of a nested mixture, are paid for, whoever reads on."""
-    timing_out = Scripted([TimedOut("scripted/t", "no token"), Scripted("late", first_token=60)], name="scripted/t")
+    """An attempt that failed, and a proposal of a nested mixture, are paid for, whoever reads on."""
+    failing_first = Scripted(
+        [UpstreamFailed("scripted/t", "busy"), Scripted("late", first_token=60)], name="scripted/t"
+    )
     inner = Mixture([[model("a")]], model("slow", first_token=60), name="inner", prices=PRICES)
-    mixture = Mixture([[Retried(timing_out, wait_initial=0, wait_jitter=0), inner]], model("z"), prices=PRICES)
+    mixture = Mixture([[Retried(failing_first, wait_initial=0, wait_jitter=0), inner]], model("z"), prices=PRICES)
     retried, nested = run_in_virtual_time(left_after_5_seconds(mixture)).calls
     assert retried.usage == Usage(10, 0, estimated=True) and retried.cost == Cost(10.0)
-    assert [attempt.reason for attempt in retried.attempts] == ["scripted/t: no token"]
+    assert [attempt.reason for attempt in retried.attempts] == ["scripted/t: busy"]
     assert nested.cost and nested.cost.dollars and nested.cost.dollars > 15
 
 

@@ -17,7 +17,6 @@ from moa.errors import (
     ModelError,
     RateLimited,
     StreamBroken,
-    TimedOut,
     Unreachable,
     UpstreamFailed,
 )
@@ -45,7 +44,6 @@ FREE, ESTIMATED = Usage(), Usage(100, estimated=True)
 KINDS: list[tuple[type[ModelError], Usage]] = [
     (Unreachable, FREE),
     (RateLimited, FREE),
-    (TimedOut, ESTIMATED),
     (UpstreamFailed, ESTIMATED),
     (StreamBroken, ESTIMATED),
 ]
