@@ -49,7 +49,7 @@ PROVIDED = "http://127.0.0.1:8000"
 """The address of ``moa serve`` in the documentation."""
 
 MEASURING = {"docs/howto/measure.md", "docs/reference/evals.md"}
-"""Pages whose commands take seconds each, to load scipy and to draw: their blocks are slow tests."""
+"""Pages whose commands take seconds each, to load numpy and to draw: their blocks are slow tests."""
 
 CONFIG = """
 default = "careful"

@@ -134,7 +134,7 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Listing], dic
     monkeypatch.undo()
     handler = type("Handler", (Listing,), {"models": [{"id": "llama3"}, {"id": "qwen"}, {"id": "nomic-embed-text"}]})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(
             "moa.config.auto.PROVIDERS",
             {name: row for name, row in PROVIDERS.items() if not row.local or name == "ollama"},

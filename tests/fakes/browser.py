@@ -6,11 +6,16 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
+
+from tests.fakes.packages import missing, needs
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Locator, Page
+    from playwright.async_api._generated import LocatorAssertions
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -25,7 +30,11 @@ PATIENCE = 30_000.0
 
 PATH = os.environ.get("MOA_CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
-needs_browser = pytest.mark.skipif(PATH is None, reason="no Chromium on this machine; MOA_CHROMIUM can name one")
+needs_browser = (
+    needs("playwright")
+    if missing("playwright")
+    else pytest.mark.skipif(PATH is None, reason="no Chromium on this machine; MOA_CHROMIUM can name one")
+)
 
 HIGHLIGHTED = "[...CSS.highlights.values()].flatMap(each => [...each]).map(String).join('')"
 """Gives the text of all highlighted passages."""
@@ -34,9 +43,19 @@ FOCUSED = "document.activeElement.id || document.activeElement.ariaLabel || docu
 """Gives the ID, label or text of the focused element."""
 
 
+def expect(locator: Locator) -> LocatorAssertions:
+    """Playwright's assertions, which wait until they hold."""
+    from playwright.async_api import expect
+
+    expect.set_options(timeout=PATIENCE)
+    return expect(locator)
+
+
 @asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
     """Chromium, headless."""
+    from playwright.async_api import async_playwright
+
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=PATH, args=[*QUIET])
         try:

@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 LARGEST_REQUEST = 1 << 17
 """Bytes of a request, arguments and environment included."""
 
-NOT_IMPORTED = ("moa.evals", "moa.__main__", "moa.models.llama")
+NOT_IMPORTED = ("moa.evals", "moa.inspect", "moa.__main__", "moa.models.llama")
 """Modules that few commands load and that are slow, or that are programs."""
 
 LATE = (
@@ -122,6 +122,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         if request["terminal"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and that is inherited
         os.environ.clear()
         os.environ.update(request["env"])
         time.tzset()

@@ -78,11 +78,12 @@ async def _executed(*args: str, env: Mapping[str, str], terminal: int | None) ->
 
 
 def _take_terminal() -> None:
-    """In the child: a session of its own with this terminal, so that Ctrl-C reaches it."""
+    """In the child: a session of its own with this terminal, so that Ctrl-C reaches it, and a hangup ends it."""
     import fcntl
     import termios
 
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and that is inherited
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

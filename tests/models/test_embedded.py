@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.anyio, needs_weights]
 @pytest.fixture(scope="module")
 def model() -> Iterator[EmbeddedModel]:
     """One loaded model, for the tests that leave it as it was; each of them may have an event loop of its own."""
-    model = EmbeddedModel("smollm2", context=512)
+    model = EmbeddedModel("smollm2", context=256)
     asyncio.run(model.load())
     yield model
     asyncio.run(model.aclose())
@@ -58,7 +58,7 @@ async def test_two_samples_are_written_at_the_same_time(model: EmbeddedModel) ->
 
     async def sample(seed: int) -> str:
         text = ""
-        async for delta in model.stream(ask(temperature=1.0, seed=seed, max_tokens=30)):
+        async for delta in model.stream(ask(temperature=1.0, seed=seed, max_tokens=16)):
             order.append(seed)
             text += delta.text
         return text
@@ -87,7 +87,7 @@ async def test_closing_the_stream_stops_the_writing(model: EmbeddedModel) -> Non
 async def test_cancelling_a_task_stops_the_reading_of_a_long_question(model: EmbeddedModel) -> None:
     """A cancelled question that the model was still reading does not delay the next one."""
     began = processor_seconds(process_of(model))
-    task = asyncio.create_task(deltas_of(model, ask("word " * 450)))
+    task = asyncio.create_task(deltas_of(model, ask("word " * 200)))
     await holds(lambda: processor_seconds(process_of(model)) > began + 0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -97,15 +97,15 @@ async def test_cancelling_a_task_stops_the_reading_of_a_long_question(model: Emb
 
 async def test_a_question_beyond_the_context_is_refused(model: EmbeddedModel) -> None:
     """The error gives the length of the question and of the context, in tokens."""
-    with pytest.raises(CallRejected, match=r"\(\d{4} tokens\) exceeds the available context size \(512 tokens\)"):
+    with pytest.raises(CallRejected, match=r"\(\d{4} tokens\) exceeds the available context size \(256 tokens\)"):
         await deltas_of(model, ask("word " * 2000))
 
 
 async def test_an_answer_that_fills_the_context_ends_with_length(model: EmbeddedModel) -> None:
     """The question is not pushed out of the context to make room; the answer reports that it was cut."""
-    answer = await answered(model, ask("word " * 450, max_tokens=500, ignore_eos=True))
+    answer = await answered(model, ask("word " * 200, max_tokens=250, ignore_eos=True))
     assert answer.finish_reason == "length"
-    assert answer.usage.total_tokens <= 512
+    assert answer.usage.total_tokens <= 256
 
 
 async def test_other_programs_cannot_use_it(model: EmbeddedModel) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, expect
 
-from tests.fakes.browser import PATIENCE, Window, browsing, tab, window
+from tests.fakes.browser import Window, browsing, tab, window
 from tests.fakes.serving import CONFIG, Served, answer_well
 from tests.fakes.upstream import Upstream
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext
 
 MIXTURES = """
 [mixtures.deep]
@@ -26,8 +29,6 @@ layers = [["up/a", "up/b"], ["up/a", "up/b"]]
 aggregator = "up/last"
 schedule = { kind = "barrier", early_exit = 0.9 }
 """
-
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, expect
 
-from tests.fakes.browser import Window, needs_browser, window
+from tests.fakes.browser import Window, expect, needs_browser, window
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream, call_tool, chunk, done, drop, finish, say, think, until, usage, words
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 

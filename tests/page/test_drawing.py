@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, expect
 
-from tests.fakes.browser import Window, needs_browser, window
+from tests.fakes.browser import Window, expect, needs_browser, window
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream, chunk, done, finish, refuse, say, usage
 from tests.page.sentences import SKY
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 

@@ -7,10 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
 
 from moa import Config
-from tests.fakes.browser import FOCUSED, Window, needs_browser
+from tests.fakes.browser import FOCUSED, Window, expect, needs_browser
 from tests.fakes.upstream import Upstream, say, until
 
 pytestmark = [pytest.mark.anyio, needs_browser]

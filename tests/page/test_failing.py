@@ -6,18 +6,21 @@ import asyncio
 import re
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Route, expect
 
 from moa.store.archive import Archive
 from moa.store.record import answer_of
-from tests.fakes.browser import Window, needs_browser, window
+from tests.fakes.browser import Window, expect, needs_browser, window
 from tests.fakes.run_client import until_gauges
 from tests.fakes.serving import Served, answer_well
 from tests.fakes.upstream import Upstream, hang, refuse, say, words
 from tests.fakes.waiting import PATIENCE, holds
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Route
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 

@@ -7,17 +7,19 @@ import posixpath
 import re
 from collections.abc import AsyncIterator
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser
 
 from moa.server.static import FILES, INDEX, matches
-from tests.fakes.browser import Window, needs_browser, window
+from tests.fakes.browser import Window, needs_browser, tab, window
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +132,13 @@ async def test_the_page_works_below_a_path_prefix(browser: Browser, proxied: str
             assert await page.text(".answer-text") == "the whole answer"
 
 
+@pytest.fixture(scope="module")
+async def opened(profile: BrowserContext, served: Served) -> AsyncIterator[Window]:
+    """One window for all tests of pure modules, which change nothing in it."""
+    async with tab(profile, served.origin) as page:
+        yield page
+
+
 async def call(page: Window, module: str, expression: str, *arguments: Any) -> Any:
     """Import a module of the page and evaluate an expression of its exports, ``m``, and of the arguments, ``a``."""
     script = f"a => import(new URL('page/{module}', document.baseURI)).then(m => {expression})"
@@ -137,11 +146,13 @@ async def call(page: Window, module: str, expression: str, *arguments: Any) -> A
 
 
 @needs_browser
-async def test_blocks_know_their_source_offsets(page: Window) -> None:
+async def test_blocks_know_their_source_offsets(opened: Window) -> None:
     """Each block and line of Markdown has the offset of its text in the source."""
     text = "# Title\n\n- one\n  two\n\n> quoted"
-    source = await page.tab.evaluate("new URL('page/markdown/source.js', document.baseURI).href")
-    blocks = await call(page, "markdown/blocks.js", f"import('{source}').then(s => m.blocksOf(s.linesOf(a[0])))", text)
+    source = await opened.tab.evaluate("new URL('page/markdown/source.js', document.baseURI).href")
+    blocks = await call(
+        opened, "markdown/blocks.js", f"import('{source}').then(s => m.blocksOf(s.linesOf(a[0])))", text
+    )
     assert [(block["kind"], block["at"]) for block in blocks] == [("heading", 0), ("list", 9), ("quote", 22)]
     assert blocks[0]["lines"] == [{"text": "Title", "at": 2}]
     assert blocks[1]["items"] == [
@@ -150,22 +161,22 @@ async def test_blocks_know_their_source_offsets(page: Window) -> None:
 
 
 @needs_browser
-async def test_inline_elements_are_bounded_by_offsets(page: Window) -> None:
+async def test_inline_elements_are_bounded_by_offsets(opened: Window) -> None:
     """An inline element has the bounds of its content and the offset after it; a dangerous link is no link."""
     inline = "m.inlineAt(a[0], 0, a[0].length)"
-    assert await call(page, "markdown/inline.js", inline, "**bold** text") == {
+    assert await call(opened, "markdown/inline.js", inline, "**bold** text") == {
         "tag": "strong",
         "start": 2,
         "end": 6,
         "next": 8,
     }
-    link = await call(page, "markdown/inline.js", inline, "[click](javascript:alert(1))")
+    link = await call(opened, "markdown/inline.js", inline, "[click](javascript:alert(1))")
     assert link["tag"] == "span"
-    assert await call(page, "markdown/inline.js", inline, "2 * 3") is None
+    assert await call(opened, "markdown/inline.js", inline, "2 * 3") is None
 
 
 @needs_browser
-async def test_figures_are_written_as_people_read_them(page: Window) -> None:
+async def test_figures_are_written_as_people_read_them(opened: Window) -> None:
     """Seconds, US dollars and shares; an unknown cost stays unknown."""
     texts = {
         "seconds(3.21)": "3.2 s",
@@ -177,11 +188,11 @@ async def test_figures_are_written_as_people_read_them(page: Window) -> None:
         "ago(1000, 8300)": "2 h ago",
     }
     for expression, text in texts.items():
-        assert await call(page, "figures.js", f"m.{expression}") == text
+        assert await call(opened, "figures.js", f"m.{expression}") == text
 
 
 @needs_browser
-async def test_a_run_is_a_fold_of_its_events(page: Window) -> None:
+async def test_a_run_is_a_fold_of_its_events(opened: Window) -> None:
     """Applying a run's events gives its parts, its answer and its state, without drawing anything."""
     seats = [
         {"agent": "a", "layer": 1, "model": "up/a", "role": "proposer"},
@@ -199,11 +210,11 @@ async def test_a_run_is_a_fold_of_its_events(page: Window) -> None:
         const states = [...run.parts.values()].map(part => part.state);
         return [run.answer, run.state, run.firstToken, run.ended, states];
     })(new m.Run('id'))"""
-    assert await call(page, "run.js", fold, *events) == ["Four.", "answered", 1.0, 2.0, ["unasked", "stopped"]]
+    assert await call(opened, "run.js", fold, *events) == ["Four.", "answered", 1.0, 2.0, ["unasked", "stopped"]]
 
 
 @needs_browser
-async def test_events_are_read_however_packets_part(page: Window) -> None:
+async def test_events_are_read_however_packets_part(opened: Window) -> None:
     """Events that arrive byte by byte are read whole, and keep-alive comments are skipped."""
     stream = 'id: 1\ndata: {"event":"a","text":"é🌊"}\n\n: still here\n\nid: 2\ndata: {"event":"b"}\n\n'
     read = """(async () => {
@@ -216,11 +227,11 @@ async def test_events_are_read_however_packets_part(page: Window) -> None:
         for await (const each of m.numberedEvents(new Response(body), new AbortController().signal)) events.push(each);
         return events;
     })()"""
-    assert await call(page, "events.js", read, stream) == [[1, {"event": "a", "text": "é🌊"}], [2, {"event": "b"}]]
+    assert await call(opened, "events.js", read, stream) == [[1, {"event": "a", "text": "é🌊"}], [2, {"event": "b"}]]
 
 
 @needs_browser
-async def test_a_draft_is_the_table_it_stands_for(page: Window) -> None:
+async def test_a_draft_is_the_table_it_stands_for(opened: Window) -> None:
     """Agents that are off, and layers without agents, are not in the table; the table gets a name of its own."""
     layers = [[{"model": "up/a"}, {"model": "up/b"}], [{"model": "up/c"}]]
     table = {"layers": layers, "aggregator": {"model": "up/last"}}
@@ -230,7 +241,7 @@ async def test_a_draft_is_the_table_it_stands_for(page: Window) -> None:
         draft.fields.layers[1][0].model = "";
         return [before, draft.isChanged, draft.tableName, JSON.stringify(draft.table())];
     })(new m.Draft('moa/trio', a[0]))"""
-    before, changed, name, changed_table = await call(page, "draft.js", change, table)
+    before, changed, name, changed_table = await call(opened, "draft.js", change, table)
     assert before == [False, "trio"]
     assert changed
     assert name == "trio-changed"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, expect
 
-from tests.fakes.browser import Window, needs_browser, window
+from tests.fakes.browser import Window, expect, needs_browser, window
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream, call_tool, done, finish, hang, say, until, usage, words
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.anyio, needs_browser]
 

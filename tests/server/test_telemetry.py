@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from moa.errors import AggregatorFailed
 from moa.messages import Answer, Call, Cost, Usage
 from moa.server.telemetry import Metrics, trace_run
+from tests.fakes.packages import needs
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 BEGAN = 1_700_000_000.0
 
@@ -37,6 +40,10 @@ ANSWER = Answer(
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
@@ -53,6 +60,7 @@ def seconds(span: ReadableSpan) -> tuple[float, float]:
     return (span.start_time / 1e9 - BEGAN, span.end_time / 1e9 - BEGAN)
 
 
+@needs("opentelemetry.sdk")
 def test_a_run_and_each_of_its_calls_are_spans(exporter: InMemorySpanExporter) -> None:
     """Names, times and attributes follow OpenTelemetry's conventions for generative AI."""
     trace_run("moa/trio", ANSWER, BEGAN)
@@ -79,6 +87,7 @@ def test_a_run_and_each_of_its_calls_are_spans(exporter: InMemorySpanExporter) -
     assert seconds(last) == pytest.approx((1.1, 3.1), abs=1e-3)
 
 
+@needs("opentelemetry.sdk")
 def test_no_message_text_is_in_a_span(exporter: InMemorySpanExporter) -> None:
     """Neither of answers nor of errors."""
     failed = Answer(calls=ANSWER.calls, error=AggregatorFailed("secret", ["secret"]), duration=1.0, run_id="e" * 32)
@@ -91,6 +100,7 @@ def test_no_message_text_is_in_a_span(exporter: InMemorySpanExporter) -> None:
     assert not spans(exporter)["chat b"].status.is_ok
 
 
+@needs("opentelemetry.sdk")
 def test_a_call_that_was_cut_off_ends_when_its_run_does(exporter: InMemorySpanExporter) -> None:
     """Its span does not end at its start."""
     before = time.time()
