@@ -66,6 +66,8 @@ class Request:
     def of(cls, question: str | Sequence[Message] | Mapping[str, Any] | Request) -> Request:
         """A request from a question, a list of messages, or a whole body (which is copied, so later edits do not reach it).
 
+        A field of the body or of a message that is null counts as not set.
+
         Raises:
             RequestRejected: there is no message, a message is malformed, or a lone question is empty.
         """
@@ -90,7 +92,7 @@ class Request:
                 "the question is a single message; put it into a list: [{'role': …}]", param="messages"
             )
         _check_messages(body.get("messages"))
-        return cls(body)
+        return cls(_without_nulls(body))
 
     @property
     def messages(self) -> list[Message]:
@@ -120,6 +122,16 @@ class Request:
     def json(self) -> str:
         """The body as canonical JSON: equal requests give equal text."""
         return json.dumps(self.body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _without_nulls(body: dict[str, Any]) -> dict[str, Any]:
+    """The body without fields that are null, which means that they are not set; a message's content may be null."""
+    body = {name: value for name, value in body.items() if value is not None}
+    body["messages"] = [
+        {name: value for name, value in message.items() if value is not None or name == "content"}
+        for message in body["messages"]
+    ]
+    return body
 
 
 def _check_messages(messages: object) -> None:

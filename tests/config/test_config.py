@@ -353,3 +353,42 @@ async def test_a_tilde_in_the_path_option_is_the_home_folder(folder: Path, monke
     monkeypatch.setenv("HOME", str(folder))
     written(folder, "", "mine.toml")
     assert Config("~/mine.toml").path == folder / "mine.toml"
+
+
+async def test_what_models_take_is_in_the_file(folder: Path, upstream: Upstream) -> None:
+    """An endpoint's own keys hold for all its models; a model's table overrides them."""
+    text = """\
+[endpoints.mine]
+base_url = "{url}"
+refuses = ["seed"]
+rename = {{ max_tokens = "limit" }}
+[models."mine/special"]
+takes = ["seed"]
+roles = {{ developer = "system" }}
+"""
+    written(folder, text.format(url=upstream.base_url))
+    body = {"messages": [{"role": "developer", "content": "Be brief."}], "seed": 1, "max_tokens": 5}
+    async with Config() as config:
+        for name in ("plain", "special"):
+            upstream.script(name, say("Four."))
+            async for _ in config.model(f"mine/{name}").stream(Request.of(body)):
+                pass
+    plain, special = (call.body for call in upstream.requests)
+    assert ("seed" in plain, plain["limit"], plain["messages"][0]["role"]) == (False, 5, "developer")
+    assert (special["seed"], special["limit"], special["messages"][0]["role"]) == (1, 5, "system")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[models."a/b"]\nimage = true\n', "models.a/b.image: no such field; did you mean 'images'?"),
+        ('[models."a/b"]\nrefuses = ["messages"]\n', "messages cannot be left out of a request"),
+        ('[endpoints.a]\nbase_url = "http://a/v1"\ncontext_tokens = 0\n', "context_tokens: should be greater than"),
+    ],
+)
+def test_a_mistake_in_what_models_take_is_one_line(folder: Path, text: str, said: str) -> None:
+    """Unknown keys, fields that are needed, and impossible sizes are refused with the place."""
+    written(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    assert said in str(caught.value)

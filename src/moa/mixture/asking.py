@@ -1,7 +1,8 @@
 """What each agent is sent. One function a role, each readable from top to bottom.
 
-A caller's request reaches the aggregator whole. A proposer gets the conversation and the sampling fields only: a field that
-shapes the answer itself (tools, ``response_format``, ``stop``, …) would turn its advice into half an answer.
+A caller's request reaches the aggregator whole. A proposer gets the conversation in words and the fields of
+:data:`FOR_PROPOSERS` only: a field that shapes the answer itself (tools, ``response_format``, ``stop``, …) would turn its
+advice into half an answer, and one that is meant for one vendor (``store``, ``metadata``, …) is refused by others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from moa.messages import Message, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
+from moa.models import traits_of
+from moa.models.fitting import tool_calls_in_words
 from moa.models.thinking import split
 
 AGGREGATOR_ONLY = frozenset(
@@ -22,7 +25,7 @@ AGGREGATOR_ONLY = frozenset(
         *("stream", "stream_options"),
     }
 )
-"""Fields of a request that shape the answer itself: they reach the aggregator and no proposer."""
+"""Fields of a request that shape the answer itself."""
 
 REASONING = frozenset(
     {"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "redacted_thinking"}
@@ -30,6 +33,12 @@ REASONING = frozenset(
 """Fields of an assistant's message, and kinds of parts in its content, that hold reasoning."""
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+
+FOR_PROPOSERS = (
+    *("messages", "temperature", "top_p", "top_k", "min_p", *TOKEN_LIMITS, "seed", "reasoning_effort"),
+    *("frequency_penalty", "presence_penalty", "repetition_penalty"),
+)
+"""Fields of a caller's request that proposers get."""
 
 SAMPLING = (
     *("temperature", "top_p", "top_k", "min_p", *TOKEN_LIMITS, "seed", "stop"),
@@ -41,9 +50,13 @@ SAMPLING = (
 def proposer_request(
     agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING
 ) -> Request:
-    """What a proposer is sent. Its own sampling overrides the caller's; tools are described to it in words."""
-    sent = _without_reasoning(request.without(AGGREGATOR_ONLY))
-    if agent.sample is not None:
+    """What a proposer is sent. Its own sampling overrides the caller's; tools, and calls of them, reach it in words.
+
+    The agents of one model within a layer get a seed each, where the model takes one.
+    """
+    body = {name: value for name, value in request.body.items() if name in FOR_PROPOSERS}
+    sent = in_words(Request(body))
+    if agent.sample is not None and not traits_of(agent.model).profile.refuses & {"seed", "random_seed"}:
         seed = request.body.get("seed")
         sent = sent.replaced(seed=agent.sample + (seed if isinstance(seed, int) else 0))
     if tools := request.body.get("tools"):
@@ -70,16 +83,23 @@ def aggregator_request(
 
 def ranker_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
     """What a ranker is sent: the conversation, without any field that shapes an answer, and the question which is best."""
-    sent = _without_reasoning(Request({"messages": request.messages}))
+    sent = in_words(Request({"messages": request.messages}))
     if agent.persona:
         sent = with_system(sent, agent.persona)
     sent = _with_sampling(sent, agent.sampling)
     return with_references(sent, references, replace(layout, prompt=SELECT), closing="")
 
 
-def _without_reasoning(request: Request) -> Request:
-    """The request without what the model that answered before thought: it is no part of its answers."""
-    return request.replaced(messages=[_answer_alone(message) for message in request.messages])
+def in_words(request: Request) -> Request:
+    """The request with tool calls and their results as text, and with no field of a message but its role, content and name.
+
+    What the model that answered before thought is no part of its answers.
+    """
+    messages = [_answer_alone(message) for message in tool_calls_in_words(request.messages)]
+    kept = ("role", "content", "name")
+    return request.replaced(
+        messages=[{name: message[name] for name in kept if name in message} for message in messages]
+    )
 
 
 def _answer_alone(message: Message) -> Message:

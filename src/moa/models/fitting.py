@@ -76,7 +76,7 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     messages = [_with_role(message, profile.roles) for message in messages]
     if profile.system is False:
         messages = _system_in_user(messages)
-    elif profile.several_system is False:
+    elif profile.several_system is False or profile.alternates:
         messages = _one_system(messages)
     if profile.alternates:
         messages = _alternating(messages)

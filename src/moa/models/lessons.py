@@ -70,7 +70,7 @@ def lesson_of(error: ModelError, request: Request) -> Lesson | None:
     if named := _named(text, places, request):
         a_value = bool(_RANGE.search(text)) and not _UNKNOWN.search(text)
         return Lesson(Profile(refuses=frozenset(named)), lasting=not a_value)
-    return _guess(text, request)
+    return None if _ABOUT_SOMETHING_ELSE.search(text) else _guess(request)
 
 
 # -- what stands in a refusal ------------------------------------------------------------------------------------------
@@ -109,7 +109,8 @@ def _text_and_places(refusal: str) -> tuple[str, list[list[Any]]]:
             words.append(value)
     text = _QUOTED_INPUT.sub("", "\n".join(words) if words else refusal)
     places.extend(re.findall(r"[\w$-]+", found[1]) for found in _LOC_IN_WORDS.finditer(text))
-    return text, places
+    named = (".".join(str(step) for step in place if step != "body") for place in places)
+    return "\n".join([text, *named]), places
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -152,21 +153,21 @@ def _path_of(place: Sequence[Any], body: Mapping[str, Any]) -> str:
     return ".".join(path if path[:1] in (["messages"], ["tools"]) else path[:1])
 
 
+_AFTER_ITS_KIND = re.compile(
+    r"(?=\b(?:argument|parameter|param|field|property|key|supplied|input|option|name)(?:s|\(s\))?:?\s+([\w$]+))",
+    re.IGNORECASE,
+)
+_BEFORE_ITS_FAULT = re.compile(
+    r"([\w$]+)(?:: Extra inputs| (?:is|are) (?:not |un)(?:supported|allowed|permitted)| (?:must|should|cannot|has to) )"
+)
+
+
 def _words(text: str) -> set[str]:
     """The names in a text that may be fields: those with an underscore, in quotes, or after a word such as "parameter".
     A name in camel case counts in snake case too."""
     names = set(re.findall(r"[A-Za-z$]+(?:_[A-Za-z0-9]+)+|[a-z]+(?:[A-Z][a-z]+)+", text))
     names |= set(re.findall(r"""["'`‘“]([\w$.\[\]-]+)["'`’”]""", text))
-    names |= set(
-        re.findall(
-            r"(?:argument|parameter|param|field|property|key|supplied|input|option|name)s?\)?:?\s+([\w$]+)",
-            text,
-            re.IGNORECASE,
-        )
-    )
-    names |= set(
-        re.findall(r"([\w$]+)(?:: Extra inputs| is not (?:supported|allowed|permitted)| is unsupported)", text)
-    )
+    names |= set(_AFTER_ITS_KIND.findall(text)) | set(_BEFORE_ITS_FAULT.findall(text))
     names |= {part for name in names for part in re.split(r"[.\[\]]+", name) if part}
     return names | {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names}
 
@@ -274,7 +275,7 @@ def _limits(text: str, request: Request) -> Profile | None:
         return None
     other = TOKEN_LIMITS[1 - TOKEN_LIMITS.index(ours)]
     most = re.search(
-        r"(?:at most|maximum(?: value)?(?: allowed)?(?: for `?max_tokens`?)?(?: is| of)?|<=|less than or equal to|"
+        r"(?:at most|maximum(?: value)?(?: allowed)?(?: for `?max_tokens`?)?(?: is| of)?|<=|>|less than or equal to|"
         r"\[\d+, ?|between \d+ and|up to|supports only|limit is) `?(\d[\d,]+)",
         text,
         re.IGNORECASE,
@@ -305,9 +306,7 @@ _ABOUT_SOMETHING_ELSE = re.compile(
 )
 
 
-def _guess(text: str, request: Request) -> Lesson | None:
-    if _ABOUT_SOMETHING_ELSE.search(text):
-        return None
+def _guess(request: Request) -> Lesson | None:
     body = request.body
     optional = _optional(body)
     extras = {path for path in optional if path in _BOOKKEEPING or path.startswith("messages.")} - _OURS

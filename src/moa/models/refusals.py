@@ -76,7 +76,10 @@ def _message(error: object) -> str:
         except (ValueError, RecursionError):
             return "" if str(error).lstrip().startswith("<") else str(error)
     if isinstance(error, list):
-        error = next(iter(error), None)
+        return "; ".join(filter(None, map(_message, error)))
+    if isinstance(error, Mapping) and isinstance(error.get("loc"), list):  # FastAPI's: where, and what is wrong there
+        where = ".".join(str(step) for step in error["loc"] if step != "body")
+        return ": ".join(filter(None, (where, str(error.get("msg") or ""))))
     if isinstance(error, Mapping):
         return next(filter(None, (_message(error.get(key)) for key in ("error", "message", "detail", "msg"))), "")
     return error if isinstance(error, str) else ""

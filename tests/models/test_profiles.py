@@ -1,0 +1,95 @@
+"""What the servers and models known by name take."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from moa.models import traits_of
+from moa.models.catalog import Access, Catalog
+from moa.models.profile import Profile
+from moa.models.profiles import FACTS, HOSTS, place_of, profile_at
+from moa.models.providers import PROVIDERS
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def test_every_fact_has_a_source_and_a_place() -> None:
+    """Each row names a page and the month in which it was read, and a place that exists."""
+    for facts in FACTS:
+        assert re.match(r"https://\S+.*\(20\d\d-\d\d\)$", facts.source), facts
+        assert facts.place in PROVIDERS or facts.place in HOSTS, facts
+
+
+@pytest.mark.parametrize(
+    ("base_url", "provider", "place"),
+    [
+        (OPENAI, "openai", "openai"),
+        (OPENAI, None, "openai"),
+        ("http://127.0.0.1:11434/v1", "openai", "ollama"),
+        ("http://gpu-box:11434/v1", None, "ollama"),
+        ("http://127.0.0.1:5000/v1", "ollama", "ollama"),
+        ("http://127.0.0.1:8000/v1", None, None),
+        ("http://127.0.0.1:8000/v1", "vllm", "vllm"),
+        ("https://api.mistral.ai/v1", "mistral", "mistral"),
+        ("https://mistral.example/v1", "mistral", None),
+        ("https://mine.openai.azure.com/openai/v1", None, "azure"),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1", None, "bedrock"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", None, "google"),
+    ],
+)
+def test_facts_follow_the_place(base_url: str, provider: str | None, place: str | None) -> None:
+    """The address says which server answers; a name only where the address is on this machine."""
+    assert place_of(base_url, provider) == place
+
+
+def test_an_openai_url_that_points_elsewhere_gets_the_facts_of_elsewhere() -> None:
+    """The old name of max_tokens goes to Ollama, the new one to OpenAI."""
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"}
+    at_ollama = traits_of(Catalog(environ=environ).model("openai/m")).profile
+    at_openai = traits_of(Catalog(environ={"OPENAI_API_KEY": "k"}).model("openai/m")).profile
+    assert at_ollama.rename == {"max_completion_tokens": "max_tokens"}
+    assert at_openai.rename == {"max_tokens": "max_completion_tokens"}
+
+
+def test_the_users_own_words_override_the_table() -> None:
+    """A model's own table goes before its endpoint's, and that before what is known of the place."""
+    catalog = Catalog(
+        {"mistral": Access(profile=Profile(images=False, takes=frozenset({"store"})))},
+        profiles={"mistral/*": Profile(context_tokens=100), "mistral/big": Profile(images=True)},
+        environ={"MISTRAL_API_KEY": "k"},
+    )
+    small, big = (traits_of(catalog.model(f"mistral/{name}")).profile for name in ("small", "big"))
+    assert (small.images, big.images) == (False, True)
+    assert small.context_tokens == big.context_tokens == 100
+    assert "store" not in small.refuses
+    assert "service_tier" in small.refuses
+
+
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        ("o3-mini", True),
+        ("openai/o4-mini", True),
+        ("gpt-5", True),
+        ("gpt-5-mini-2026-01-01", True),
+        ("gpt-5-chat-latest", False),
+        ("gpt-4o", False),
+        ("octopus", False),
+    ],
+)
+def test_openais_reasoning_models_refuse_sampling(model: str, refused: bool) -> None:
+    """The o-series and GPT-5 take no temperature; their chat models and older ones do."""
+    assert ("temperature" in profile_at(OPENAI, model).refuses) == refused
+
+
+def test_merging_is_field_by_field() -> None:
+    """What is unknown in the more special profile stays; what it says wins; what it takes is no longer refused."""
+    general = Profile(refuses=frozenset({"a", "b"}), rename={"x": "y"}, images=False, efforts=("low",), only={"t": 1})
+    special = Profile(refuses=frozenset({"c"}), takes=frozenset({"a", "t"}), rename={"z": "y"}, images=True)
+    merged = general.merged(special)
+    assert merged.refuses == {"b", "c"}
+    assert (merged.rename, merged.images, merged.efforts, merged.only) == ({"x": "y", "z": "y"}, True, ("low",), {})
+    assert general.merged(Profile()) == general
+    assert Profile().merged(general) == general
