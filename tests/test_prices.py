@@ -83,6 +83,13 @@ def test_models_without_a_bill_are_free(model: str) -> None:
     assert Prices().price(model, MILLION) == Cost(0.0)
 
 
+@pytest.mark.parametrize("model", ["ollama/gpt-oss:120b-cloud", "ollama/glm-4.6:cloud"])
+def test_a_model_that_a_free_provider_runs_elsewhere_is_not_free(model: str) -> None:
+    """Ollama's cloud models are billed by Ollama; an override gives their price."""
+    assert Prices().price(model, MILLION) == Cost(None)
+    assert Prices({model: Price(1.0, 1.0)}).price(model, MILLION) == Cost(2.0)
+
+
 def test_free_providers_can_be_chosen() -> None:
     """The caller can choose the set of free providers."""
     prices = Prices(free=frozenset({"campus"}))

@@ -10,6 +10,7 @@ Notable decisions:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 FREE_PROVIDERS = frozenset({"local", "ollama", "vllm", "lmstudio", "llamacpp", "sglang", "scripted", "recorded"})
-"""Providers that send no bill: the model runs on the user's machine, or is a fake."""
+"""Providers that send no bill: the model runs on the user's machine, or is a fake. At an address outside the user's own
+network they are not free."""
+
+_BILLED_VARIANTS = {"ollama": re.compile("[:-]cloud$")}
+"""Models of a free provider that run elsewhere, by the end of their names: https://docs.ollama.com/cloud"""
 
 LISTED_AS = {
     "bedrock": "aws",
@@ -152,6 +157,9 @@ class Prices:
             if whole.startswith(prefix):
                 return price
         # OpenRouter documents these as free: https://openrouter.ai/docs/guides/routing/model-variants/free
+        billed = _BILLED_VARIANTS.get(seller)
+        if billed and billed.search(name):
+            return None
         if seller in self._free or (seller == "openrouter" and name.endswith(":free")):
             return Price(0.0, 0.0)
         return None

@@ -6,7 +6,10 @@ from datetime import date
 
 import pytest
 
+from moa import Mixture
+from moa.answers import Cost, Usage
 from moa.errors import AddressMissing, ConfigError, KeyMissing
+from moa.models.catalog import Access, Catalog
 from moa.models.endpoint import Endpoint
 from moa.models.provider import Provider, ollama_url
 from moa.models.providers import PROVIDERS
@@ -118,3 +121,26 @@ async def test_openai_may_be_elsewhere() -> None:
 async def test_ollama_may_be_elsewhere(host: str, url: str) -> None:
     """``OLLAMA_HOST`` is read as Ollama reads it; "every address" becomes this machine."""
     assert ollama_url(host) == PROVIDERS["ollama"].url({"OLLAMA_HOST": host}) == url
+
+
+ADDRESSES = [
+    ("http://127.0.0.1:11434/v1", False),
+    ("http://[::1]:8000/v1", False),
+    ("http://192.168.1.20:8000/v1", False),
+    ("http://100.101.102.103:8000/v1", False),  # a private network over the Internet (RFC 6598)
+    ("http://ollama:11434/v1", False),  # a container's name
+    ("http://gpu.local:8000/v1", False),
+    ("http://host.docker.internal:11434/v1", False),
+    ("https://abc123-8000.proxy.runpod.net/v1", True),
+    ("https://ollama.com/v1", True),
+    ("http://8.8.8.8:8000/v1", True),
+]
+
+
+@pytest.mark.parametrize(("address", "remote"), ADDRESSES)
+def test_a_local_name_at_an_address_elsewhere_is_not_free(address: str, remote: bool) -> None:
+    """Its cost is unknown; on the user's own network it is $0. For moa.toml and for models made in Python."""
+    catalog = Catalog({"vllm": Access(base_url=address)}, environ={"OLLAMA_HOST": address})
+    assert {"vllm", "ollama"} & catalog.remote == ({"vllm", "ollama"} if remote else set())
+    mixture = Mixture([], Endpoint("vllm", address).model("llama"))
+    assert mixture.prices.price("vllm/llama", Usage(10, 5)) == Cost(None if remote else 0.0)

@@ -31,7 +31,7 @@ from moa.models.cache import Cache
 from moa.models.catalog import Access, Catalog
 from moa.models.endpoint import Timeouts
 from moa.models.providers import PROVIDERS
-from moa.prices import Price, Prices
+from moa.prices import FREE_PROVIDERS, Price, Prices
 
 
 class Config(AsyncClosing):
@@ -63,7 +63,6 @@ class Config(AsyncClosing):
         self._opening: list[str] = []
         self._choice: AutoChoice | None = None
         self._written: dict[str, Mapping[str, Any]] = {}
-        self.prices = Prices({name: Price(**price.model_dump()) for name, price in self._file.prices.items()})
         self.parameters: Mapping[str, float] = dict(self._file.parameters)
         """Billions of parameters that are active for a token, by model name."""
         self.catalog = Catalog(
@@ -74,6 +73,10 @@ class Config(AsyncClosing):
             environ=environ,
         )
         self.catalog.register("moa", self.mixture)
+        self.prices = Prices(
+            {name: Price(**price.model_dump()) for name, price in self._file.prices.items()},
+            free=FREE_PROVIDERS - self.catalog.remote,
+        )
 
     @property
     def default(self) -> str:

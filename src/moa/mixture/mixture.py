@@ -73,7 +73,7 @@ class Mixture(AsyncClosing):
             of the answer.
         progress: whether servers stream proposals, as reasoning, while they are written.
         memory: keeps each turn's proposals; by default the last thousand turns, in this process.
-        prices: what tokens cost.
+        prices: what tokens cost; by default the price list, where servers on the user's own network are free.
         catalog: resolves ``provider/name``; by default the mixture's own, which closes with it.
 
     A request with tools or a ``response_format`` is always answered by the aggregator, since no proposal can call a tool; a
@@ -132,7 +132,7 @@ class Mixture(AsyncClosing):
             exact=exact,
             progress=progress,
             memory=memory or Recent(),
-            prices=prices or Prices(),
+            prices=prices,
         )
 
     async def answer(self, question: Question, *, on_event: EventHandler | None = None, **sampling: Any) -> Answer:

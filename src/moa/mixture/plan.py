@@ -18,7 +18,7 @@ from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.silence import PATIENCE
 from moa.models import traits_of
 from moa.models.catalog import Catalog
-from moa.prices import Prices
+from moa.prices import FREE_PROVIDERS, Prices
 
 Fanout = Literal["turn", "every"]
 
@@ -88,6 +88,7 @@ class Plan:
         name: str,
         aggregate: Aggregate,
         ranker: RankerFunction | None,
+        prices: Prices | None,
         **settings: Any,
     ) -> Self:
         """A plan from members as callers write them, which the catalog resolves.
@@ -113,7 +114,11 @@ class Plan:
         aggregators = seated([agent_of(member, catalog, name) for member in answering])
         if not aggregators:
             aggregators = seated([next(iter(seats[0].values()))])
-        return cls(name=name, layers=seats, aggregators=aggregators, aggregate=aggregate, **settings)
+        if prices is None:
+            agents = [agent for layer in (*seats, aggregators) for agent in layer.values()]
+            remote = {agent.model.name.partition("/")[0] for agent in agents if traits_of(agent.model).remote}
+            prices = Prices(free=FREE_PROVIDERS - remote)
+        return cls(name=name, layers=seats, aggregators=aggregators, aggregate=aggregate, prices=prices, **settings)
 
     @property
     def layout(self) -> Layout:

@@ -34,6 +34,7 @@ class Traits:
         profile: which requests the model takes, as far as that is known.
         may_be_silent: whether it works for minutes before its first word (a mixture, whose own agents come first). No run
             drops such a model for its silence.
+        remote: whether its server is outside the user's own network, so that a call may be billed whatever the model's name.
         composite: whether a call of it makes several, as a mixture's does. Such a call is neither hedged nor made to warm a
             cache, since that would make all of them again.
     """
@@ -44,6 +45,7 @@ class Traits:
     continuation: Continuation | None = None
     profile: Profile = field(default_factory=Profile)
     may_be_silent: bool = False
+    remote: bool = False
     composite: bool = False
 
 
@@ -93,5 +95,6 @@ def traits_of(model: Model) -> Traits:
         or getattr(model, "continuation", None),  # an attribute alone declares it, too
         profile=declared.profile,
         may_be_silent=declared.may_be_silent,
+        remote=declared.remote,
         composite=declared.composite,
     )

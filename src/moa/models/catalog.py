@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from urllib.parse import urlsplit
 
 from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
@@ -18,7 +19,7 @@ from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.limits import Limited, Limits
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
-from moa.models.provider import Provider
+from moa.models.provider import Provider, is_own_network
 from moa.models.providers import PROVIDERS
 from moa.models.retries import Retried
 
@@ -90,6 +91,13 @@ class Catalog(AsyncClosing):
     def providers(self) -> list[str]:
         """The names that may stand before the first slash."""
         return [*self._makers, *self._access, *(name for name in PROVIDERS if name not in self._access)]
+
+    @property
+    def remote(self) -> frozenset[str]:
+        """Local providers and endpoints whose address is outside the user's own network, so that calls may be billed."""
+        urls = {name: known.url(self._environ) for name, known in PROVIDERS.items() if known.local}
+        urls |= {name: access.base_url for name, access in self._access.items() if access.base_url}
+        return frozenset(name for name, url in urls.items() if url and not is_own_network(urlsplit(url).hostname))
 
     def register(self, provider: str, make: Callable[[str], Model]) -> None:
         """Let ``make`` create the models of a provider; it is called once for each name."""

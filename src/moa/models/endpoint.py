@@ -23,6 +23,7 @@ from ssl import SSLContext
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from moa.closing import AsyncClosing
 from moa.errors import ModelError, UpstreamFailed
@@ -34,6 +35,7 @@ from moa.models.credential import Credential, KeySource
 from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
+from moa.models.provider import is_own_network
 from moa.models.refusals import message_of, refused, retry_after_of, without_secrets
 from moa.models.sse import EventSplitter
 
@@ -239,6 +241,7 @@ class EndpointModel:
             model_id=self.model_id,
             identity=f"{self._endpoint.base_url} {self.model_id}",
             continuation="prefix" if way in ("prefix", "vllm", "flag") else "turns" if way == "turns" else None,
+            remote=not is_own_network(URL(self._endpoint.base_url).host),
         )
 
     def __repr__(self) -> str:

@@ -120,6 +120,21 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+_OWN_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
+
+
+def is_own_network(host: str | None) -> bool:
+    """Whether a host name or address means this machine or a private network: a name without a dot (a container's), a
+    private name (RFC 6762, RFC 8375), or an address that the Internet does not route.
+    """
+    if host is None:
+        return False
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_OWN_SUFFIXES)
+
+
 def ollama_url(host: str, environ: Mapping[str, str] | None = None) -> str:
     """The base URL for a value of ``OLLAMA_HOST``, which may lack the scheme, the port and even the host.
 
