@@ -104,11 +104,13 @@ class ModelError(MoaError):
         status: the HTTP status; None without a response.
         retry_after: seconds to wait before a retry, if the server gave them.
         retryable: whether the same call may succeed later.
+        code: the server's word for what was wrong (``context_length_exceeded``, ``insufficient_quota``, …), if it gave one.
         refusal: the server's error response as it came, without keys; empty without one. It is not for users.
     """
 
     retryable = False
     billable = True
+    code: str | None = None
     refusal = ""
 
     def __init__(self, model: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:

@@ -183,9 +183,9 @@ async def test_an_error_quotes_the_servers_message(
     upstream: Upstream, endpoint: Endpoint, body: object, words_shown: str
 ) -> None:
     """The server's message, however it is wrapped, is quoted in one short line; a web page is not."""
-    upstream.script("m", whole(body, status=404))
+    upstream.script("m", whole(body, status=410))
     _, error = await failure(endpoint)
-    assert str(error) == "here/m: 404 Not Found" + (f": {words_shown}" if words_shown else "")
+    assert str(error) == "here/m: 410 Gone" + (f": {words_shown}" if words_shown else "")
 
 
 async def test_a_missing_key_is_mentioned(upstream: Upstream) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from moa.errors import ModelError, StreamBroken
 from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
-from moa.models.refusals import refused, status_of
+from moa.models.refusals import code_of, delay_in, refused, status_of
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader
 from moa.models.usage import bill_of, finite, usage_in
@@ -186,7 +186,7 @@ class AnswerReader:
         message = self._message_of(error)
         status = status_of(error)
         if status is not None and not self.began:
-            return refused(self._model, status, message)
+            return refused(self._model, status, message, delay_in(error), code_of(error))
         return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
 
     def _count(self, reported: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
 from moa.models.provider import is_own_network
-from moa.models.refusals import message_of, refused, retry_after_of, without_secrets
+from moa.models.refusals import code_of, delay_in, message_of, refused, retry_after_of, without_secrets
 from moa.models.sse import EventSplitter
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
@@ -206,7 +206,10 @@ class Endpoint(AsyncClosing):
             message = self._message(body)
         if response.status == 401 and not self._credential and "Authorization" not in self._headers:
             message = f"{message} (no key was sent)".lstrip()
-        error = refused(model, response.status, message, retry_after_of(response.headers))
+        if response.status == 404 and message.lower() in ("", "not found", "404 page not found"):
+            message = f"no API answers at {self.base_url}: is the base URL right? It often ends in /v1"
+        wait = retry_after_of(response.headers)
+        error = refused(model, response.status, message, delay_in(body) if wait is None else wait, code_of(body))
         error.refusal = without_secrets(body, [*self._secrets, *self._credential.secrets])
         return error
 
@@ -290,9 +293,15 @@ class EndpointModel:
             )
         stall = self._endpoint.timeouts.stall
         after_finish = _AFTER_FINISH if stall is None else min(stall, _AFTER_FINISH)
-        splitter = WholeBody() if response.content_type == "application/json" else EventSplitter()
+        splitter: WholeBody | EventSplitter | None = None
         while not answer.done:
             packet = await next_packet(self.name, response, silence)
+            if splitter is None and (packet.strip() or not packet):
+                # By its first character and not by its label: servers label streams as JSON, and JSON as a stream.
+                is_json = packet.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+                splitter = WholeBody() if is_json else EventSplitter()
+            if splitter is None:
+                continue
             for delta in answer.deltas(splitter.feed(packet) if packet else splitter.end()):
                 yield delta
                 # Counted from the reader's return: the time it took over the delta is not the server's silence.

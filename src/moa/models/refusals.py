@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
 
 from moa.errors import CallRejected, KeyRejected, ModelError, RateLimited, TimedOut, UpstreamFailed
 
@@ -21,14 +23,81 @@ _ERROR_LENGTH = 300  # characters shown of a server's error message
 _KINDS = {401: KeyRejected, 403: KeyRejected, 408: TimedOut, 425: UpstreamFailed, 429: RateLimited}
 
 
-def refused(model: str, status: int, message: str, retry_after: float | None = None) -> ModelError:
-    """The error for an HTTP status."""
+PERMANENT = frozenset(
+    {
+        *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "context_length_exceeded"),
+        *("content_policy_violation", "content_filter", "moderation_blocked", "model_not_found", "invalid_api_key"),
+    }
+)
+"""Codes of errors that a retry cannot fix, whatever their status is. https://platform.openai.com/docs/guides/error-codes"""
+
+_STATUS = {
+    "context_length_exceeded": 400,
+    "insufficient_quota": 429,
+    "content_policy_violation": 400,
+    "content_filter": 400,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "overloaded_error": 503,
+    "server_error": 500,
+}
+_SAME_CODE = {"exceed_context_size_error": "context_length_exceeded"}  # llama.cpp
+_DELAY = re.compile(r"([0-9]+(?:\.[0-9]+)?)s")
+
+
+def refused(
+    model: str, status: int, message: str, retry_after: float | None = None, code: str | None = None
+) -> ModelError:
+    """The error for an HTTP status; ``code`` is the server's word for it, see :func:`code_of`."""
     kind = _KINDS.get(status) or (UpstreamFailed if status >= 500 else CallRejected)
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = f"HTTP status {status}"
-    return kind(model, f"{phrase}: {message}" if message else phrase, status=status, retry_after=retry_after)
+    error = kind(model, f"{phrase}: {message}" if message else phrase, status=status, retry_after=retry_after)
+    error.code = code
+    if code in PERMANENT:
+        error.retryable = False
+    return error
+
+
+def _object(error: object) -> Mapping[str, Any]:
+    """The innermost error object of a body, which may be JSON text, a list, or an object around it; empty without one."""
+    if isinstance(error, str):
+        try:
+            error = json.loads(error)
+        except (ValueError, RecursionError):
+            return {}
+    if isinstance(error, list):
+        error = next(iter(error), None)
+    if not isinstance(error, Mapping):
+        return {}
+    inner = error.get("error")
+    return inner if isinstance(inner, Mapping) else error
+
+
+def code_of(error: object) -> str | None:
+    """The word for what was wrong in a server's error: its ``code``, or a ``type`` that says as much."""
+    fields = _object(error)
+    for name in ("code", "type"):
+        word = fields.get(name)
+        if isinstance(word, str) and word and not word.isdecimal():
+            word = _SAME_CODE.get(word, word)
+            if name == "code" or word in PERMANENT:
+                return word
+    return None
+
+
+def delay_in(error: object) -> float | None:
+    """Seconds to wait, as Gemini's errors give them: https://cloud.google.com/apis/design/errors (``RetryInfo``)"""
+    details = _object(error).get("details")
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+            return _seconds(float(match[1]))
+    return None
 
 
 def status_of(error: object) -> int | None:
@@ -38,7 +107,9 @@ def status_of(error: object) -> int | None:
     code = str(error.get("code") or "")
     if code.isdecimal():
         return int(code) if 400 <= int(code) < 600 else None
-    return 429 if "rate_limit" in f"{code} {error.get('type')}" else None
+    if "rate_limit" in f"{code} {error.get('type')}":
+        return 429
+    return _STATUS.get(code_of(error) or "") or _STATUS.get(str(error.get("type")))
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:

@@ -42,6 +42,7 @@ class Refusal(Exception):
         code, param: as in the error object.
         retry_after: seconds, for the header of that name.
         more: further fields of the error object.
+        permanent: a retry cannot help; the header ``x-should-retry`` keeps OpenAI's SDKs from it.
     """
 
     status: int
@@ -51,6 +52,7 @@ class Refusal(Exception):
     param: str | None = None
     retry_after: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    permanent: bool = False
 
 
 ErrorBody = Callable[[Refusal], bytes]
@@ -69,6 +71,8 @@ def error_response(
 ) -> Response:
     """The refusal as a whole response, with ``Retry-After`` where the caller should wait."""
     wait = {} if refusal.retry_after is None else {"retry-after": str(max(1, math.ceil(refusal.retry_after)))}
+    if refusal.permanent:
+        wait = {"x-should-retry": "false"}
     return Response(body(refusal), refusal.status, {**(headers or {}), **wait}, "application/json")
 
 
@@ -98,6 +102,11 @@ def _refusal_of_run(error: RunError) -> Refusal:
         more["moa"] = {"run": error.answer.run_id}
     if isinstance(error, DeadlinePassed):
         return Refusal(504, str(error), "upstream_error", "deadline_passed", more=more)
+    codes = {each.code for each in error.errors}
+    code = codes.pop() if len(codes) == 1 else None
+    permanent = bool(error.errors) and not any(each.retryable for each in error.errors)
+    if code == "insufficient_quota":
+        return Refusal(429, str(error), code, code, more=more, permanent=True)
     if _all_are(RateLimited, error):
         wait = max((each.retry_after or PATIENCE for each in error.errors), default=PATIENCE)
         return Refusal(429, str(error), "rate_limit_error", "upstream_rate_limited", retry_after=wait, more=more)
@@ -105,8 +114,8 @@ def _refusal_of_run(error: RunError) -> Refusal:
         return Refusal(504, str(error), "upstream_error", "upstream_timed_out", more=more)
     if _all_are(CallRejected, error) and all(each.status == 400 for each in error.errors):
         # Every upstream rejected the request itself, so the caller must fix it.
-        return Refusal(400, str(error), code="upstream_rejected", more=more)
-    return Refusal(502, str(error), "upstream_error", "upstream_failed", more=more)
+        return Refusal(400, str(error), code=code or "upstream_rejected", more=more)
+    return Refusal(502, str(error), "upstream_error", code or "upstream_failed", more=more, permanent=permanent)
 
 
 def _all_are(kind: type[ModelError], error: RunError) -> bool:
