@@ -14,7 +14,7 @@ import pytest
 
 from moa.errors import CallRejected
 from moa.messages import Answer, Cost, collected
-from moa.models import Model
+from moa.models import Model, probe
 from moa.models.embedded import EmbeddedModel
 from tests.fakes.waiting import PATIENCE, holds
 from tests.models.calling import deltas_of
@@ -50,6 +50,13 @@ async def test_the_same_seed_gives_the_same_answer(model: EmbeddedModel) -> None
     """At temperature 0 and with one seed, two answers are equal."""
     first, second = [await answered(model, ask(temperature=0, seed=1)) for _ in range(2)]
     assert first.text == second.text != ""
+
+
+async def test_it_continues_the_message_that_it_has_begun(model: EmbeddedModel) -> None:
+    """llama.cpp continues the assistant's last message, as its traits promise."""
+    assert model.traits.continuation == "prefix"
+    messages = [{"role": "user", "content": probe.QUESTION}, {"role": "assistant", "content": probe.BEGUN}]
+    assert probe.NEXT.match((await answered(model, ask(messages=messages, temperature=0, max_tokens=4))).text)
 
 
 async def test_two_samples_are_written_at_the_same_time(model: EmbeddedModel) -> None:

@@ -140,7 +140,7 @@ async def test_closing_ends_a_load() -> None:
 async def test_weights_that_cannot_be_fetched_fail_the_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A caller with a question gets a failed call; a caller that loads gets a configuration error."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("moa.models.weights.find_spec", lambda name: None)
+    monkeypatch.setattr("moa.models.hub.find_spec", lambda name: None)
     model = EmbeddedModel("org/repo")
     with pytest.raises(ConfigError, match=r"pip install 'mixture-of-agents\[local\]'"):
         await model.load()

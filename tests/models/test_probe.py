@@ -36,6 +36,7 @@ async def test_a_model_that_starts_over_or_fails_cannot_continue() -> None:
     assert await ways_to_continue(Scripted("Sure! Here is the rest: nine")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not available(), reason="no embedded weights are installed")
 async def test_an_embedded_model_continues_its_message() -> None:
     """llama.cpp continues the assistant's last message."""

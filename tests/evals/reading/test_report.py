@@ -72,18 +72,19 @@ class Read(HTMLParser):
         self.text += data if "style" not in self.open else ""
 
 
-@pytest.fixture
-async def runs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+async def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems on each benchmark, one of them a mixture that costs more, in one folder."""
+    folder = tmp_path_factory.mktemp("runs")
     one = Scripted("One line.", name="paid/one")
     two = Mixture(
         [[one, Scripted("Two.", name="paid/two")]], Scripted("Both.", name="paid/boss"), name="duo", prices=PRICES
     )
     for benchmark in ALL:
         for system in (one, two):
-            run = await measure(tmp_path / benchmark.name, system, benchmark)
-            run.rename(tmp_path / f"{benchmark.name}-{run.name}")
-    return tmp_path
+            run = await measure(folder / benchmark.name, system, benchmark)
+            run.rename(folder / f"{benchmark.name}-{run.name}")
+    return folder
 
 
 async def test_one_page_has_every_figure_of_the_runs(runs: Path, tmp_path: Path) -> None:
