@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import Any
+
+from free_stream import stream_of
 
 
 class Upstream(asyncio.Protocol):
@@ -61,17 +62,7 @@ def completion(number: int) -> bytes:
     return json.dumps({**HEAD, "object": "chat.completion", "choices": choices, "usage": COUNTS}).encode()
 
 
-def _stream() -> bytes:
-    choices: list[dict[str, Any]] = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in WORDS]
-    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-    chunks: list[dict[str, Any]] = [
-        {"id": "c", "object": "chat.completion.chunk", "choices": [choice]} for choice in choices
-    ]
-    chunks.append({"choices": [], "usage": COUNTS})
-    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
-
-
-STREAM = _stream()
+STREAM = stream_of(WORDS)
 
 
 async def main() -> None:

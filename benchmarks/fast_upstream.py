@@ -9,23 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 
-
-def answer(chunks: int) -> bytes:
-    def event(choice: dict[str, object]) -> bytes:
-        return (
-            b"data: "
-            + json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}).encode()
-            + b"\n\n"
-        )
-
-    text = b"".join(
-        event({"index": 0, "delta": {"content": f"word{n} "}, "finish_reason": None}) for n in range(chunks)
-    )
-    counts = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": chunks, "total_tokens": 10 + chunks}}
-    end = event({"index": 0, "delta": {}, "finish_reason": "stop"})
-    return text + end + b"data: " + json.dumps(counts).encode() + b"\n\ndata: [DONE]\n\n"
+from free_stream import stream_of
 
 
 class Upstream(asyncio.Protocol):
@@ -67,7 +52,7 @@ async def main() -> None:
     parser.add_argument("--first", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--chunks", type=int, default=20, metavar="N")
     arguments = parser.parse_args()
-    body = answer(arguments.chunks)
+    body = stream_of(f"word{number} " for number in range(arguments.chunks))
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     Upstream.first, Upstream.response = arguments.first, head + body
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)

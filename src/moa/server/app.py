@@ -19,13 +19,13 @@ from moa.config.config import Config
 from moa.errors import UnknownName
 from moa.server import completions, mixtures, runs, static
 from moa.server.admission import Admission
-from moa.server.catalogue import Catalogue
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
 from moa.server.failures import Refusal, error_response, openai_error, refusal_of
 from moa.server.keys import Keys
 from moa.server.mixtures import Tables
+from moa.server.model_list import ModelList
 from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
@@ -72,11 +72,11 @@ class Server:
         self.config, self._ledger, self.keeps = config, ledger, archive is not None
         self.desk = Desk(keys, ledger, settings.max_body)
         self.admission = Admission(settings.max_runs, settings.max_queue)
-        self.catalogue = Catalogue(config)
-        self.tables = Tables(config, self.catalogue)
+        self.model_list = ModelList(config)
+        self.tables = Tables(config, self.model_list)
         self.recordings = Recordings(archive or Archive(most=RUNS_IN_MEMORY))
-        self.runner = Runner(self.catalogue, self.tables, self.recordings, self.admission)
-        self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.catalogue.label)
+        self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission)
+        self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.model_list.label)
         self.reports = Reports(self.desk, self.metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -84,7 +84,7 @@ class Server:
         """Load what the first request would otherwise wait for."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self.config.prices.load)
-        await asyncio.to_thread(lambda: self.catalogue.rows)
+        await asyncio.to_thread(lambda: self.model_list.rows)
 
     def drain(self, grace: float) -> None:
         """Start no more runs, and stop the server's own in so many seconds. Safe in a signal handler."""
@@ -134,12 +134,12 @@ def create_app(
     )
     app.state.server = server
     _answer_errors(app, server.metrics)
-    desk, catalogue, tables, recordings = server.desk, server.catalogue, server.tables, server.recordings
+    desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
-    app.include_router(_models(desk, catalogue))
+    app.include_router(_models(desk, model_list))
     for dialect in DIALECTS:
         app.include_router(
-            completions.routes(dialect, desk, catalogue, tables, server.admission, server.reports, recorded)
+            completions.routes(dialect, desk, model_list, tables, server.admission, server.reports, recorded)
         )
     app.include_router(runs.routes(desk, server.runner, recordings, server.reports, config.prices, keeps=server.keeps))
     app.include_router(mixtures.routes(desk, tables))
@@ -183,21 +183,21 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
         return answer(request, Refusal(400, problem["msg"], param=".".join(map(str, problem["loc"][1:]))))
 
 
-def _models(desk: Desk, catalogue: Catalogue) -> APIRouter:
+def _models(desk: Desk, model_list: ModelList) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/v1/models", summary="List every mixture and every single model that can be called")
     async def list_models(request: Request) -> JSONResponse:
         desk.caller(request)
-        return JSONResponse({"object": "list", "data": catalogue.rows})
+        return JSONResponse({"object": "list", "data": model_list.rows})
 
     @router.get("/v1/models/{name:path}", summary="Get one of them")
     async def get_model(name: str, request: Request) -> JSONResponse:
         desk.caller(request)
-        for row in catalogue.rows:
+        for row in model_list.rows:
             if row["id"] == name:
                 return JSONResponse(row)
-        raise refusal_of(UnknownName("model", name, catalogue.ids))
+        raise refusal_of(UnknownName("model", name, model_list.ids))
 
     return router
 

@@ -26,7 +26,6 @@ from moa.messages import Reference
 from moa.mixture.events import RunStarted
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
-from moa.server.catalogue import Catalogue
 from moa.server.choices import Choice, Report, Step, steps_of
 from moa.server.connection import ClientGone, EventStream, unless_gone
 from moa.server.described import ERROR_RESPONSES, request_body
@@ -35,6 +34,7 @@ from moa.server.dialects.dialect import Dialect, ParsedRequest, Result
 from moa.server.failures import Refusal, error_response, refusal_of
 from moa.server.keys import Key
 from moa.server.mixtures import Tables
+from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
 from moa.store.recording import Recording, Recordings
@@ -47,7 +47,7 @@ log = logging.getLogger("moa.server")
 def routes(
     dialect: Dialect,
     desk: Desk,
-    catalogue: Catalogue,
+    model_list: ModelList,
     tables: Tables,
     admission: Admission,
     reports: Reports,
@@ -73,7 +73,7 @@ def routes(
         key = desk.caller(request)
         parsed = dialect.read(await desk.read(request))
         desk.check_limits(key)
-        mixture = catalogue.mixture(parsed.model)
+        mixture = model_list.mixture(parsed.model)
         return Completion(
             dialect,
             mixture,

@@ -25,11 +25,11 @@ from moa.config.tables import AgentTable, AggregatorTable, MixtureTable
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN, object_of
-from moa.server.catalogue import Catalogue
 from moa.server.described import object_body
 from moa.server.desk import Desk
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal, refusal_of
+from moa.server.model_list import ModelList
 
 UNNAMED = "unnamed"
 """The name of a caller's mixture that has none."""
@@ -43,15 +43,15 @@ class Tables:
 
     Args:
         config: holds the configured mixtures.
-        catalogue: knows which models a caller may call.
+        model_list: knows which models a caller may call.
     """
 
-    def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        self._config, self._catalogue = config, catalogue
+    def __init__(self, config: Config, model_list: ModelList) -> None:
+        self._config, self._model_list = config, model_list
 
     def listed(self) -> dict[str, Any]:
         """Every mixture with its table, and every single model, as JSON."""
-        rows = self._catalogue.rows
+        rows = self._model_list.rows
         mixtures = []
         for listed in self._config.listed():
             described = next(row["moa"] for row in rows if row["id"] == f"moa/{listed.name}")
@@ -84,7 +84,7 @@ class Tables:
         """
         for place, model in _members(table):
             try:
-                self._catalogue.check_member(model)
+                self._model_list.check_member(model)
             except ConfigError as error:
                 refusal = refusal_of(error) if "/" in model else Refusal(400, str(error))
                 refusal.param = f"{place}.model"
@@ -97,7 +97,7 @@ class Tables:
             raise Refusal(400, str(error), param=param, code="invalid_value") from None
         finally:
             for _, model in _members(table):
-                self._catalogue.forget(model)
+                self._model_list.forget(model)
         return mixture
 
 

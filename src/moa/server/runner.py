@@ -16,11 +16,11 @@ from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
-from moa.server.catalogue import Catalogue
 from moa.server.choices import Choice, Report
 from moa.server.dialects.chat import read_chat
 from moa.server.failures import Refusal
 from moa.server.mixtures import Tables, table_of
+from moa.server.model_list import ModelList
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording, Recordings
 
@@ -55,8 +55,8 @@ class Runner:
         draining: the server is shutting down; no run starts.
     """
 
-    def __init__(self, catalogue: Catalogue, tables: Tables, recordings: Recordings, admission: Admission) -> None:
-        self._catalogue, self._tables, self._recordings, self._admission = catalogue, tables, recordings, admission
+    def __init__(self, model_list: ModelList, tables: Tables, recordings: Recordings, admission: Admission) -> None:
+        self._model_list, self._tables, self._recordings, self._admission = model_list, tables, recordings, admission
         self._tasks = set[asyncio.Task[None]]()
         self._deadline: asyncio.TimerHandle | None = None
         self.draining = False
@@ -81,7 +81,7 @@ class Runner:
         fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
         if subjects == ["model"]:
             parsed = read_chat(fields)
-            mixture = self._catalogue.mixture(parsed.model)
+            mixture = self._model_list.mixture(parsed.model)
             return Order(full_name(parsed.model), mixture, self._tables.written(parsed.model), parsed.request)
         name, table = table_of(body["mixture"], is_run=True)
         parsed = read_chat({**fields, "model": f"moa/{name}"})
@@ -100,7 +100,7 @@ class Runner:
             message = f"run {begun.run} is in progress; stop it first"
             raise Refusal(409, message, code="run_under_way", param="continue")
         if begun.mixture is None or self._tables.written(begun.model) == begun.mixture:
-            mixture = self._catalogue.mixture(begun.model)
+            mixture = self._model_list.mixture(begun.model)
         else:
             mixture = self._tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
         proposals = await asyncio.to_thread(finished_proposals, saved.lines)

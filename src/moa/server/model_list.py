@@ -23,7 +23,7 @@ MOST_SINGLE = 256
 """Single models that stay open. A caller can invent names of an endpoint's models, so their number must be bounded."""
 
 
-class Catalogue:
+class ModelList:
     """The mixtures and models of a configuration, as callers see them."""
 
     def __init__(self, config: Config) -> None:
