@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from moa.errors import ConfigError, ModelError, StreamBroken, UnknownName
+from moa.messages import Delta, Request
 from moa.models import embedded
 from moa.models.embedded import EmbeddedModel, _Load
 from moa.models.llama_process import LlamaProcess
@@ -77,6 +79,37 @@ async def test_a_process_that_ends_breaks_its_answer_and_is_started_again() -> N
                 pass
         await asyncio.to_thread(process.wait)
         assert (await answered(model, ask(max_tokens=3))).text
+
+
+async def test_a_process_that_was_killed_while_idle_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request is answered, also where the system does not report the end of the process at once."""
+    async with EmbeddedModel("smollm2", context=512, slots=1) as model:
+        await model.load()
+        process, reports = process_of(model), iter([True, True])
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        alive = vars(LlamaProcess)["alive"].fget
+        monkeypatch.setattr(LlamaProcess, "alive", property(lambda self: next(reports, False) or alive(self)))
+        assert (await answered(model, ask(max_tokens=3))).text
+
+
+async def test_a_process_that_does_not_survive_a_question_is_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends with every question is no endless loop of loads."""
+    async with EmbeddedModel("smollm2", context=512, slots=1) as model:
+        await model.load()
+        starts = 0
+
+        async def crash(self: EmbeddedModel, request: Request) -> AsyncGenerator[Delta, None]:
+            nonlocal starts
+            starts += 1
+            process_of(model).kill()
+            raise StreamBroken(self.name, "the connection was lost")
+            yield Delta()
+
+        monkeypatch.setattr(EmbeddedModel, "_answer", crash)
+        with pytest.raises(StreamBroken):
+            await answered(model, ask())
+        assert starts == 2
 
 
 async def test_a_failed_load_gives_its_reason_and_can_be_repeated(tmp_path: Path) -> None:

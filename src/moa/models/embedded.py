@@ -125,6 +125,7 @@ class EmbeddedModel(AsyncClosing):
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Stream the answer; the delta with the usage has a cost of $0.
 
+        Where something killed the process since the last answer, and the answer has not begun, it is started again, once.
         Closing the generator stops the writing within a token, or the reading of a prompt within 512 tokens.
 
         Raises:
@@ -132,6 +133,27 @@ class EmbeddedModel(AsyncClosing):
             CallRejected: the question is longer than the context, or malformed.
             StreamBroken: its process ended, or it was closed, in the middle of the answer.
         """
+        load, began = self._load, False
+        idle = load.process if load else None  # a process that this call itself starts is not started again
+        try:
+            async with aclosing(self._answer(request)) as deltas:
+                async for delta in deltas:
+                    began = True
+                    yield delta
+            return
+        except ModelError as error:
+            if (
+                began or error.status is not None or idle is None or self._load is not load
+            ):  # the last: aclose() ended it
+                raise
+            if not await _has_ended(idle):
+                raise
+        async with aclosing(self._answer(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _answer(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """One answer of a server, which is loaded first where there is none; raises as :meth:`stream` does."""
         try:
             server = await self._server()
         except ConfigError as error:
@@ -259,6 +281,15 @@ class _Load:
         if self.cancelled:
             return False
         return not self.server.done() or ((server := self.result) is not None and server.process.alive)
+
+
+async def _has_ended(process: LlamaProcess) -> bool:
+    """Whether the process has ended. Its connections close a moment before the system reports its end."""
+    for _ in range(50):
+        if not process.alive:
+            return True
+        await asyncio.sleep(0.01)
+    return False
 
 
 def _cores() -> int:
