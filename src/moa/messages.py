@@ -141,9 +141,10 @@ def _check_messages(messages: object) -> None:
         where = f"messages[{place}]"
         if not isinstance(message, Mapping):
             raise RequestRejected(f"{where} must be an object with 'role' and 'content'", param=where)
-        if message.get("role") not in ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
             raise RequestRejected(
-                f"{where}.role is {message.get('role')!r}; expected one of {', '.join(sorted(ROLES))}",
+                f"{where}.role is {role!r:.60}; expected one of {', '.join(sorted(ROLES))}",
                 param=f"{where}.role",
             )
         content = message.get("content")
@@ -152,6 +153,10 @@ def _check_messages(messages: object) -> None:
             raise RequestRejected(
                 f"{where}.content must be a string or a list of content parts", param=f"{where}.content"
             )
+        for number, part in enumerate(parts):
+            if not isinstance(part.get("type"), str):
+                what = f"{where}.content[{number}].type"
+                raise RequestRejected(f"{what} is {part.get('type')!r:.60}; expected a string", param=what)
 
 
 def text_of(message: Message) -> str:

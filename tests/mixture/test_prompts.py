@@ -125,6 +125,12 @@ def test_without_references_the_request_is_unchanged() -> None:
     assert with_references(REQUEST, [], Layout()) is REQUEST
 
 
+@pytest.mark.parametrize("wrong", [[1], "abc", 7, {"properties": [1]}, {"properties": 7}, None])
+def test_tools_of_any_shape_are_described_in_words(wrong: object) -> None:
+    """Tools other than functions pass through whatever their fields are, so their description takes any."""
+    assert "- web_search()" in tools_in_words([{"type": "web_search", "parameters": wrong, "function": wrong}])
+
+
 def test_tools_are_described_in_words() -> None:
     """Each tool has a line with its name, parameters and description; a tool that is no function is named by its type."""
     words = tools_in_words(

@@ -564,9 +564,10 @@ async def test_an_invalid_query_is_refused(http: aiohttp.ClientSession, server: 
     assert (status, payload["error"]["param"]) == (400, param)
 
 
-async def test_an_invalid_event_id_is_refused(http: aiohttp.ClientSession, server: Served) -> None:
-    """Last-Event-ID must be a number."""
-    status, payload = await call(http, "GET", server, "/runs/x/events", headers={"Last-Event-ID": "x"})
+@pytest.mark.parametrize("wrong", ["x", "-1", "²", "9" * 20, "9" * 5000])
+async def test_an_invalid_event_id_is_refused(http: aiohttp.ClientSession, server: Served, wrong: str) -> None:
+    """Last-Event-ID must be a number, and no larger than one of an event."""
+    status, payload = await call(http, "GET", server, "/runs/x/events", headers={"Last-Event-ID": wrong})
     assert (status, payload["error"]["param"]) == (400, "Last-Event-ID")
 
 

@@ -18,6 +18,7 @@ from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.models.provider import is_loopback
 from moa.server.app import Server, Settings, create_app
+from moa.server.http10 import Protocol
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive
 from moa.store.file import store_path
@@ -91,6 +92,7 @@ def serve(
     server = _Server(
         uvicorn.Config(
             app,
+            http=Protocol,
             log_level="warning",
             access_log=False,
             proxy_headers=False,

@@ -121,12 +121,17 @@ def tools_in_words(tools: Sequence[Mapping[str, Any]]) -> str:
     """Describes the aggregator's tools to proposers, which cannot call tools: one line each."""
     lines = [ADVISE_ON_TOOLS]
     for tool in tools:
-        function = tool.get("function") or tool
-        parameters = (function.get("parameters") or {}).get("properties") or {}
+        function = _object(tool.get("function")) or tool
+        parameters = _object(_object(function.get("parameters")).get("properties"))
         name = function.get("name") or tool.get("type") or "tool"
         description = " ".join(str(function.get("description") or "").split())
         lines.append(f"- {name}({', '.join(parameters)}){f': {description}' if description else ''}")
     return "\n".join(lines)
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one: tools other than functions have fields of any shape."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

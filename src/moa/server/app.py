@@ -24,6 +24,7 @@ from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
 from moa.server.failures import Refusal, error_response, openai_error, refusal_of
 from moa.server.keys import Keys
+from moa.server.local_pages import LocalPages
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.reports import Reports
@@ -133,6 +134,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.server = server
+    app.add_middleware(LocalPages)
     _answer_errors(app, server.metrics)
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from moa.attribution import attribution_of
 from moa.config.names import full_name
-from moa.errors import MoaError
+from moa.errors import MoaError, ScheduleError
 from moa.messages import Reference
 from moa.mixture.events import RunStarted
 from moa.mixture.mixture import Mixture
@@ -138,7 +138,7 @@ class Completion(Response):
             # A status that clients do not retry on.
             refusal = Refusal(400, "the run was stopped", code="run_stopped")
         except Exception as error:
-            if not isinstance(error, MoaError):
+            if not isinstance(error, MoaError) or isinstance(error, ScheduleError):
                 log.error("run %s failed on an internal error", self._run_id, exc_info=error)
             refusal = refusal_of(error)
         if stream.started:

@@ -35,7 +35,7 @@ class Desk:
             Refusal: 401, the key is missing or unknown; without keys 403, the request comes from another site's web page.
         """
         if self._keys is None:
-            if origin := foreign_page(request):
+            if (origin := foreign_page(request)) is not None:
                 message = f"requests from pages of {origin} are refused: without keys, any page could spend your money"
                 raise Refusal(403, message, "permission_error", "origin_not_allowed")
             return ANYONE
@@ -90,7 +90,7 @@ class Desk:
         """
         too_large = Refusal(413, f"the body is larger than {self._max_body} bytes", code="request_too_large")
         length = request.headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
+        if not (length.isascii() and length.isdigit()) or len(length) > 18:
             raise Refusal(400, "content-length is not a number")
         if int(length) > self._max_body:
             raise too_large

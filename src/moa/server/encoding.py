@@ -6,11 +6,19 @@ import json
 
 from starlette.responses import Response
 
+LINE_BREAKS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+"""Line breaks of Unicode that JSON need not escape. Clients that split a stream into lines as text (httpx) break there."""
+
 
 def json_bytes(value: object) -> bytes:
-    """JSON in UTF-8. Lone surrogates, which servers that cut strings anywhere send, are escaped."""
+    """JSON in UTF-8, on one line. Lone surrogates, which servers that cut strings anywhere send, are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isascii():
+        return text.encode()
+    for character, escape in LINE_BREAKS.items():
+        text = text.replace(character, escape)
     try:
-        return json.dumps(value, ensure_ascii=False).encode()
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value).encode()
 

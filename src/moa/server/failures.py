@@ -23,6 +23,7 @@ from moa.errors import (
     RateLimited,
     RequestRejected,
     RunError,
+    ScheduleError,
     TimedOut,
     UnknownName,
 )
@@ -87,6 +88,9 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal(404, str(error), code="model_not_found", param="model")
         case ConfigError():
             return Refusal(503, str(error), "server_error", "not_configured", "model")
+        case ScheduleError():
+            # A defect of the operator's own schedule: no upstream failed, and a retry will not help.
+            return Refusal(500, str(error), "server_error", "schedule_failed", "model")
         case RunError():
             return _refusal_of_run(error)
         case MoaError():

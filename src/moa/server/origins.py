@@ -20,20 +20,24 @@ def foreign_page(request: Request) -> str | None:
     origin = request.headers.get("origin")
     if origin is None:
         return None
+    if is_local_page(origin):
+        return None
+    server = request.scope.get("server")
+    own = (f"http://{host}", f"https://{host}") if (host := request.headers.get("host")) else ()
+    return None if server and not is_loopback(server[0]) and origin in own else origin
+
+
+def is_local_page(origin: str) -> bool:
+    """Whether this is the origin of a page on this machine, or of a desktop application."""
     try:
         page = urlsplit(origin)
         name = page.hostname
     except ValueError:
-        return origin
+        return False
     if page.scheme not in ("http", "https"):
         # Desktop applications have schemes of their own (app://…, vscode-webview://…); "null" is any sandboxed page.
-        return None if page.scheme else origin
-    if is_loopback(name):
-        return None
-    server = request.scope.get("server")
-    if server and not is_loopback(server[0]) and page.netloc == request.headers.get("host"):
-        return None
-    return origin
+        return bool(page.scheme)
+    return is_loopback(name)
 
 
 def foreign_host(request: Request) -> str | None:

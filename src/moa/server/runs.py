@@ -27,6 +27,9 @@ from moa.store.recording import PACKET, Recordings
 
 MOST_ROWS = 200
 
+MOST_DIGITS = 18
+"""Of an event's ID: SQLite's integers have 64 bits."""
+
 RunId = Annotated[str, Path(description="The run's ID.")]
 Position = Annotated[int | None, Query(ge=0, lt=2**63, description="``next`` of the previous page.")]
 EventId = Annotated[int | None, Query(ge=0, lt=2**63, description="Only events after the one with this ID.")]
@@ -140,8 +143,8 @@ async def _in_groups(lines: Sequence[bytes], after: int) -> AsyncGenerator[tuple
 def _last_event_id(request: Request) -> int:
     """The ID of the last event that the client received, from the header that an EventSource sends."""
     value = request.headers.get("last-event-id", "").strip() or "0"
-    if not (value.isascii() and value.isdigit()):
-        message = f"Last-Event-ID is {value!r}; expected the ID of an event, a number"
+    if not (value.isascii() and value.isdigit()) or len(value) > MOST_DIGITS:
+        message = f"Last-Event-ID is {value[:60]!r}; expected the ID of an event, a number"
         raise Refusal(400, message, param="Last-Event-ID")
     return int(value)
 
