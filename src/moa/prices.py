@@ -165,6 +165,15 @@ class Prices:
         return None
 
 
+def context_window(model_name: str) -> int | None:
+    """The tokens of a model's context by the price list; None where it is not there, or the model runs on a server of one's
+    own. The first lookup reads the list, which takes about half a second."""
+    seller, name = _seller_and_name(model_name, None)
+    listed = None if seller in FREE_PROVIDERS else _list_entry(seller, name)
+    window: int | None = listed[0].context_window if listed else None
+    return window
+
+
 def _seller_and_name(model_name: str, provider: str | None) -> tuple[str, str]:
     if provider is not None:
         return provider, model_name.removeprefix(f"{provider}/")

@@ -13,7 +13,7 @@ from moa.messages import Request
 from moa.models import traits_of
 from moa.models.endpoint import Endpoint
 from moa.models.learning import MOST_LESSONS
-from tests.fakes.upstream import Body, Script, Upstream, data, refuse, say
+from tests.fakes.upstream import Body, Script, Upstream, data, done, finish, refuse, say, usage, words
 from tests.models.endpoints import answer
 
 pytestmark = pytest.mark.anyio
@@ -104,3 +104,28 @@ async def test_what_was_learned_is_the_models_profile(upstream: Upstream, endpoi
     assert "seed" in traits_of(endpoint.model("m")).profile.refuses
     assert endpoint.model("m").learned.facts() == {"refuses": ["seed"]}
     assert endpoint.model("other").learned.facts() == {}
+
+
+async def test_a_prompt_that_the_server_cut_without_a_word(upstream: Upstream, endpoint: Endpoint) -> None:
+    """The tokens that it reports are far fewer than those of the prompt: a notice names the remedy, once it is known."""
+    upstream.script("m", words("Four.") + finish() + usage(4095, 1) + done())
+    upstream.script("whole", words("Four.") + finish() + usage(9000, 1) + done())
+    request = Request.of("Once upon a time, there was. " * 2000)
+    notices = [delta.notice for delta in await answer(endpoint, request=request) if delta.notice and delta.degrades]
+    assert len(notices) == 1
+    assert "here/m read 4,095 of about" in notices[0]
+    assert "OLLAMA_CONTEXT_LENGTH" in notices[0]
+    assert endpoint.model("m").learned.context_tokens == 4096
+    assert not [delta for delta in await answer(endpoint, "whole", request) if delta.notice]
+
+
+async def test_the_context_of_a_model_is_learned_from_its_refusal(upstream: Upstream, endpoint: Endpoint) -> None:
+    """Its refusal of a long prompt has the code that clients act on; a max_tokens that does not fit is lowered."""
+    refusal = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
+    upstream.script("m", lambda body: refuse(413, refusal) if body.get("max_tokens", 5000) >= 4096 else say("Four."))
+    assert collected(await answer(endpoint, request=Request.of({**QUESTION, "max_tokens": 5000}))).text == "Four."
+    assert 3000 < upstream.requests[-1].body["max_tokens"] < 4096
+    with pytest.raises(CallRejected) as caught:
+        await answer(endpoint, request=Request.of(QUESTION))
+    assert caught.value.code == "context_length_exceeded"
+    assert endpoint.model("m").learned.context_tokens == 4096

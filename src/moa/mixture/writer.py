@@ -11,7 +11,7 @@ from typing import Literal
 
 from moa.answers import is_blank
 from moa.closing import cancelled
-from moa.errors import MoaError, ModelError, StreamBroken
+from moa.errors import CallRejected, MoaError, ModelError, StreamBroken
 from moa.finish_reasons import CUTS, finish_reason_of, is_known
 from moa.messages import Delta, Request
 from moa.mixture.agent import Agent
@@ -19,11 +19,13 @@ from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
+from moa.mixture.room import Room
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.mixture.silence import noticed
-from moa.models import traits_of
+from moa.models import Model, traits_of
 from moa.models.refusals import one_line
+from moa.prices import context_window
 
 log = logging.getLogger("moa")
 
@@ -46,11 +48,13 @@ class Outcome:
         We closed the stream for good, for a ``reason``. The text so far is usable.
     ``failed``
         The call raised ``error``, or its stream ended without a finish reason.
+    ``too long``
+        The server refused the prompt because of its length. A shorter one is sent.
     ``ended``
         The draft was ended from outside during the call.
     """
 
-    kind: Literal["completed", "unfinished", "empty", "paused", "restarted", "stopped", "failed", "ended"]
+    kind: Literal["completed", "unfinished", "empty", "paused", "restarted", "stopped", "failed", "too long", "ended"]
     reason: str = ""
     error: MoaError | None = None
 
@@ -91,7 +95,8 @@ class Writer:
         if agent.sampling.get("stop"):
             self._way = None  # a stop sequence may lie across two pieces
         self._has_stop_sequences = False
-        self._conversation, self._seam = Conversation(make_request, self._way), Seam()
+        self._room = Room(make_request, agent.model, _listed_context, self._notice_room)
+        self._conversation, self._seam = Conversation(self._room, self._way), Seam()
         self._ended_early = False
         """Whether the model ended its text on references that were still growing."""
 
@@ -128,11 +133,19 @@ class Writer:
 
     async def _continue(self, reading: Reading) -> Outcome:
         """Write the draft's next piece."""
-        request = self._conversation.request(
-            reading.references, self._seam.text, last=reading.last, ended=self._ended_early
-        )
-        self._seam.join(exact=self._way == "prefix")
-        return await self._call(request, reading)
+        while True:
+            try:
+                request = self._conversation.request(
+                    reading.references, self._seam.text, last=reading.last, ended=self._ended_early
+                )
+            except CallRejected as error:
+                self._calls.notice(f"{self._draft.agent} was not called: {error.reason}", degrades=True)
+                self._calls.drop(self._draft, str(error), error)
+                return Outcome("failed", error=error)
+            self._seam.join(exact=self._way == "prefix")
+            outcome = await self._call(request, reading)
+            if outcome.kind != "too long":
+                return outcome
 
     async def _finish_in_one_call(self, reading: Reading) -> None:
         """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
@@ -173,6 +186,9 @@ class Writer:
             outcome = await self._read(request, reading)
         if outcome.kind == "completed":
             outcome = self._completed(reading, before)
+        if _is_too_long(outcome.error) and len(self._draft) == before and self._room.refused(request):
+            self._calls.pause(self._draft, "its prompt was too long", outcome.error)
+            return Outcome("too long")
         self._settle(outcome)
         return outcome
 
@@ -186,6 +202,9 @@ class Writer:
             return Outcome("unfinished")
         empty = before and len(draft) == before and not self._ended_early
         return Outcome("empty" if empty else "completed")
+
+    def _notice_room(self, message: str) -> None:
+        self._calls.notice(f"{self._draft.agent} {message}", degrades=True)
 
     def _finish_incomplete(self, reason: str) -> None:
         """End a draft whose text is usable, but may lack its end."""
@@ -288,6 +307,14 @@ class Writer:
         if draft.tool_calls or draft.instead_of_text or draft.finish_reason in CUTS:
             return True
         return self._has_stop_sequences and draft.finish_reason == "stop"
+
+
+def _is_too_long(error: MoaError | None) -> bool:
+    return isinstance(error, ModelError) and error.code == "context_length_exceeded"
+
+
+def _listed_context(model: Model) -> int | None:
+    return None if traits_of(model).composite else context_window(model.name)
 
 
 def _why_empty(draft: Draft) -> str:

@@ -10,6 +10,7 @@ Notable decisions:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,30 @@ CONTINUE = (
 OPENING = "(The conversation begins with the assistant.)"
 
 
+_IDEOGRAPHS = re.compile(r"[\u2e80-\U000e0fff]")
+
+
+def text_tokens(text: str) -> int:
+    """Tokens of a text, estimated: four letters of English each, three of other alphabets, 1.5 Chinese characters. White
+    space counts once."""
+    text = " ".join(text.split())
+    ascii_letters = len(text.encode("ascii", "ignore"))
+    ideographs = len(_IDEOGRAPHS.findall(text)) if ascii_letters < len(text) else 0
+    return ascii_letters // 4 + (len(text) - ascii_letters - ideographs) // 3 + round(ideographs / 1.5) + 1
+
+
+def prompt_tokens(request: Request, image: int = 1000) -> int:
+    """Tokens of a whole prompt, estimated: its messages, its tools, and ``image`` for each image."""
+    tokens = 0
+    for message in request.messages:
+        tokens += 4 + text_tokens(text_of(message)) + image * len(images_of(message))
+        if calls := message.get("tool_calls"):
+            tokens += text_tokens(json.dumps(calls))
+    if tools := request.body.get("tools"):
+        tokens += text_tokens(json.dumps(tools))
+    return tokens
+
+
 def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     """The request as the model takes it, and what the user should know of the changes, a line each.
 
@@ -83,24 +108,33 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
         messages = [*messages, {"role": "user", "content": CONTINUE}]
     body = {**request.body, "messages": messages} if messages != request.messages else dict(request.body)
-    body = _with_fields(body, profile)
+    body = _with_fields(body, profile, _longest_answer(Request(body), profile))
     return (request if body == request.body else Request(body)), tuple(notices)
 
 
 # -- its fields --------------------------------------------------------------------------------------------------------
 
 
-def _with_fields(body: dict[str, Any], profile: Profile) -> dict[str, Any]:
+def _longest_answer(request: Request, profile: Profile) -> int | None:
+    """The tokens of an answer that the model can give to this prompt; None where that is unknown."""
+    if profile.context_tokens is None or not any(limit in request.body for limit in TOKEN_LIMITS):
+        return profile.answer_tokens
+    left = profile.context_tokens - round(prompt_tokens(request) * 1.1) - 16
+    if left < min(256, profile.context_tokens // 4):  # the prompt itself is too long, or nearly: the server decides
+        return profile.answer_tokens
+    return min(left, profile.answer_tokens or left)
+
+
+def _with_fields(body: dict[str, Any], profile: Profile, longest: int | None) -> dict[str, Any]:
     for name, permitted in profile.only.items():
         if name in body and body[name] != permitted and name not in NEEDED:
             del body[name]
     if profile.efforts is not None and "reasoning_effort" in body:
         effort = nearest_effort(body.pop("reasoning_effort"), profile.efforts)
         body |= {"reasoning_effort": effort} if effort else {}
-    if profile.answer_tokens:
-        for limit in TOKEN_LIMITS:
-            if isinstance(body.get(limit), int):
-                body[limit] = min(body[limit], profile.answer_tokens)
+    for limit in TOKEN_LIMITS:
+        if longest is not None and isinstance(body.get(limit), int):
+            body[limit] = min(body[limit], longest)
     body = _without(body, profile.refuses)
     for ours, theirs in profile.rename.items():
         if ours in body:

@@ -15,13 +15,21 @@ from typing import Any
 from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
-from moa.models.fitting import fit, has_path
-from moa.models.lessons import Lesson, lesson_of
+from moa.models.contexts import is_too_long
+from moa.models.fitting import fit, has_path, prompt_tokens
+from moa.models.lessons import STATUSES, Lesson, lesson_of
 from moa.models.profile import Profile
 from moa.models.wrapper import Wrapper, opened
 
 MOST_LESSONS = 6
 """The most calls that follow one refused call, each with one lesson more."""
+
+
+LEAST_CONTEXT = 1000
+"""Tokens: no server has a smaller context, so a smaller figure counts something else."""
+
+CUT = 0.5
+"""A prompt of which the server reports less than this share of the estimate was cut. Estimates err less than that."""
 
 
 class Learning(Wrapper):
@@ -85,6 +93,8 @@ class Learning(Wrapper):
                         continue
                     if lesson and lesson.profile.context_tokens:
                         self._keep(lesson.profile)
+                    if error.status in STATUSES and is_too_long(error.refusal or error.reason):
+                        error.code, error.retryable = "context_length_exceeded", False
                     for delta in opening:
                         yield delta
                     raise
@@ -95,11 +105,29 @@ class Learning(Wrapper):
                     yield Delta(notice=f"{self.name} {notice}", degrades=True)
                 if changes := _described([lesson.profile for lesson in drawn], request):
                     yield Delta(notice=f"{self.name} {changes}")
+                prompt = prompt_tokens(sent, image=0)
                 for delta in opening:
-                    yield delta
+                    yield self._checked(delta, prompt)
                 async for delta in deltas:
-                    yield delta
+                    yield self._checked(delta, prompt)
                 return
+
+    def _checked(self, delta: Delta, prompt: int) -> Delta:
+        """The delta, with a notice where its usage shows that the server cut the prompt without a word.
+
+        Ollama does, from the front, at 4,096 tokens by default: https://docs.ollama.com/context-length
+        """
+        if delta.usage is None or delta.usage.estimated or not LEAST_CONTEXT <= delta.usage.input_tokens < prompt * CUT:
+            return delta
+        read = delta.usage.input_tokens
+        size = round(read / 1024) * 1024
+        if abs(size - read) < size / 20:
+            self._keep(Profile(context_tokens=size))
+        notice = (
+            f"{self.name} read {read:,} of about {prompt:,} tokens of its prompt: its server cut off the rest. Raise the "
+            "server's context length (Ollama: OLLAMA_CONTEXT_LENGTH) or set context_tokens of the model in moa.toml"
+        )
+        return delta.replaced(notice="; ".join(filter(None, (delta.notice, notice))), degrades=True)
 
     def _keep(self, lesson: Profile) -> None:
         self._memory[self.name] = self.learned.merged(lesson)
