@@ -90,7 +90,15 @@ class Prices:
         """
         _list_entry("openai", "gpt-4o")
 
-    def price(self, model_name: str, usage: Usage, *, provider: str | None = None, at: datetime | None = None) -> Cost:
+    def price(
+        self,
+        model_name: str,
+        usage: Usage,
+        *,
+        provider: str | None = None,
+        at: datetime | None = None,
+        cache_write_tokens: int = 0,
+    ) -> Cost:
         """The cost of one call.
 
         Args:
@@ -99,6 +107,7 @@ class Prices:
             provider: the seller, where it is not the part before the first ``/``; the whole name is then the seller's
                 name of the model.
             at: the time of the call, now by default; some prices depend on the date or the hour.
+            cache_write_tokens: input that the seller wrote to its cache, which has a price of its own in the list.
 
         Returns:
             US dollars; ``Cost(None)`` where no price is known.
@@ -118,6 +127,7 @@ class Prices:
         tokens = ListUsage(
             input_tokens=usage.input_tokens,
             cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+            cache_write_tokens=cache_write_tokens,
             output_tokens=usage.output_tokens,
         )
         return Cost(float(info.calc_price(tokens, sold_by, genai_request_timestamp=at).total_price))

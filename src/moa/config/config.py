@@ -70,6 +70,7 @@ class Config(AsyncClosing):
             profiles={name: table.profile() for name, table in self._file.models.items()},
             cache=lambda: Cache(_cache_folder(environ) / "answers.sqlite"),
             on_notice=on_notice,
+            prices=lambda: self.prices,
             environ=environ,
         )
         self.catalog.register("moa", self.mixture)

@@ -18,6 +18,7 @@ from moa.mixture.plan import Fanout
 from moa.mixture.prompts import Place
 from moa.mixture.silence import PATIENCE
 from moa.models.endpoint import Timeouts
+from moa.models.provider import Api
 
 SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
 
@@ -102,6 +103,7 @@ class EndpointTable(ProfileTable, Table):
 
     base_url: str | None = None
     api_key_env: str | None = None
+    api: Api | None = None
     api_key_command: Annotated[list[str], Field(min_length=1)] | None = None
     auth_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = None
     headers: dict[str, str] = {}

@@ -19,9 +19,11 @@ from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.limits import Limited, Limits
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
-from moa.models.provider import Provider, is_own_network
+from moa.models.provider import Api, Provider, is_own_network
 from moa.models.providers import PROVIDERS
 from moa.models.retries import Retried
+from moa.models.vendors.endpoint import OF_VENDORS, VendorEndpoint
+from moa.prices import Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Access:
         api_key_env: the environment variable that holds its API key; None for no key, or for the known provider's variable.
         api_key_command: a program and its arguments that print the key, run without a shell; see
             :class:`~moa.models.credential.Credential`.
+        api: what the server speaks; None for a known provider's, or Chat Completions.
         auth_header: the header that holds the key; None for a known provider's, or ``Authorization``.
         headers: sent with every request; not for keys.
         max_concurrency: concurrent calls.
@@ -46,6 +49,7 @@ class Access:
     base_url: str | None = None
     api_key_env: str | None = None
     api_key_command: Sequence[str] | None = None
+    api: Api | None = None
     auth_header: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     max_concurrency: int | None = None
@@ -66,6 +70,7 @@ class Catalog(AsyncClosing):
             them and of their endpoint.
         cache: opens the store of answers, for endpoints with ``cache``.
         on_notice: receives a line about each step that takes time (loading or downloading weights).
+        prices: gives the user's prices, for calls whose cost needs more than their usage.
         environ: the environment variables that hold the API keys.
     """
 
@@ -76,13 +81,15 @@ class Catalog(AsyncClosing):
         profiles: Mapping[str, Profile] | None = None,
         cache: Callable[[], Cache] | None = None,
         on_notice: Callable[[str], None] | None = None,
+        prices: Callable[[], Prices] = Prices,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._access, self._profiles = dict(endpoints or {}), dict(profiles or {})
         self._make_cache = cache
         self._cache: Cache | None = None
         self._on_notice, self._environ = on_notice, environ
-        self._endpoints: dict[str, tuple[Endpoint, Limits | None]] = {}
+        self._prices = prices
+        self._endpoints: dict[str, tuple[Endpoint | VendorEndpoint, Limits | None]] = {}
         self._models: dict[str, Model] = {}
         self._makers: dict[str, Callable[[str], Model]] = {"local": self._embedded}
         self._open = AsyncExitStack()
@@ -126,7 +133,7 @@ class Catalog(AsyncClosing):
         if name.partition("/")[0] not in self._makers:
             self._models.pop(name, None)
 
-    def endpoint(self, provider: str) -> Endpoint:
+    def endpoint(self, provider: str) -> Endpoint | VendorEndpoint:
         """The endpoint of this name; raises as :meth:`model` does."""
         return self._opened(provider)[0]
 
@@ -157,28 +164,16 @@ class Catalog(AsyncClosing):
             model = Cached(model, self._cache)
         return model
 
-    def _opened(self, provider: str) -> tuple[Endpoint, Limits | None]:
+    def _opened(self, provider: str) -> tuple[Endpoint | VendorEndpoint, Limits | None]:
         if provider not in self._endpoints:
             known, access = PROVIDERS.get(provider), self._access.get(provider, Access())
             if known is None and provider not in self._access:
                 hint = "(any OpenAI-compatible server: give it a base_url in moa.toml)"
                 raise UnknownName("provider", provider, self.providers, hint)
-            api = known.api if known and not access.base_url else "chat"
-            if api != "chat":
-                raise ConfigError(f"{provider} needs its own API: not available yet")
             base_url = access.base_url or (known.url(self._environ) if known else None)
             if not base_url:
                 raise ConfigError(f"endpoint {provider!r} needs a base_url")
-            endpoint = Endpoint(
-                provider,
-                base_url,
-                api_key=self._key(provider, known, access),
-                auth_header=access.auth_header
-                or (known.auth_header if known and not access.base_url else "Authorization"),
-                headers=access.headers,
-                timeouts=access.timeouts,
-                profile_of=partial(self._profile_of, provider, base_url),
-            )
+            endpoint = self._connected(provider, base_url, known, access)
             self._open.push_async_callback(endpoint.aclose)
             bounds = (access.max_concurrency, access.requests_per_minute, access.tokens_per_minute)
             self._endpoints[provider] = (endpoint, Limits(*bounds) if any(bounds) else None)
@@ -186,13 +181,47 @@ class Catalog(AsyncClosing):
 
     def _profile_of(self, provider: str, base_url: str, model_id: str) -> Profile:
         """What is known of a model: by its place, then by the user's own words, of its endpoint and of itself."""
-        access = self._access.get(provider, Access())
-        known = profile_at(base_url, model_id, provider if not access.base_url else None)
-        profile = known.merged(access.profile)
+        of_place = not self._access.get(provider, Access()).base_url
+        return self._own_profile(provider, profile_at(base_url, model_id, provider if of_place else None), model_id)
+
+    def _own_profile(self, provider: str, known: Profile, model_id: str) -> Profile:
+        profile = known.merged(self._access.get(provider, Access()).profile)
         for pattern, own in self._profiles.items():
             if fnmatchcase(f"{provider}/{model_id}", pattern):
                 profile = profile.merged(own)
         return profile
+
+    def _connected(
+        self, provider: str, base_url: str, known: Provider | None, access: Access
+    ) -> Endpoint | VendorEndpoint:
+        """The endpoint, by what its server speaks. Another ``base_url`` inherits nothing of a known provider's row."""
+        row = known if known and not access.base_url else None
+        api = access.api or (row.api if row else "chat")
+        key = self._key(provider, known, access)
+        if api != "chat":
+            region = self._environ.get("AWS_REGION") or self._environ.get("AWS_DEFAULT_REGION")
+            # Bedrock's address depends on the partition of the region, which the SDK knows.
+            address = access.base_url if api == "bedrock" else base_url
+            return VendorEndpoint(
+                provider,
+                api,
+                address,
+                api_key=key,
+                headers=access.headers,
+                timeouts=access.timeouts,
+                region=region,
+                prices=self._prices(),
+                profile_of=partial(self._own_profile, provider, OF_VENDORS),
+            )
+        return Endpoint(
+            provider,
+            base_url,
+            api_key=key,
+            auth_header=access.auth_header or (row.auth_header if row else "Authorization"),
+            headers=access.headers,
+            timeouts=access.timeouts,
+            profile_of=partial(self._profile_of, provider, base_url),
+        )
 
     def _key(self, provider: str, known: Provider | None, access: Access) -> KeySource:
         """The API key. A known provider's key is sent to its own address only, never to another ``base_url``."""

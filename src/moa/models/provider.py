@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from moa.errors import AddressMissing, ConfigError, KeyMissing
 
 Api: TypeAlias = Literal["chat", "responses", "anthropic", "google", "bedrock"]
-"""What a server speaks. ``chat`` is Chat Completions; the others are vendors' own APIs, see the extra ``vendors``."""
+"""What a server speaks. ``chat`` is Chat Completions; the others are vendors' own APIs, see :mod:`moa.models.vendors`."""
 
 
 @dataclass(frozen=True, slots=True)
