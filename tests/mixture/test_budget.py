@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from moa import Delta, Price, Prices, Request, Scripted, Usage
+from moa import Delta, Mixture, Price, Prices, Request, Scripted, Usage
 from moa.mixture.budget import Budget
 from moa.mixture.draft import Draft
+from moa.schedules import Barrier, Schedule, Staircase
+from tests.fakes.virtual_time import run_in_virtual_time
 
 MODEL = Scripted("x", name="x/a")
 PRICES = Prices({"x/*": Price(1.0, 4.0)}, free=frozenset())
@@ -43,3 +45,28 @@ def test_a_refused_call_costs_nothing() -> None:
 def test_without_a_limit_nothing_is_exceeded() -> None:
     """No limit, no estimate."""
     assert not Budget(PRICES, None).exceeded(MODEL, [10**12])
+
+
+COSTLY = Prices({"scripted/*": Price(1.0, 10.0)}, free=frozenset())
+SCHEDULES: list[Schedule] = [Barrier(), Barrier(warm=True), Staircase(), Staircase((4, 16, 64, 256))]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("limit", [0.001, 0.003, 0.006])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_run_stays_within_its_limit_under_every_schedule(schedule: Schedule, limit: float, depth: int) -> None:
+    """Each piece of a staircase pays for its prompt before it is written; the last one, or a proposal, is the answer."""
+
+    def model(name: str) -> Scripted:
+        text = " ".join(f"w{number}" for number in range(150))
+        return Scripted(text, name=f"scripted/{name}", tokens_per_second=50, continuation="prefix")
+
+    def cost(max_cost: float | None) -> float:
+        layers = [[model(f"p{layer}{place}") for place in range(3)] for layer in range(depth)]
+        mixture = Mixture(layers, model("z"), schedule=schedule, max_cost=max_cost, prices=COSTLY)
+        answer = run_in_virtual_time(mixture.answer("Why is the sky blue? " * 40))
+        assert answer.text and answer.cost.dollars
+        return answer.cost.dollars
+
+    assert cost(None) > limit
+    assert cost(limit) <= 1.05 * limit

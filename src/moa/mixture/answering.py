@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
+from moa.answers import estimated_tokens
 from moa.errors import AggregatorFailed, ModelError
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
@@ -19,7 +20,7 @@ from moa.mixture.draft import Draft
 from moa.mixture.events import AnswerBegan, Event, Noticed, Selected
 from moa.mixture.memory import turn_of
 from moa.mixture.plan import Plan
-from moa.mixture.prompts import Layout
+from moa.mixture.prompts import Layout, conversation_text
 from moa.mixture.proposing import Proposing
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
@@ -57,8 +58,10 @@ class Answering:
         schedule = CheckedSchedule(plan.schedule)
         self._schedule = self._schedule_for_request(schedule)
         self._waits = schedule.grows and not self._schedule.grows
-        self._budget = Budget(plan.prices, plan.max_cost)
+        overhead = estimated_tokens(conversation_text(request.messages)) + estimated_tokens(plan.prompt)
+        self._budget = Budget(plan.prices, plan.max_cost, overhead)
         self._calls = Calls(emit, self._budget)
+        self._draft: Draft | None = None  # the aggregator's
         self._proposing = Proposing(
             plan, request, self._schedule, kept, calls=self._calls, budget=self._budget, emit=emit
         )
@@ -83,7 +86,7 @@ class Answering:
         if self._reads_early:
             try:
                 await self._write(self._readings)
-            except _Agreed:
+            except _WriterNotNeeded:
                 await self._answer_from(self._proposals or ())
         else:
             async with aclosing(self._readings()) as readings:
@@ -151,8 +154,8 @@ class Answering:
                     if self._turn:
                         self._plan.memory.keep(self._turn, reading.references)
                     self._begin_answer(reading.references)
-                    if self._proposing.agreement and self._reads_early and self._selects_agreement:
-                        raise _Agreed
+                    if self._reads_early and self._needs_no_writer(reading.references):
+                        raise _WriterNotNeeded
                 yield reading
 
     def _begin_answer(self, references: tuple[Reference, ...], *, recalled: bool = False) -> None:
@@ -190,6 +193,12 @@ class Answering:
         else:
             await aggregation.answer(self, proposals)
 
+    def _needs_no_writer(self, proposals: Sequence[Reference]) -> bool:
+        """Whether a proposal is the answer although the aggregator, which may have warmed its cache, waits to write."""
+        if self._proposing.agreement and self._selects_agreement:
+            return True
+        return not (self._draft and self._draft.text) and self._cannot_pay_for_an_answer(proposals)
+
     def _cannot_pay_for_an_answer(self, proposals: Sequence[Reference]) -> bool:
         lengths = [len(proposal.text) for proposal in proposals]
         return bool(lengths) and self._budget.exceeded(self._plan.aggregator.model, lengths, room=LEAST_ROOM)
@@ -198,7 +207,7 @@ class Answering:
         """Let the aggregator write from these readings; after a failure, the next fallback."""
         failures: list[Draft] = []
         for name, agent in self.aggregators.items():
-            draft = Draft(name, self.depth)
+            draft = self._draft = Draft(name, self.depth)
             make_request = partial(aggregator_request, agent, self.request, self.layout)
             async with aclosing(readings()) as to_read:
                 writer = Writer(
@@ -259,5 +268,5 @@ class Answering:
         self.emit(Noticed(at=self.now(), message=message, degrades=degrades))
 
 
-class _Agreed(Exception):
-    """The proposals agree, and the aggregator, whose prefix cache was warmed, need not write."""
+class _WriterNotNeeded(Exception):
+    """The aggregator, which has written nothing yet, need not write: a proposal is the answer."""

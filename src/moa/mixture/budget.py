@@ -32,10 +32,11 @@ class Budget:
     Args:
         prices: what tokens cost.
         limit: US dollars that the run may cost; None: no limit.
+        overhead: tokens of a prompt besides the references: the conversation and the instruction.
     """
 
-    def __init__(self, prices: Prices, limit: float | None) -> None:
-        self._prices, self._limit = prices, limit
+    def __init__(self, prices: Prices, limit: float | None, overhead: int = 0) -> None:
+        self._prices, self._limit, self._overhead = prices, limit, overhead
         self._settled = 0.0
         self._open: dict[Draft, _Account] = {}
         self._ended: dict[Draft, tuple[Usage, Cost]] = {}
@@ -120,14 +121,22 @@ class Budget:
 
         Args:
             model: the model of that call.
-            lengths: characters of each text that the call reads, besides the conversation.
+            lengths: characters of each text that the call reads, besides the conversation and the instruction.
             room: the length of its answer, as a share of the mean of these lengths.
         """
         if self._limit is None:
             return False
         tokens = [tokens_in(length) for length in lengths]
         answer = round(room * sum(tokens) / len(tokens)) if tokens else 0
-        return self._spent() + self._dollars(model, sum(tokens), answer) > self._limit
+        prompt = sum(tokens) + self._overhead if tokens else 0
+        return self._spent() + self._dollars(model, prompt, answer) > self._limit
+
+    def affords(self, model: Model, request: Request, times: int = 1) -> bool:
+        """Whether the limit allows to send this request so many times more."""
+        if self._limit is None:
+            return True
+        tokens = estimated_tokens(conversation_text(request.messages))
+        return self._spent() + times * self._dollars(model, tokens, 0) <= self._limit
 
     def _spent(self) -> float:
         """US dollars so far: billed for calls that have ended, estimated for calls in flight."""

@@ -62,6 +62,10 @@ class Calls:
         self._budget.open(draft, model, request)
         self._spent(draft, in_flight=True)
 
+    def affords(self, model: Model, request: Request, times: int = 1) -> bool:
+        """Whether the cost limit allows to send this request so many times more."""
+        return self._budget.affords(model, request, times)
+
     def append(self, draft: Draft, role: str, delta: Delta) -> None:
         """Append a delta to a draft, and emit its text, reasoning, tool calls and further fields, and what it reports as
         spent before the draft's end."""

@@ -74,6 +74,7 @@ class Proposing:
         self.started = False
         self.agreement: Reference | None = None
         self._closed: str | None = None
+        self._short_of_money = False
         self._late = False
         self._schedule_error: ScheduleError | None = None
 
@@ -194,7 +195,8 @@ class Proposing:
     def _final(self, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
         """What the answer is made from, given the last layer's proposals.
 
-        That is the agreement, if there is one. Where proposing was closed early, it is the deepest layer with a proposal.
+        That is the agreement, if there is one. Where proposing was closed early, or the money ran out, it is the
+        deepest layer with a proposal.
 
         Raises:
             RunError: too few proposals.
@@ -206,9 +208,10 @@ class Proposing:
             self._exit_early(agreement)
         if self.agreement:
             return (self.agreement,)
-        if self._closed:
+        cut_short = self._closed or self._short_of_money
+        if cut_short:
             references = next((usable for usable in reversed(self._usable) if usable), ())
-        if len(references) < (1 if self._closed else self._plan.min_proposals):
+        if len(references) < (1 if cut_short else self._plan.min_proposals):
             raise self._shortage()
         return references
 
@@ -250,12 +253,12 @@ class Proposing:
         make_request = partial(proposer_request, agent, self._request, self._plan.layout)
         writer = Writer(self._calls, agent, draft, "proposer", make_request, self._spare_for_the_aggregator)
         try:
-            await writer.write(self._proposer_readings(agent, before))
+            await writer.write(self._proposer_readings(agent, draft, before))
         except _Skipped as skipped:
             self._calls.drop(draft, str(skipped))
 
     async def _proposer_readings(
-        self, agent: Agent, before: Sequence[Sequence[Draft]]
+        self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]
     ) -> AsyncGenerator[Reading, None]:
         """What a proposer reads; raises _Skipped where it must not be called."""
         plan = self._plan
@@ -268,9 +271,17 @@ class Proposing:
                     raise _Skipped("the proposals of the layer before agree")
                 if before and reading.last and len(reading.references) < plan.min_proposals:
                     raise _Skipped("too few proposals in the layer before")
-                if self._budget.exceeded(agent.model, [len(reference.text) for reference in reading.references]):
-                    raise _Skipped(f"the cost limit of ${plan.max_cost:g} was reached")
+                lengths = [len(reference.text) for reference in reading.references]
+                if not len(draft) and self._budget.exceeded(agent.model, lengths):
+                    raise self._skipped_for_cost()
                 yield reading
+
+    def _skipped_for_cost(self) -> _Skipped:
+        limit = f"the cost limit of ${self._plan.max_cost:g}"
+        if not self._short_of_money:
+            self._short_of_money = True
+            self._notice(f"proposals are missing: {limit} left no money for them", degrades=True)
+        return _Skipped(f"{limit} was reached")
 
     def _spare_for_the_aggregator(self) -> None:
         """Stop proposing when the money left is what the aggregator needs."""

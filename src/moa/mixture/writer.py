@@ -42,6 +42,8 @@ class Outcome:
         The stream of a last piece ended without any text, though the draft had been paused in the middle.
     ``paused``
         We closed the stream: the reading's room is used up, or a better reading waits. Another call continues the draft.
+    ``skipped``
+        No call was made: the cost limit leaves no money for this piece. Another call writes from a later reading.
     ``restarted``
         The model did not continue the draft but started over with a different text.
     ``stopped``
@@ -54,7 +56,9 @@ class Outcome:
         The draft was ended from outside during the call.
     """
 
-    kind: Literal["completed", "unfinished", "empty", "paused", "restarted", "stopped", "failed", "too long", "ended"]
+    kind: Literal[
+        "completed", "unfinished", "empty", "paused", "skipped", "restarted", "stopped", "failed", "too long", "ended"
+    ]
     reason: str = ""
     error: MoaError | None = None
 
@@ -142,10 +146,25 @@ class Writer:
                 self._calls.notice(f"{self._draft.agent} was not called: {error.reason}", degrades=True)
                 self._calls.drop(self._draft, str(error), error)
                 return Outcome("failed", error=error)
+            if outcome := self._unaffordable(request, reading):
+                self._settle(outcome)
+                return outcome
             self._seam.join(exact=self._way == "prefix")
             outcome = await self._call(request, reading)
             if outcome.kind != "too long":
                 return outcome
+
+    def _unaffordable(self, request: Request, reading: Reading) -> Outcome | None:
+        """The outcome of a piece that the cost limit does not allow. A piece that is not the last leaves money for the last.
+
+        Whether an agent may write at all is decided before this.
+        """
+        model = self._agent.model
+        if not reading.last:
+            return None if self._calls.affords(model, request, times=2) else Outcome("skipped")
+        if not self._draft.text or self._calls.affords(model, request):
+            return None
+        return Outcome("stopped", "the cost limit was reached")
 
     async def _finish_in_one_call(self, reading: Reading) -> None:
         """Make one fresh call that is shown the text so far. That text was already streamed, so it cannot change."""
@@ -273,7 +292,7 @@ class Writer:
     def _settle(self, outcome: Outcome) -> None:
         """Update the draft after a call: pause it, finish it, drop it, or nothing if it has ended."""
         calls, draft = self._calls, self._draft
-        if draft.ended:
+        if draft.ended or outcome.kind == "skipped":
             return
         if outcome.kind in _FOLLOWED:
             calls.pause(draft, _FOLLOWED[outcome.kind])
