@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 
 from tests.fakes.terminal import Terminal, run
-from tests.fakes.upstream import Upstream, refuse
+from tests.fakes.upstream import Upstream, refuse, say
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +65,16 @@ async def test_check_calls_every_model_once(config: str, upstream: Upstream) -> 
     ]
     assert sorted(call.model for call in upstream.requests) == ["ann", "bob", "boss"]
     assert upstream.requests[0].body["max_tokens"] == 16
+
+
+async def test_check_prints_what_it_learned(config: str, upstream: Upstream) -> None:
+    """What a model refuses is printed as TOML that a moa.toml can hold."""
+    refusal = refuse(400, "Unsupported parameter: 'seed' is not supported with this model.")
+    upstream.script("ann", lambda body: refusal if "seed" in body else say("OK."))
+    ended = await run("check", "up/ann", "--config", config)
+    assert ended.code == 0
+    _, learned = ended.out.split("# learned from refusals, for your moa.toml\n")
+    assert tomllib.loads(learned) == {"models": {"up/ann": {"refuses": ["seed"]}}}
 
 
 async def test_check_says_what_failed_and_how_to_fix_it(config: str, upstream: Upstream) -> None:

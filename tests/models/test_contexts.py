@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from moa.models import traits_of
 from moa.models.contexts import context_in, is_too_long
+from moa.models.endpoint import Endpoint
+from tests.fakes.upstream import Upstream, whole
+
+pytestmark = pytest.mark.anyio
 
 WORDINGS = [
     # OpenAI, Azure, DeepSeek, vLLM: https://community.openai.com/t/context-length-vs-max-token-vs-maximum-length/125585
@@ -69,3 +74,23 @@ def test_other_refusals_are_not_about_the_context(refusal: str) -> None:
     """A rate limit, an answer's limit and a refused field say nothing of the context."""
     assert not is_too_long(refusal)
     assert context_in(refusal) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": "m", "context_length": 8192},
+        {"id": "m", "max_model_len": 8192},
+        {"id": "m", "context_window": 8192},
+        {"id": "m", "max_context_length": 8192},
+        {"id": "m", "meta": {"n_ctx": 8192}},
+    ],
+)
+async def test_a_list_of_models_may_have_the_sizes_of_their_contexts(
+    upstream: Upstream, endpoint: Endpoint, entry: dict[str, object]
+) -> None:
+    """Whatever the field is called, the size is in the profile of the model from then on."""
+    upstream.script("/models", whole({"data": [entry, {"id": "other"}]}))
+    assert await endpoint.models() == ["m", "other"]
+    assert traits_of(endpoint.model("m")).profile.context_tokens == 8192
+    assert traits_of(endpoint.model("other")).profile.context_tokens is None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
+
+import tomli_w
 
 from moa.cli.terminal import notify, one_line, seconds, write
 from moa.closing import cancelled
@@ -26,13 +29,22 @@ from moa.errors import (
 )
 from moa.messages import Request
 from moa.models import Model, traits_of
+from moa.models.learning import Learning
 from moa.models.probe import ways_to_continue
 from moa.models.providers import PROVIDERS
 
 TIMEOUT = 60.0
 """Seconds that a remote model has to respond. An embedded model, which may have to be loaded first, has no timeout."""
 
-GREETING = Request.of({"messages": [{"role": "user", "content": "Say OK."}], "max_tokens": 16})
+GREETING = Request.of(
+    {
+        "messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Say OK."}],
+        "max_tokens": 16,
+        "temperature": 0.7,
+        "seed": 1,
+    }
+)
+"""A short question with what the agents of mixtures usually send. A refusal of any of it teaches what the model takes."""
 
 RETRY = "retry later, or use another model"
 
@@ -54,6 +66,7 @@ class Finding:
         problem: what failed, in one line; empty if it responded.
         advice: how to fix it, or how the model continues a text.
         note: a further remark.
+        learned: what its refusals have taught, as in ``[models."NAME"]`` of moa.toml.
     """
 
     model: str
@@ -61,6 +74,7 @@ class Finding:
     problem: str = ""
     advice: str = ""
     note: str = ""
+    learned: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def check(name: str | None, path: str | None, continuation: bool = False) -> int:
@@ -75,7 +89,9 @@ async def check(name: str | None, path: str | None, continuation: bool = False) 
         name = name or config.default
         models = list(dict.fromkeys(models_of(config, name)))
         width, failed = max(map(len, models)), list[Finding]()
+        learned: dict[str, Mapping[str, Any]] = {}
         async for finding in _findings(config, models, continuation):
+            learned |= {finding.model: finding.learned} if finding.learned else {}
             if finding.problem:
                 failed.append(finding)
             else:
@@ -85,6 +101,9 @@ async def check(name: str | None, path: str | None, continuation: bool = False) 
         by_advice.setdefault(finding.advice, []).append(finding)
     for group in by_advice.values():
         _print(group, width)
+    if learned:
+        write("\n# learned from refusals, for your moa.toml")
+        write(tomli_w.dumps({"models": learned}).rstrip())
     if failed:
         notify(f"{len(failed)} of {len(models)} model{'s' if len(models) != 1 else ''} of {name} failed")
     return int(bool(failed))
@@ -126,10 +145,15 @@ async def examined(config: Config, name: str, continuation: bool = False) -> Fin
         return Finding(name, problem=problem, advice=await _advice(config, name, error))
     price = await asyncio.to_thread(config.prices.per_million, name)
     provider = name.partition("/")[0]
+    learned = model.learned.facts() if isinstance(model, Learning) else {}
     unknown = f'unknown price, so costs are unknown too; set it in moa.toml: [prices."{name}"]'
     priced = price is not None or provider == "local"
     return Finding(
-        name, first_token, advice=await _continuations(model) if continuation else "", note="" if priced else unknown
+        name,
+        first_token,
+        advice=await _continuations(model) if continuation else "",
+        note="" if priced else unknown,
+        learned=learned,
     )
 
 

@@ -6,6 +6,8 @@ The wordings are those of the vendors' own errors, as public reports quote them;
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _NUMBER = r"(\d[\d,]*)"
 
@@ -45,6 +47,18 @@ _SIZE = re.compile(
 )
 _LEAST = 256
 """A smaller number is no size of a context: it may be a version, a place in a list, a count of messages."""
+
+
+def context_of(model: Mapping[str, Any]) -> int | None:
+    """The tokens of a model's context, where its entry in a server's list of models has them.
+
+    ``context_length``: OpenRouter, Together, Fireworks, Moonshot; ``max_model_len``: vLLM, SGLang; ``context_window``: Groq;
+    ``max_context_length``: Mistral, LM Studio; ``meta.n_ctx``: llama.cpp.
+    """
+    meta = model.get("meta")
+    sizes = [model.get(name) for name in ("context_length", "max_model_len", "context_window", "max_context_length")]
+    sizes.append(meta.get("n_ctx") if isinstance(meta, Mapping) else None)
+    return next((size for size in sizes if isinstance(size, int) and size >= _LEAST), None)
 
 
 def is_too_long(refusal: str) -> bool:

@@ -26,6 +26,7 @@ from moa.messages import Cost, Delta, Request
 from moa.models import Traits, weights
 from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.llama_process import LlamaProcess
+from moa.models.profile import Profile
 from moa.models.real_calls import check_real_call
 from moa.models.weights import Weights
 
@@ -98,8 +99,17 @@ class EmbeddedModel(AsyncClosing):
     def traits(self) -> Traits:
         identity = f"{self.name} with a context of {self.context} tokens"
         return Traits(
-            provider="local", model_id=self.model_id, identity=identity, continuation="prefix", may_be_silent=True
+            provider="local",
+            model_id=self.model_id,
+            identity=identity,
+            continuation="prefix",
+            may_be_silent=True,
+            profile=self._profile,
         )
+
+    @property
+    def _profile(self) -> Profile:
+        return Profile(images=False, context_tokens=self.context, continuation="prefix")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_id!r})"
@@ -226,7 +236,14 @@ class EmbeddedModel(AsyncClosing):
             raise ModelError(self.name, f"llama.cpp does not load {found.path}: {process.reason()}")
         return _Server(
             process,
-            Endpoint("local", f"{address}/v1", api_key=api_key, headers=_ONE_CALL_PER_CONNECTION, timeouts=_PATIENT),
+            Endpoint(
+                "local",
+                f"{address}/v1",
+                api_key=api_key,
+                headers=_ONE_CALL_PER_CONNECTION,
+                timeouts=_PATIENT,
+                profile_of=lambda _: self._profile,
+            ),
         )
 
     def _fetching(self, load: _Load) -> Callable[[int, int], None]:

@@ -31,6 +31,7 @@ from moa.messages import Delta, Request
 from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import Connection, Silence, next_packet, whole_body
+from moa.models.contexts import context_of
 from moa.models.credential import Credential, KeySource
 from moa.models.learning import Learning
 from moa.models.profile import Profile
@@ -119,6 +120,7 @@ class Endpoint(AsyncClosing):
         ]
         self._profile_of = profile_of or partial(profile_at, base_url)
         self._own = Profile(rename=dict(rename or {}), continuation=continuation)
+        self._listed: dict[str, Profile] = {}
         self._learned: dict[str, Profile] = {}
         self._connection = Connection(
             name, base_url, self._headers, self.timeouts.connect, session=session, ssl=ssl, proxy=proxy
@@ -134,12 +136,14 @@ class Endpoint(AsyncClosing):
 
     def model(self, model_id: str) -> Learning:
         """The model that this server calls ``model_id``."""
-        profile = self._profile_of(model_id).merged(self._own)
+        profile = self._listed.get(model_id, Profile()).merged(self._profile_of(model_id)).merged(self._own)
         model = EndpointModel(self, model_id, profile.continuation)
         return Learning(model, profile, fields={"stream_options": {"include_usage": True}}, memory=self._learned)
 
     async def models(self) -> list[str]:
         """The IDs of its models, in its order. https://platform.openai.com/docs/api-reference/models/list
+
+        Where the list has the sizes of their contexts, it is remembered.
 
         Raises:
             ModelError: the server cannot be reached, refuses, or answers with something else.
@@ -153,7 +157,9 @@ class Endpoint(AsyncClosing):
                 raise self._refusal(self.name, response, body)
             try:
                 listing = json.loads(body)
-                return [str(model["id"]) for model in (listing["data"] if isinstance(listing, dict) else listing)]
+                models = listing["data"] if isinstance(listing, dict) else listing
+                self._listed = {str(model["id"]): Profile(context_tokens=context_of(model)) for model in models}
+                return list(self._listed)
             except (ValueError, TypeError, KeyError):
                 raise UpstreamFailed(self.name, f"{self.base_url}/models does not return a list of models") from None
 

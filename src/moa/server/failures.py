@@ -111,6 +111,8 @@ def _refusal_of_run(error: RunError) -> Refusal:
     permanent = bool(error.errors) and not any(each.retryable for each in error.errors)
     if code == "insufficient_quota":
         return Refusal(429, str(error), code, code, more=more, permanent=True)
+    if code == "context_length_exceeded":  # agents compact their conversation when they read it
+        return Refusal(400, str(error), code=code, param="messages", more=more, permanent=True)
     if _all_are(RateLimited, error):
         wait = max((each.retry_after or PATIENCE for each in error.errors), default=PATIENCE)
         return Refusal(429, str(error), "rate_limit_error", "upstream_rate_limited", retry_after=wait, more=more)
