@@ -32,6 +32,13 @@ def test_defaults_are_drawn() -> None:
     }
 
 
+def test_the_places_of_the_text_are_drawn() -> None:
+    """The last line says where the text goes, and whether the mixture keeps it on this machine."""
+    table = MixtureTable.model_validate({"layers": [["ollama/a"]], "aggregator": "vllm/b", "local_only": True})
+    lines = [line for _, line in drawing(Listed.of("m", table, "preset"), 200, ["this machine"])]
+    assert lines[-1] == "text goes to     this machine (local_only)"
+
+
 @pytest.mark.parametrize(
     ("schedule", "drawn"),
     [

@@ -27,10 +27,11 @@ UNITS = {"grace": "s", "deadline": "s", "hedge": "s", "chunks": "tokens", "write
 """Units of a schedule's fields."""
 
 
-def drawing(listed: Listed, width: int) -> Iterator[tuple[str, str]]:
+def drawing(listed: Listed, width: int, places: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """The lines, each with its kind: ``title``, ``layer``, ``agent`` or ``aside``.
 
     Args:
+        places: where the text goes.
         width: columns; an agent's sampling moves to a line of its own if it does not fit.
     """
     yield "title", f"moa/{listed.name}   {one_line(listed.description)}".rstrip()
@@ -58,6 +59,9 @@ def drawing(listed: Listed, width: int) -> Iterator[tuple[str, str]]:
     yield "aside", ""
     for name, value in _settings(listed):
         yield "agent", f"{name:<14}   {value}"
+    if places:
+        only = " (local_only)" if listed.settings["local_only"] else ""
+        yield "agent", f"{'text goes to':<14}   {', '.join(places)}{only}"
 
 
 def _agents(agents: Sequence[ListedAgent], width: int) -> Iterator[tuple[str, str]]:

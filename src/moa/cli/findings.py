@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,7 +15,6 @@ import tomli_w
 from moa.cli.terminal import notify, one_line, seconds, write
 from moa.closing import cancelled
 from moa.config.config import Config
-from moa.config.names import is_single_model
 from moa.errors import (
     CallRejected,
     KeyMissing,
@@ -87,7 +86,7 @@ async def check(name: str | None, path: str | None, continuation: bool = False) 
     """
     async with Config(path, on_notice=notify) as config:
         name = name or config.default
-        models = list(dict.fromkeys(models_of(config, name)))
+        models = list(dict.fromkeys(config.single_models(name)))
         width, failed = max(map(len, models)), list[Finding]()
         learned: dict[str, Mapping[str, Any]] = {}
         async for finding in _findings(config, models, continuation):
@@ -107,18 +106,6 @@ async def check(name: str | None, path: str | None, continuation: bool = False) 
     if failed:
         notify(f"{len(failed)} of {len(models)} model{'s' if len(models) != 1 else ''} of {name} failed")
     return int(bool(failed))
-
-
-def models_of(config: Config, name: str, seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The names of all single models that a mixture calls, through nested mixtures too; or the one model itself."""
-    if is_single_model(name):
-        yield name
-        return
-    listed = config.described(name)
-    if listed.name in seen:
-        return
-    for member in [member for layer in listed.layers for member in layer] + [*listed.aggregators]:
-        yield from models_of(config, member.model, seen | {listed.name})
 
 
 async def _findings(config: Config, models: list[str], continuation: bool) -> AsyncIterator[Finding]:
@@ -167,7 +154,7 @@ async def _continuations(model: Model) -> str:
 
 def _single(config: Config, name: str) -> Model:
     provider, _, rest = name.partition("/")
-    if provider in ("local", "moa"):
+    if config.catalog.is_made(provider):
         return config.catalog.model(name)
     return config.catalog.endpoint(provider).model(rest)
 

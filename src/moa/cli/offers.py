@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from moa.cli.terminal import notify, one_line, screen, write
 from moa.config.config import Config
 from moa.errors import KeyMissing, MoaError, UnknownName
+from moa.models.plugins import plugin_names
 from moa.models.providers import PROVIDERS
 from moa.models.weights import available
 
@@ -35,7 +36,8 @@ async def list_models(provider: str | None, path: str | None) -> int:
     async with Config(path) as config:
         if provider is not None and provider not in config.catalog.providers:
             raise UnknownName("provider", provider, config.catalog.providers, "(`moa models` lists them)")
-        names = [name for name in dict.fromkeys([*config.endpoints, *PROVIDERS]) if provider in (None, name)]
+        every = dict.fromkeys([*config.endpoints, *PROVIDERS, *plugin_names()])
+        names = [*every] if provider is None else [provider] if provider != "local" else []
         offers = list(await asyncio.gather(*(offer_of(config, name) for name in names)))
     if provider in (None, "local"):
         offers.insert(0, _embedded())
@@ -52,6 +54,8 @@ async def offer_of(config: Config, provider: str) -> Offer:
     """Ask a server for its models, with a timeout."""
     known = PROVIDERS.get(provider)
     local = bool(known and known.local)
+    if config.catalog.is_made(provider):
+        return Offer(provider, missing="Python code makes its models: it has no list")
     try:
         endpoint = config.catalog.endpoint(provider)
         async with asyncio.timeout(TIMEOUT):

@@ -24,15 +24,16 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", help="The mixture."
     from moa.cli.drawing import drawing
     from moa.config.config import Config
 
-    listed = Config(config).described(name)
+    settings = Config(config)
+    listed, places = settings.described(name), list(map(str, settings.destinations(name)))
     if not sys.stdout.isatty():
-        for _, line in drawing(listed, UNLIMITED):
+        for _, line in drawing(listed, UNLIMITED, places):
             write(line)
         return 0
     from rich.text import Text
 
     console = screen()
-    for kind, line in drawing(listed, console.width):
+    for kind, line in drawing(listed, console.width, places):
         indent = len(line) - len(line.lstrip(" │├└─▼"))
         head, gap, rest = line[indent:].partition("   ")
         text = Text(line[:indent], "dim", overflow="fold")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from moa.mixture.prompts import SYNTHESIZE
 from moa.models import Model
 from moa.models.cache import Cache
 from moa.models.catalog import Access, Catalog
+from moa.models.destinations import Destination
 from moa.models.endpoint import Timeouts
 from moa.models.providers import PROVIDERS
 from moa.prices import FREE_PROVIDERS, Price, Prices
@@ -173,8 +175,48 @@ class Config(AsyncClosing):
                 self._opening.pop()
         return self._mixtures[name]
 
+    def single_models(self, name: str) -> Iterator[str]:
+        """The names of all single models that a mixture calls, through nested mixtures too; or the one model itself.
+
+        Raises:
+            UnknownName: no such mixture.
+        """
+        if is_single_model(name):
+            yield name
+        else:
+            yield from self._single_models(self.described(name), frozenset())
+
+    def destinations(self, name: str) -> list[Destination]:
+        """Where the text of a mixture or a single model goes, each place once, in order; opens no model.
+
+        A member that is an unknown mixture has no place.
+        """
+        places = dict[Destination, None]()
+        with suppress(UnknownName):
+            for model in self.single_models(name):
+                places[self.catalog.destination(model)] = None
+        return [*places]
+
+    def _single_models(self, listed: Listed, seen: frozenset[str]) -> Iterator[str]:
+        for member in [member for layer in listed.layers for member in layer] + [*listed.aggregators]:
+            if is_single_model(member.model):
+                yield member.model
+            elif (nested := member.model.removeprefix("moa/")) not in seen:
+                yield from self._single_models(self.described(nested), seen | {listed.name, nested})
+
     def build(self, name: str, table: MixtureTable) -> Mixture:
-        """A mixture from a table, which need not be in the file; raises as :meth:`mixture` does."""
+        """A mixture from a table, which need not be in the file; raises as :meth:`mixture` does.
+
+        Raises:
+            ConfigError: it is ``local_only``, and the text of a member goes elsewhere.
+        """
+        if table.local_only:
+            for member in self._single_models(Listed.of(name, table, ""), frozenset()):
+                if not (place := self.catalog.destination(member)).local:
+                    raise ConfigError(
+                        f"moa/{name} is local_only, but the text of {member} goes to {place}: replace this member by a "
+                        "model on this machine, or remove local_only"
+                    )
 
         def agent(entry: str | AgentTable) -> Agent:
             listed = ListedAgent.of(entry)

@@ -77,6 +77,7 @@ class MixtureTable(Table):
     max_cost: Positive | None = None
     fanout: Fanout = "turn"
     progress: bool = False
+    local_only: bool = False
 
     @property
     def fallbacks(self) -> list[str | AgentTable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -15,8 +15,10 @@ from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
 from moa.models.cache import Cache, Cached
 from moa.models.credential import KeySource, command_key
+from moa.models.destinations import HERE, Destination, destination_of
 from moa.models.endpoint import Endpoint, Timeouts
 from moa.models.limits import Limited, Limits
+from moa.models.plugins import plugin, plugin_names
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
 from moa.models.provider import Api, Provider, is_own_network
@@ -92,12 +94,20 @@ class Catalog(AsyncClosing):
         self._endpoints: dict[str, tuple[Endpoint | VendorEndpoint, Limits | None]] = {}
         self._models: dict[str, Model] = {}
         self._makers: dict[str, Callable[[str], Model]] = {"local": self._embedded}
+        self._local = set[str]()
         self._open = AsyncExitStack()
 
     @property
     def providers(self) -> list[str]:
         """The names that may stand before the first slash."""
-        return [*self._makers, *self._access, *(name for name in PROVIDERS if name not in self._access)]
+        return list(dict.fromkeys([*self._makers, *self._access, *PROVIDERS, *plugin_names()]))
+
+    def is_made(self, provider: str) -> bool:
+        """Whether Python code makes the models of a provider: embedded, registered, or of another package."""
+        known = provider in self._makers or provider in self._access or provider in PROVIDERS
+        if not known and (make := plugin(provider)):
+            self._makers[provider] = make
+        return provider in self._makers
 
     @property
     def remote(self) -> frozenset[str]:
@@ -106,9 +116,18 @@ class Catalog(AsyncClosing):
         urls |= {name: access.base_url for name, access in self._access.items() if access.base_url}
         return frozenset(name for name, url in urls.items() if url and not is_own_network(urlsplit(url).hostname))
 
-    def register(self, provider: str, make: Callable[[str], Model]) -> None:
-        """Let ``make`` create the models of a provider; it is called once for each name."""
+    def register(self, provider: str, make: Callable[[str], Model], *, local: bool = False) -> None:
+        """Let ``make`` create the models of a provider.
+
+        Args:
+            provider: the part before the first slash in their names.
+            make: gets the part behind it; called once for each name. The catalog does not close what it returns.
+            local: whether their text stays on this machine, so that a mixture with ``local_only`` may have them.
+        """
         self._makers[provider] = make
+        self._local.discard(provider)
+        if local:
+            self._local.add(provider)
 
     def model(self, name: str) -> Model:
         """The model of this name, the same object each time.
@@ -122,7 +141,7 @@ class Catalog(AsyncClosing):
             provider, slash, rest = name.partition("/")
             if not slash or not rest:
                 raise ConfigError(f"{name!r} is not a model name; write provider/name, for example openai/gpt-4o-mini")
-            if provider in self._makers:
+            if self.is_made(provider):
                 self._models[name] = self._makers[provider](rest)
             else:
                 self._models[name] = self._remote(provider, rest)
@@ -136,6 +155,20 @@ class Catalog(AsyncClosing):
     def endpoint(self, provider: str) -> Endpoint | VendorEndpoint:
         """The endpoint of this name; raises as :meth:`model` does."""
         return self._opened(provider)[0]
+
+    def destination(self, name: str) -> Destination:
+        """Where the text of calls to a model goes. Opens nothing and needs no key."""
+        provider, _, rest = name.partition("/")
+        if provider == "local":
+            return HERE
+        if provider in self._makers:
+            return HERE if provider in self._local else Destination(provider)
+        known, access = PROVIDERS.get(provider), self._access.get(provider)
+        base_url = access.base_url if access else None
+        if base_url is None and known is not None:
+            with suppress(ConfigError):  # an address that is not set yet
+                base_url = known.url(self._environ)
+        return destination_of(provider, rest, base_url, None if access and access.base_url else known)
 
     def key_variable(self, provider: str) -> str | None:
         """The environment variable that holds a provider's API key; None where it needs none, or where that is unknown."""

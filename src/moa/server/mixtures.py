@@ -62,6 +62,7 @@ class Tables:
                     "source": listed.source if listed.source == "preset" else Path(listed.source).name,
                     "available": described["available"],
                     "why_not": described.get("why_not"),
+                    "text_goes_to": [place.name for place in self._config.destinations(listed.name)],
                     "table": self.written(listed.name),
                 }
             )

@@ -69,7 +69,8 @@ class Editor {
       list.value = draft.name;
     }
     const known = catalogue.mixture(draft.name);
-    put(byId("about"), known?.why_not ?? known?.description ?? "");
+    const places = known?.text_goes_to?.length && !draft.isChanged ? `Text goes to: ${known.text_goes_to.join(", ")}.` : "";
+    put(byId("about"), known?.why_not ?? [known?.description, places].filter(Boolean).join(" · "));
     if (shape && !byId("editor").hidden) this.drawForm();
     const undo = this.form.find("undo");
     if (undo) undo.disabled = !draft.isChanged;
