@@ -176,7 +176,7 @@ FACTS: tuple[Facts, ...] = (
             refuses=frozenset(
                 {
                     *("logit_bias", "messages.name", "store", "metadata", "messages.metadata"),
-                    *("messages.reasoning_content", "messages.reasoning_details"),
+                    *("messages.reasoning_content", "messages.reasoning_details", "messages.annotations"),
                 }
             ),
             continuation="turns",
@@ -196,9 +196,9 @@ FACTS: tuple[Facts, ...] = (
             rename={"seed": "random_seed", **_OLD_LIMIT},
             refuses=_all_but(
                 *("temperature", "top_p", "seed", "random_seed", "frequency_penalty", "presence_penalty"),
-                *("metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "prompt_cache_key"),
+                *("parallel_tool_calls", "prediction", "reasoning_effort"),
             )
-            | {"messages.reasoning_content", "messages.name", "messages.refusal"},
+            | {"messages.reasoning_content", "messages.name", "messages.refusal", "messages.annotations"},
             roles={"developer": "system"},
             continuation="flag",
         ),
