@@ -157,6 +157,10 @@ def _check_messages(messages: object) -> None:
             if not isinstance(part.get("type"), str):
                 what = f"{where}.content[{number}].type"
                 raise RequestRejected(f"{what} is {part.get('type')!r:.60}; expected a string", param=what)
+        calls = message.get("tool_calls")
+        if not isinstance(calls, list | None) or not all(isinstance(call, Mapping) for call in calls or ()):
+            what = f"{where}.tool_calls"
+            raise RequestRejected(f"{what} is {calls!r:.60}; expected a list of tool calls", param=what)
 
 
 def text_of(message: Message) -> str:

@@ -6,11 +6,14 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 
-from moa.errors import ConfigError, Unreachable
+from moa.errors import ConfigError, StreamBroken, Unreachable
+from moa.models.connection import Silence, next_packet, whole_body
 from moa.models.endpoint import Endpoint, Timeouts
 from tests.fakes.forward_proxy import ForwardProxy
 from tests.fakes.tls import client_context, server_context
@@ -190,3 +193,49 @@ async def test_closing_a_stream_closes_its_connection_in_a_callers_session(upstr
         await stream.aclose()
         async with asyncio.timeout(PATIENCE):
             await upstream.requests[0].disconnected.wait()
+
+
+# A connection that is lost while a body is read
+
+
+class _LostAtTheEndOfAChunk:
+    """aiohttp's reader where the connection is lost between the end of a chunk and the reading of it."""
+
+    def __init__(self, *packets: bytes) -> None:
+        self.packets = [*packets]
+
+    async def readany(self) -> bytes:
+        if not self.packets:
+            raise RuntimeError("Connection closed.")
+        return self.packets.pop(0)
+
+    async def read(self) -> bytes:
+        return await self.readany()
+
+
+async def test_a_connection_that_is_lost_at_the_end_of_a_chunk_is_lost() -> None:
+    """aiohttp has an error of its own for it, which is no defect of ours."""
+    response: Any = SimpleNamespace(content=_LostAtTheEndOfAChunk(b"data: "), read=_LostAtTheEndOfAChunk().read)
+    silence = Silence(None)
+    assert await next_packet("here/m", response, silence) == b"data: "
+    with pytest.raises(StreamBroken, match="the connection was lost in the middle of the answer"):
+        await next_packet("here/m", response, silence)
+    assert await whole_body("here/m", response, silence) == ""
+
+
+async def test_a_connection_that_is_lost_after_the_answer_loses_nothing(
+    plain: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is complete, however its connection ends."""
+    readany, received = aiohttp.StreamReader.readany, bytearray()
+
+    async def lost_after_the_answer(reader: aiohttp.StreamReader) -> bytes:
+        if b"[DONE]" in received:
+            raise RuntimeError("Connection closed.")
+        packet = await readany(reader)
+        received.extend(packet)
+        return packet
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", lost_after_the_answer)
+    async with Endpoint("here", plain.base_url) as endpoint:
+        assert await text_of(endpoint.model("m")) == "Hello."

@@ -165,6 +165,11 @@ class Connection:
         return self._sessions[loop].http
 
 
+LOST = (aiohttp.ClientError, OSError, RuntimeError)
+"""How reading a body fails where the connection is lost. aiohttp raises a RuntimeError where that happens at the end of a
+chunk, before the reader of the chunk resumes."""
+
+
 async def whole_body(model: str, response: aiohttp.ClientResponse, silence: Silence) -> str:
     """The body of a response; empty where the connection is lost.
 
@@ -176,7 +181,7 @@ async def whole_body(model: str, response: aiohttp.ClientResponse, silence: Sile
             return (await response.read()).decode("utf-8", "replace")
     except TimeoutError:
         raise silence.error(model) from None
-    except (aiohttp.ClientError, OSError):
+    except LOST:
         return ""
 
 
@@ -192,7 +197,7 @@ async def next_packet(model: str, response: aiohttp.ClientResponse, silence: Sil
             return await response.content.readany()
     except TimeoutError:
         raise silence.error(model) from None
-    except (aiohttp.ClientError, OSError):
+    except LOST:
         raise StreamBroken(model, "the connection was lost in the middle of the answer") from None
 
 

@@ -30,7 +30,7 @@ from moa.errors import ModelError, UpstreamFailed
 from moa.messages import Delta, Request
 from moa.models import Traits
 from moa.models.chunks import AnswerReader, WholeBody
-from moa.models.connection import Connection, Silence, next_packet, whole_body
+from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
 from moa.models.credential import Credential, KeySource
 from moa.models.learning import Learning
@@ -280,7 +280,7 @@ class EndpointModel:
                 yield answer.bill(request)
             if error is not None:
                 raise error
-            with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            with suppress(TimeoutError, *LOST):
                 async with asyncio.timeout(_AFTER_DONE):
                     await response.content.readany()
 
