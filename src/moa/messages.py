@@ -157,10 +157,27 @@ def _check_messages(messages: object) -> None:
             if not isinstance(part.get("type"), str):
                 what = f"{where}.content[{number}].type"
                 raise RequestRejected(f"{what} is {part.get('type')!r:.60}; expected a string", param=what)
-        calls = message.get("tool_calls")
-        if not isinstance(calls, list | None) or not all(isinstance(call, Mapping) for call in calls or ()):
-            what = f"{where}.tool_calls"
-            raise RequestRejected(f"{what} is {calls!r:.60}; expected a list of tool calls", param=what)
+        _check_calls(message, where)
+
+
+def _check_calls(message: Message, where: str) -> None:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list | None):
+        raise RequestRejected(
+            f"{where}.tool_calls is {calls!r:.60}; expected a list of tool calls", param=f"{where}.tool_calls"
+        )
+    named = [(f"{where}.tool_calls[{number}]", call) for number, call in enumerate(calls or ())]
+    named += [
+        (f"{what}.{kind}", call[kind])
+        for what, call in named
+        if isinstance(call, Mapping)
+        for kind in ("function", "custom")
+        if call.get(kind) is not None
+    ]
+    named.append((f"{where}.function_call", message.get("function_call") or {}))
+    for what, value in named:
+        if not isinstance(value, Mapping):
+            raise RequestRejected(f"{what} is {value!r:.60}; expected an object", param=what)
 
 
 def text_of(message: Message) -> str:

@@ -70,6 +70,16 @@ WRONG: list[tuple[Any, str | None]] = [
     ({"model": "moa/trio", "messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     ({"model": "moa/trio", "messages": [{"role": "user", "content": [{"type": []}]}]}, "messages[0].content[0].type"),
     ({"model": "moa/trio", "messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content"),
+    *(
+        ({"model": "moa/trio", "messages": [USER, {"role": "assistant", **calls}]}, f"messages[1].{param}")
+        for calls, param in (
+            ({"tool_calls": "x"}, "tool_calls"),
+            ({"tool_calls": [1]}, "tool_calls[0]"),
+            ({"tool_calls": [{"id": "c", "function": [1]}]}, "tool_calls[0].function"),
+            ({"tool_calls": [{"id": "c", "custom": "x"}]}, "tool_calls[0].custom"),
+            ({"function_call": "x"}, "function_call"),
+        )
+    ),
     (asking(stream="yes"), "stream"),
     (asking(stream_options=[]), "stream_options"),
     (asking(stream_options={"include_usage": "yes"}), "stream_options.include_usage"),

@@ -329,7 +329,7 @@ async def test_a_run_in_progress_cannot_be_continued(
     status, payload = await call(http, "POST", server, "/runs", {"continue": run, "messages": []})
     assert (status, payload["error"]["param"]) == (400, "messages")
     await call(http, "DELETE", server, f"/runs/{run}")
-    for name in (run, 5, ["x"]):
+    for name in (run, 5, ["x"], "\ud800"):
         status, payload = await call(http, "POST", server, "/runs", {"continue": name})
         assert (status, payload["error"]["code"]) == (404, "run_not_found")
 

@@ -92,7 +92,7 @@ class Runner:
         if more := [name for name, value in body.items() if name != "continue" and value is not None]:
             message = f"{more[0]!r} cannot be combined with 'continue': the run continues with its own request"
             raise Refusal(400, message, param=more[0], code="invalid_value")
-        saved = await self._recordings.saved(run, owner) if isinstance(run, str) else None
+        saved = await self._recordings.saved(run, owner) if isinstance(run, str) and run.isascii() else None
         if saved is None:
             raise Refusal(404, f"no run has the ID {run!r}", code="run_not_found", param="continue")
         begun = saved.begun
