@@ -106,6 +106,11 @@ class Request:
         return next((i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "user"), None)
 
     @property
+    def question(self) -> str:
+        """The text of the last user message; empty without one."""
+        return "" if self.last_user is None else text_of(self.body["messages"][self.last_user])
+
+    @property
     def tokens(self) -> int:
         """Tokens of its text, estimated message by message; see :func:`estimated_tokens`."""
         return sum(estimated_tokens(text_of(message)) for message in self.body["messages"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from moa.errors import ConfigError, UnknownName
+from moa.messages import Request
 from moa.models import weights
 from tests.fakes.fake_hub import COMMIT, FakeHub, gguf
 
@@ -145,6 +146,7 @@ class Fetcher:
         script = """
 import json, sys
 from moa.errors import MoaError
+from moa.messages import Request
 from moa.models import weights
 results, interrupted = [], sys.argv[1] == "True"
 def progress(done, total):
@@ -277,3 +279,13 @@ def test_an_earlier_download_needs_neither_hub_nor_client(folder: Path, tmp_path
     assert found is not None
     assert (found.name, found.path.name) == ("org/repo", "r-Q4_K_M.gguf")
     assert weights.find_local("org/repo:Q8_0") is None
+
+
+def test_the_small_weights_are_sampled_so_that_they_do_not_loop(tmp_path: Path) -> None:
+    """The small weights get a penalty on repetition, unless a request sets one; other weights are sampled as requested."""
+    small = weights.Weights(weights.SMALL, tmp_path, 1, weights.SMALL_SAMPLING)
+    request = Request.of("Why?")
+    assert small.sampled(request).body == {**request.body, "repeat_penalty": 1.15}
+    for own in ({"repeat_penalty": 1.0}, {"frequency_penalty": 0.5}):
+        assert small.sampled(request.replaced(**own)).body == {**request.body, **own}
+    assert weights.Weights("large", tmp_path, 1).sampled(request) == request

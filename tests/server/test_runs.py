@@ -159,7 +159,7 @@ async def test_a_follower_that_does_not_read_blocks_no_run(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
     """Megabytes wait for it; the run ends, and other followers have received all of it."""
-    text = "word " * 400_000
+    text = "".join(f"{number:06} " for number in range(300_000))
     script = sequence_of(text, 20_000)
     upstream.script("a", script + finish() + usage() + done())
     host, port = server.origin.removeprefix("http://").split(":")

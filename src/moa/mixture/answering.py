@@ -206,12 +206,22 @@ class Answering:
     async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]]) -> None:
         """Let the aggregator write from these readings; after a failure, the next fallback."""
         failures: list[Draft] = []
+        left = len(self.aggregators)
         for name, agent in self.aggregators.items():
-            draft = self._draft = Draft(name, self.depth)
+            draft, left = Draft(name, self.depth), left - 1
+            self._draft = draft
             make_request = partial(aggregator_request, agent, self.request, self.layout)
             async with aclosing(readings()) as to_read:
                 writer = Writer(
-                    self._calls, agent, draft, "aggregator", make_request, self._overspent, self._plan.patience
+                    self._calls,
+                    agent,
+                    draft,
+                    "aggregator",
+                    make_request,
+                    self._overspent,
+                    self._plan.patience,
+                    question=self.request.question,
+                    replaceable=partial(self._may_start_over, draft, left),
                 )
                 await writer.write(to_read)
             if draft.taken_back and not self._restart:
@@ -222,11 +232,15 @@ class Answering:
             if draft.usable:
                 return
             failures.append(draft)
-            if not self._restart and (draft.text or draft.tool_calls):
+            if not self._may_start_over(draft, left):
                 break
         causes = [f"{draft.agent}: {draft.dropped}" for draft in failures]
         errors = [draft.error for draft in failures if isinstance(draft.error, ModelError)]
         raise AggregatorFailed("the aggregator failed", causes, errors)
+
+    def _may_start_over(self, draft: Draft, left: int) -> bool:
+        """Whether a fallback may answer instead of a draft; so many fallbacks are left."""
+        return left > 0 and (self._restart or not (draft.text or draft.tool_calls))
 
     def _overspent(self) -> str | None:
         """Why the aggregator must stop, if it must."""

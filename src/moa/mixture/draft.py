@@ -25,6 +25,7 @@ class Draft:
         instead_of_text: whether the model gave something that is an answer without text: a refusal, audio, images.
         refusal: the words of a refusal.
         finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
+        before_loop: its text up to the first repetition, where it was stopped because it repeats itself; else None.
         taken_back: whether a part of its text turned out to be reasoning.
         in_flight: how many upstream calls are in flight for it, as its model reports.
         cut: why the text ends before the model was done (``max_tokens``, the deadline, …); None when it is complete.
@@ -42,6 +43,7 @@ class Draft:
         self.usage: Usage | None = None
         self.cost: Cost | None = None
         self.calls: tuple[Call, ...] = ()
+        self.before_loop: str | None = None
         self.taken_back = False
         self.in_flight = 1
         self.cut: str | None = None

@@ -211,8 +211,29 @@ class Proposing:
         cut_short = self._closed or self._short_of_money
         if cut_short:
             references = next((usable for usable in reversed(self._usable) if usable), ())
-        if len(references) < (1 if cut_short else self._plan.min_proposals):
+        if len(references) < (needed := 1 if cut_short else self._plan.min_proposals):
+            references = self._with_repeating(references, needed)
+        if len(references) < needed:
             raise self._shortage()
+        return references
+
+    def _with_repeating(self, references: tuple[Reference, ...], needed: int) -> tuple[Reference, ...]:
+        """The references, or others in their place where they are too few because proposals repeat themselves: those of an
+        earlier layer, else also texts up to their first repetition."""
+        loops: list[Draft] = []
+        for layer, usable in zip(reversed(self._layers), reversed(self._usable), strict=True):
+            if loops and len(usable) >= needed:
+                return usable
+            loops += [draft for _, draft in layer if draft.before_loop]
+        for layer, usable in zip(reversed(self._layers), reversed(self._usable), strict=True):
+            cut = [
+                Reference(draft.agent, draft.before_loop, cut=True, layer=draft.layer)
+                for _, draft in layer
+                if draft.before_loop
+            ]
+            if cut and len(usable) + len(cut) >= needed:
+                self._notice("proposals that repeat themselves are used, since too few others are left", degrades=True)
+                return (*usable, *cut)
         return references
 
     @property
@@ -251,7 +272,8 @@ class Proposing:
 
     async def _propose(self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]) -> None:
         make_request = partial(proposer_request, agent, self._request, self._plan.layout)
-        writer = Writer(self._calls, agent, draft, "proposer", make_request, self._spare_for_the_aggregator)
+        stop, question = self._spare_for_the_aggregator, self._request.question
+        writer = Writer(self._calls, agent, draft, "proposer", make_request, stop, question=question)
         try:
             await writer.write(self._proposer_readings(agent, draft, before))
         except _Skipped as skipped:

@@ -19,6 +19,7 @@ from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
+from moa.mixture.repetition import Loops
 from moa.mixture.room import Room
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
@@ -28,6 +29,9 @@ from moa.models.refusals import one_line
 from moa.prices import context_window
 
 log = logging.getLogger("moa")
+
+SENSIBLE = 200
+"""Characters before a loop that make an answer worth keeping, although another agent could write one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Outcome:
         No call was made: the cost limit leaves no money for this piece. Another call writes from a later reading.
     ``restarted``
         The model did not continue the draft but started over with a different text.
+    ``repeating``
+        The text repeats itself without end: we closed the stream, or ``max_tokens`` ended it.
     ``stopped``
         We closed the stream for good, for a ``reason``. The text so far is usable.
     ``failed``
@@ -57,7 +63,17 @@ class Outcome:
     """
 
     kind: Literal[
-        "completed", "unfinished", "empty", "paused", "skipped", "restarted", "stopped", "failed", "too long", "ended"
+        "completed",
+        "unfinished",
+        "empty",
+        "paused",
+        "skipped",
+        "restarted",
+        "repeating",
+        "stopped",
+        "failed",
+        "too long",
+        "ended",
     ]
     reason: str = ""
     error: MoaError | None = None
@@ -79,6 +95,8 @@ class Writer:
         role: as in :class:`~moa.answers.Call`.
         make_request: makes the request from references.
         stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
+        question: what the user asks.
+        replaceable: whether another agent can write instead, so that a text that only repeats itself is dropped.
         patience: seconds without a word after which a notice is emitted; None: never.
     """
 
@@ -91,6 +109,9 @@ class Writer:
         make_request: MakeRequest,
         stop: Callable[[], str | None],
         patience: float | None = None,
+        *,
+        question: str = "",
+        replaceable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
         self._make_request, self._stop, self._patience = make_request, stop, patience
@@ -99,6 +120,7 @@ class Writer:
         if agent.sampling.get("stop"):
             self._way = None  # a stop sequence may lie across two pieces
         self._has_stop_sequences = False
+        self._loops, self._replaceable = Loops(question), replaceable
         self._room = Room(make_request, agent.model, _listed_context, self._notice_room)
         self._conversation, self._seam = Conversation(self._room, self._way), Seam()
         self._ended_early = False
@@ -205,6 +227,10 @@ class Writer:
             outcome = await self._read(request, reading)
         if outcome.kind == "completed":
             outcome = self._completed(reading, before)
+        if outcome.kind == "completed" and self._draft.finish_reason == "length":
+            self._loops.end_cut()
+            if self._loops.reason:
+                outcome = Outcome("repeating", self._loops.reason)
         if _is_too_long(outcome.error) and len(self._draft) == before and self._room.refused(request):
             self._calls.pause(self._draft, "its prompt was too long", outcome.error)
             return Outcome("too long")
@@ -273,6 +299,7 @@ class Writer:
             text = self._seam.feed(delta.text, whole_words=whole_words)
             delta = delta if text == delta.text else delta.replaced(text=text)
         self._calls.append(self._draft, self._role, delta)
+        self._loops.add(delta)
 
     def _notice_silence(self) -> None:
         self._calls.notice(f"{self._draft.agent} has been silent for {self._patience:g} s; still waiting for it")
@@ -285,6 +312,8 @@ class Writer:
             return Outcome("ended")
         if reason:
             return Outcome("stopped", reason)
+        if self._loops.reason:
+            return Outcome("repeating", self._loops.reason)
         if reading.room is None or not len(draft) or draft.finish_reason is not None:
             return None  # a text that its model has completed is not paused: the seam still holds its last word
         return Outcome("paused") if len(draft) >= reading.room or reading.superseded() else None
@@ -300,12 +329,14 @@ class Writer:
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
             calls.drop(draft, str(outcome.error), outcome.error)
+        elif outcome.kind == "repeating" and self._may_drop_loop():
+            calls.drop(draft, outcome.reason)
+        elif outcome.kind == "repeating":
+            self._stop_early(outcome.reason)
         elif is_blank(draft.text) and not self._answers_without_text:
             calls.drop(draft, _why_empty(draft))
         elif outcome.kind == "stopped":
-            calls.notice(f"{draft.agent} was stopped: {outcome.reason}", degrades=True)
-            draft.finish_reason = "length"
-            calls.finish(draft, outcome.reason)
+            self._stop_early(outcome.reason)
         else:
             cut = CUTS.get(draft.finish_reason or "")
             if draft.refusal:
@@ -314,6 +345,19 @@ class Writer:
                 why = _why_empty(draft) if is_blank(draft.text) and not draft.tool_calls else cut
                 calls.notice(f"the answer of {draft.agent} ends early: {why}", degrades=True)
             calls.finish(draft, cut)
+
+    def _stop_early(self, reason: str) -> None:
+        """End a draft that we closed; its text so far is usable."""
+        self._calls.notice(f"{self._draft.agent} was stopped: {reason}", degrades=True)
+        self._draft.finish_reason = "length"
+        self._calls.finish(self._draft, reason)
+
+    def _may_drop_loop(self) -> bool:
+        """Whether to drop a draft that repeats itself: every proposal, and an answer that says nothing before its loop."""
+        self._draft.before_loop = self._loops.before(self._draft.text)
+        if self._role == "proposer":
+            return True
+        return self._role == "aggregator" and len(self._draft.before_loop) < SENSIBLE and self._replaceable()
 
     @property
     def _answers_without_text(self) -> bool:

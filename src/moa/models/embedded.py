@@ -97,7 +97,9 @@ class EmbeddedModel(AsyncClosing):
 
     @property
     def traits(self) -> Traits:
-        identity = f"{self.name} with a context of {self.context} tokens"
+        sampling = self._weights.sampling if self._weights else {}
+        settings = "".join(f", {name} {value}" for name, value in sampling.items())
+        identity = f"{self.name} with a context of {self.context} tokens{settings}"
         return Traits(
             provider="local",
             model_id=self.model_id,
@@ -171,7 +173,8 @@ class EmbeddedModel(AsyncClosing):
             raise ModelError(self.name, str(error).removeprefix(f"{self.name}: ")) from error
         if not server.process.alive:
             raise ModelError(self.name, "closed before it could answer")
-        async with aclosing(server.endpoint.model(self.model_id).stream(request)) as deltas:
+        sampled = self._weights.sampled(request) if self._weights else request
+        async with aclosing(server.endpoint.model(self.model_id).stream(sampled)) as deltas:
             async for delta in deltas:
                 yield delta.replaced(cost=Cost(0.0)) if delta.usage else delta
 

