@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from moa.errors import ModelError, StreamBroken
@@ -24,7 +26,7 @@ from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import code_of, delay_in, refused, status_of
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader
-from moa.models.usage import bill_of, finite, usage_in
+from moa.models.usage import Bill, bill_in, finite
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error", "usage"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
@@ -34,7 +36,7 @@ class AnswerReader:
     """Reads one answer: chunks in, deltas out, and the totals so far.
 
     Attributes:
-        finish_reason, usage: as reported so far.
+        finish_reason: as reported so far.
         began: whether there was any text, reasoning or tool call.
         done: whether ``[DONE]`` arrived.
     """
@@ -46,15 +48,13 @@ class AnswerReader:
             message_of: takes a server's error and returns the message in it, without secrets.
         """
         self.finish_reason: str | None = None
-        self.usage: Usage | None = None
         self.began = self.done = False
         self._model, self._message_of = model, message_of
-        self._cost: Cost | None = None
+        self._bill = Bill()
         self._output: list[str] = []  # for an estimate of the usage
         self._tool_calls = ToolCallReader()
         self._has_text = self._has_function_call = False
         self._pending_reason: str | None = None
-        self._doubt: str | None = None  # a reported figure that cannot be
         self._broken: str | None = None  # a finish reason that means neither complete nor cut
 
     def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
@@ -69,7 +69,10 @@ class AnswerReader:
             for event in events:
                 if event.data.strip() == "[DONE]":
                     self.done = True
-                    break
+                    continue
+                if self.done:
+                    self.read_late(event)
+                    continue
                 delta = self.read(event)
                 if delta is None:
                     continue
@@ -117,8 +120,7 @@ class AnswerReader:
             error = chunk.get("error") or ((event.name == "error" or chunk.get("object") == "error") and chunk)
             if not error:
                 choice = _first(chunk.get("choices") or ())
-                if reported := usage_in(chunk, choice):
-                    self._count(reported)
+                self._bill = self._bill.updated(bill_in(chunk, choice))
                 error = choice.get("error")
                 if not error:
                     delta = self._delta(choice, choice.get("delta") or choice.get("message") or {})
@@ -189,21 +191,32 @@ class AnswerReader:
             return refused(self._model, status, message, delay_in(error), code_of(error))
         return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
 
-    def _count(self, reported: Mapping[str, Any]) -> None:
-        bill = bill_of(reported)
-        self._doubt = bill.doubt or self._doubt
-        self.usage, self._cost = bill.usage or self.usage, bill.cost or self._cost
+    def read_late(self, event: ServerEvent) -> None:
+        """Read the usage in a chunk that comes after ``[DONE]``; anything else in it is ignored."""
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            self._bill = self._bill.updated(bill_in(json.loads(event.data), {}))
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as reported so far."""
+        return self._bill.usage
 
     def bill(self, request: Request) -> Delta:
-        """The usage: as reported, or estimated from the prompt and the output so far."""
-        notice = ""
-        if self._doubt:
-            self.usage, self._cost = None, Cost(None)
-            notice = f"{self._model} reports an impossible {self._doubt}; its cost is unknown"
-        if self.usage is None:
-            prompt = "".join(text_of(message) for message in request.messages)
-            self.usage = Usage(estimated_tokens(prompt), estimated_tokens("".join(self._output)), estimated=True)
-        return Delta(usage=self.usage, cost=self._cost, notice=notice)
+        """The usage as reported; what is missing is estimated from the prompt and the output so far."""
+        bill, notice = self._bill, ""
+        if bill.doubt:
+            notice = f"{self._model} reports an impossible {bill.doubt}; its cost is unknown"
+            bill = Bill(cost=Cost(None))
+        prompt = estimated_tokens("".join(text_of(message) for message in request.messages))
+        output = estimated_tokens("".join(self._output))
+        usage = bill.usage
+        if usage is None:
+            usage = Usage(prompt, max(output, bill.total - prompt), estimated=True)
+        elif not usage.input_tokens and prompt:
+            usage = replace(usage, input_tokens=prompt, estimated=True)
+        elif not usage.output_tokens and output:
+            usage = replace(usage, output_tokens=output, estimated=True)
+        return Delta(usage=usage, cost=bill.cost, notice=notice)
 
 
 def _texts(pieces: Iterable[Mapping[str, Any]]) -> Iterator[str]:

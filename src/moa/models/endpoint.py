@@ -276,13 +276,13 @@ class EndpointModel:
             except ModelError as raised:
                 if answer.finish_reason is None:  # otherwise the answer is complete, and only its usage may be missing
                     error = raised
+            if error is None and answer.usage is None:
+                await _read_rest(response, answer)
             if error is None or answer.began or answer.usage:
                 yield answer.bill(request)
             if error is not None:
                 raise error
-            with suppress(TimeoutError, *LOST):
-                async with asyncio.timeout(_AFTER_DONE):
-                    await response.content.readany()
+            await _read_rest(response, answer)
 
     async def _deltas(
         self, response: aiohttp.ClientResponse, answer: AnswerReader, silence: Silence
@@ -319,3 +319,11 @@ class EndpointModel:
                 break
         for delta in answer.end():
             yield delta
+
+
+async def _read_rest(response: aiohttp.ClientResponse, answer: AnswerReader) -> None:
+    """Read what comes after ``[DONE]``: the end of the response, so that the connection is reused, and sometimes usage."""
+    with suppress(TimeoutError, *LOST):
+        async with asyncio.timeout(_AFTER_DONE):
+            for event in EventSplitter().feed(await response.content.readany()):
+                answer.read_late(event)
