@@ -57,6 +57,7 @@ class VendorServer:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._replies: list[Reply] = []
+        self._by_path: dict[str, Reply] = {}
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01, access_log=None)
@@ -64,6 +65,10 @@ class VendorServer:
     def answers(self, *replies: Reply) -> None:
         """The replies of the next calls; the last one stays."""
         self._replies = [*replies]
+
+    def by_path(self, replies: Mapping[str, Reply]) -> None:
+        """The reply of every call whose path holds a word."""
+        self._by_path = dict(replies)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
@@ -80,7 +85,8 @@ class VendorServer:
     async def _answer(self, http: web.Request) -> web.StreamResponse:
         call = Call(http.path_qs, http.headers, await http.json() if http.can_read_body else None)
         self.calls.append(call)
-        reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        reply = next((each for word, each in self._by_path.items() if word in call.path), None)
+        reply = reply or (self._replies.pop(0) if len(self._replies) > 1 else self._replies[0])
         response = web.StreamResponse(
             status=reply.status, headers={"Content-Type": reply.content_type, **reply.headers}
         )

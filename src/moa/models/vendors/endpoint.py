@@ -200,6 +200,7 @@ class VendorModel:
             history = messages_of(request, endpoint.api, provider.name, endpoint.kept)
             responses: list[Any] = []
             RESPONSES.set(responses)
+            silence.restart(endpoint.timeouts.first_token)  # the imports are not the vendor's silence
             async with AsyncExitStack() as open_stream:
                 open_stream.push_async_callback(_close_all, responses)
                 async with silence.limited():

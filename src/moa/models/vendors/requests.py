@@ -2,7 +2,8 @@
 
 Notable decisions:
 - Signed or encrypted reasoning travels in ``reasoning_details`` of the assistant's message, in OpenRouter's form, with the
-  place of each piece in the answer as its ``index``: vendors refuse a tool loop in which it is missing or moved.
+  place of each piece in the answer as its ``index``: vendors refuse a tool loop in which it is missing or moved. That of
+  earlier turns is left out: Claude's is bound to the prompt before it, which has no proposals any more.
   https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
 - Fields that a model ignores or refuses are left out. Everything else of the body has no counterpart and is not sent,
   except settings of ``pydantic-ai`` by their own names (``anthropic_…``, ``google_…``, ``bedrock_…``, ``openai_…``).
@@ -121,9 +122,10 @@ def messages_of(request: Request, api: str, provider: str, kept: Mapping[str, An
 
     names = {call["id"]: call["function"]["name"] for call in _calls(request) if call.get("id")}
     history: list[ModelMessage] = []
-    for message in request.messages:
+    turn = -1 if request.last_user is None else request.last_user
+    for place, message in enumerate(request.messages):
         if message["role"] == "assistant":
-            details = message.get("reasoning_details") or kept.get(_first_call(message)) or ()
+            details = message.get("reasoning_details") or kept.get(_first_call(message)) or () if place > turn else ()
             own = [each for each in details if isinstance(each, Mapping) and each.get("format") == FORMATS[api]]
             history.append(ModelResponse(parts=_answer(message, own, provider), provider_name=provider))
             continue
