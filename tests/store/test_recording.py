@@ -278,6 +278,17 @@ async def test_a_run_that_cannot_be_stored_does_not_affect_others(caplog: pytest
         assert [row.run for row in await runs.rows("")] == ["two", "one"]
 
 
+async def test_a_change_that_cannot_be_stored_loses_no_other_of_its_batch(caplog: pytest.LogCaptureFixture) -> None:
+    """Changes that were to be written together are then written one by one."""
+    async with recordings() as runs:
+        for name in ("one", "one", "two"):  # the same id twice, in one batch
+            run = new(runs)
+            run.add(started(name))
+            end(run)
+        assert [row.run for row in await runs.rows("")] == ["two", "one"]
+        assert "run one cannot be stored" in caplog.text
+
+
 async def test_deleting_stops_first() -> None:
     """A run in progress is cancelled, and nothing of it is left."""
     async with recordings() as runs:

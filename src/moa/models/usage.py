@@ -226,6 +226,6 @@ def finite(value: Any) -> Any:
         return -9999.0 if value == -math.inf else None
     if isinstance(value, Mapping):
         return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [finite(each) for each in value]
     return value

@@ -36,6 +36,9 @@ LINGERING = 86400.0
 SHOWN = 200
 """Characters of question and answer in a list."""
 
+_LARGEST = 2**63 - 1
+"""The largest integer that SQLite stores."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, started REAL NOT NULL,
@@ -193,7 +196,8 @@ class Archive(Closing):
             yield
             self._file.execute("COMMIT")
         except BaseException:
-            self._file.execute("ROLLBACK")
+            if self._file.in_transaction:  # on a full disk SQLite has rolled back by itself
+                self._file.execute("ROLLBACK")
             raise
 
     def _wipe(self) -> None:
@@ -296,7 +300,7 @@ def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:
                 "UPDATE runs SET outcome = ?, answer = ?, cost = ?, cost_is_at_least = ?, duration = ?, "
                 "time_to_first_token = ?, tokens = ? WHERE run = ?"
             )
-            figures = (answer.duration, answer.time_to_first_token, answer.usage.total_tokens)
+            figures = (answer.duration, answer.time_to_first_token, min(answer.usage.total_tokens, _LARGEST))
             cost = (answer.cost.dollars, answer.cost.at_least)
             return [(statement, (change.outcome, _clean(answer.text), *cost, *figures, change.run))]
 

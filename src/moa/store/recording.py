@@ -238,8 +238,8 @@ class Recordings:
             # The disk is full, or another process has locked the file: a later write may succeed.
             log.error("the run store cannot be written and will be retried: %s", error)
             self._changes, again = [*self._fewer(changes), *self._changes], AGAIN
-        except Exception as error:
-            log.error("a run cannot be stored", exc_info=error)
+        except Exception:
+            await self._in_thread(lambda: self._write_each(changes))
             self._forget(changes)
         else:
             self._forget(changes)
@@ -247,6 +247,14 @@ class Recordings:
             self._writing = None
             if self._changes:
                 self._write_in(again)
+
+    def _write_each(self, changes: Sequence[Change]) -> None:
+        """Write changes one by one, after a write of all failed: one that the store refuses affects no other."""
+        for change in changes:
+            try:
+                self._archive.write([change])
+            except Exception as error:
+                log.error("run %s cannot be stored", change.run, exc_info=error)
 
     def _forget(self, changes: Sequence[Change]) -> None:
         """Release the recordings that have ended: the archive has them now."""
@@ -325,7 +333,7 @@ class Recordings:
         try:
             if changes:
                 self._archive.write(changes)
-        except sqlite3.Error as error:
-            log.error("the run store cannot be written: %s", error)
+        except Exception:
+            self._write_each(changes)
         finally:
             self._archive.close()
