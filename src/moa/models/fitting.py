@@ -4,7 +4,7 @@ Notable decisions:
 - Only what the profile knows to be refused is changed; everything else reaches the model as it came.
 - Content is never lost without a word: an image becomes ``[image]``, a tool call becomes text, a system message joins
   another message. Fields that only steer the sampling or the caller's accounts are left out.
-- ``messages``, ``tools`` and ``response_format`` are never left out, whatever a profile says.
+- ``messages`` and ``tools`` are never left out, whatever a profile says. A JSON schema becomes words, where it must.
 """
 
 from __future__ import annotations
@@ -55,10 +55,21 @@ CONTINUE = (
     "Go on with your answer exactly where it stopped, as if you had never been interrupted: no greeting, no repetition, no "
     "word about this."
 )
+FOLLOW_SCHEMA = "Reply with one JSON value that follows this JSON schema, and with nothing else:"
 OPENING = "(The conversation begins with the assistant.)"
 
 
 _IDEOGRAPHS = re.compile(r"[\u2e80-\U000e0fff]")
+
+
+def schema_of(request: Request) -> Mapping[str, Any] | None:
+    """The JSON schema that a request's answer has to follow; None without one."""
+    wanted = request.body.get("response_format")
+    if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema":
+        return None
+    named = wanted.get("json_schema")
+    schema = named.get("schema") if isinstance(named, Mapping) else None
+    return schema if isinstance(schema, Mapping) else None
 
 
 def text_tokens(text: str) -> int:
@@ -98,6 +109,8 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         messages = tool_calls_in_words(messages)
     if profile.parts is False:
         messages = [_as_one_text(message) for message in messages]
+    if profile.json_schema is False and (schema := schema_of(request)) is not None:
+        messages = _with_schema(messages, schema)
     messages = [_with_role(message, profile.roles) for message in messages]
     if profile.system is False:
         messages = _system_in_user(messages)
@@ -108,6 +121,8 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
         messages = [*messages, {"role": "user", "content": CONTINUE}]
     body = {**request.body, "messages": messages} if messages != request.messages else dict(request.body)
+    if profile.json_schema is False and schema_of(request) is not None:
+        del body["response_format"]
     body = _with_fields(body, profile, _longest_answer(Request(body), profile))
     return (request if body == request.body else Request(body)), tuple(notices)
 
@@ -255,6 +270,14 @@ def _with_role(message: Message, roles: Mapping[str, str]) -> Message:
         passed.add(role)
         role = roles[role]
     return {**message, "role": role} if passed else message
+
+
+def _with_schema(messages: Sequence[Message], schema: Mapping[str, Any]) -> list[Message]:
+    """The messages with the schema in words in the first system message."""
+    words = f"{FOLLOW_SCHEMA}\n{json.dumps(schema, ensure_ascii=False)}"
+    if messages[0]["role"] in ("system", "developer"):
+        return [with_text(messages[0], words), *messages[1:]]
+    return [{"role": "system", "content": words}, *messages]
 
 
 def _is_system(message: Message) -> bool:

@@ -16,7 +16,8 @@ from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
 from moa.models.contexts import is_too_long
-from moa.models.fitting import fit, has_path, prompt_tokens
+from moa.models.fitting import fit, has_path, prompt_tokens, schema_of
+from moa.models.json_schema import following
 from moa.models.lessons import STATUSES, Lesson, lesson_of
 from moa.models.profile import Profile
 from moa.models.wrapper import Wrapper, opened
@@ -80,7 +81,9 @@ class Learning(Wrapper):
         drawn: list[Lesson] = []
         while True:
             sent, notices = fit(whole, profile)
-            async with aclosing(self.model.stream(sent)) as deltas:
+            schema = schema_of(whole) if profile.json_schema is False else None
+            stream = self.model.stream(sent) if schema is None else following(self.model, sent, schema)
+            async with aclosing(stream) as deltas:
                 opening: list[Delta] = []
                 try:
                     await opened(deltas, opening)

@@ -19,7 +19,7 @@ from typing import Any
 from moa.errors import ModelError
 from moa.messages import Request
 from moa.models.contexts import context_in, is_too_long
-from moa.models.fitting import EFFORTS, NEEDED, TOKEN_LIMITS, images_of
+from moa.models.fitting import EFFORTS, NEEDED, TOKEN_LIMITS, images_of, schema_of
 from moa.models.profile import Profile
 
 STATUSES = (400, 404, 413, 415, 422, 500, 501)
@@ -62,9 +62,9 @@ def lesson_of(error: ModelError, request: Request) -> Lesson | None:
         size = context_in(refusal)
         return Lesson(Profile(context_tokens=size)) if size else None
     text, places = _text_and_places(refusal)
-    about = _roles(text, request) or _contents(text, request) or _turns(text, request) or _limits(text, request)
-    if about or (about := _efforts(text, request)):
-        return Lesson(about)
+    for about in (_schema, _roles, _contents, _turns, _limits, _efforts):
+        if profile := about(text, request):
+            return Lesson(profile)
     if error.status in (404, 413, 500):
         return None
     if named := _named(text, places, request):
@@ -194,6 +194,13 @@ def _keys(path: str, *values: Any) -> set[str]:
 
 
 # -- the other things that servers refuse ------------------------------------------------------------------------------
+
+
+def _schema(text: str, request: Request) -> Profile | None:
+    """A response format of the type ``json_schema`` that the model does not follow."""
+    if schema_of(request) is None or re.search(r"invalid schema", text, re.IGNORECASE):
+        return None
+    return Profile(json_schema=False) if re.search(r"response[_ ]format|json[_ ]schema", text, re.IGNORECASE) else None
 
 
 def _roles(text: str, request: Request) -> Profile | None:
