@@ -101,7 +101,8 @@ def test_long_proposals_that_differ_in_a_number_or_a_negation_do_not_agree(one: 
 
 
 def test_an_early_exit_under_a_staircase_exits() -> None:
-    """The proposal is the answer, and no aggregator is called; without agreement the aggregator writes."""
+    """The proposal is the answer, no aggregator is called, and the layer that it stops is not missed; without agreement the
+    aggregator writes."""
     last = writer("answer")
     first = [Scripted("It is Paris.", name="scripted/p", first_token=wait) for wait in (0.1, 1.0)]
     _, answer = run(Mixture([first], last, schedule=EarlyExit(Staircase())))
@@ -109,6 +110,7 @@ def test_an_early_exit_under_a_staircase_exits() -> None:
     deeper = writer("deeper")
     _, answer = run(Mixture([first, [deeper]], last, schedule=EarlyExit(Staircase())))
     assert (answer.text, last.requests) == ("It is Paris.", [])
+    assert answer.degraded == ()
     _, answer = run(Mixture([[writer("p"), writer("q")]], last, schedule=EarlyExit(Staircase())))
     assert answer.text == long_text("answer")
 

@@ -101,8 +101,12 @@ class Calls:
             )
         )
 
-    def drop(self, draft: Draft, reason: str, error: MoaError | None = None) -> None:
-        """End an unusable draft: as failed if there is an error, otherwise as dropped. No event if no call had begun."""
+    def drop(self, draft: Draft, reason: str, error: MoaError | None = None, *, skipped: bool = False) -> None:
+        """End an unusable draft: as failed if there is an error, otherwise as dropped. No event if no call had begun.
+
+        Args:
+            skipped: as in :class:`~moa.mixture.events.AgentDropped`.
+        """
         draft.drop(reason, error)
         if draft not in self._started:
             return
@@ -113,7 +117,9 @@ class Calls:
                 at=at, agent=agent, layer=layer, error=error, usage=usage, cost=cost, calls=calls
             )
         else:
-            event = AgentDropped(at=at, agent=agent, layer=layer, reason=reason, usage=usage, cost=cost, calls=calls)
+            event = AgentDropped(
+                at=at, agent=agent, layer=layer, reason=reason, usage=usage, cost=cost, calls=calls, skipped=skipped
+            )
         self._emit(event)
 
     def _spent(

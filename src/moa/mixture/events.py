@@ -125,12 +125,16 @@ class AgentFailed(AgentEvent, frozen=True, kw_only=True):
 
 
 class AgentDropped(AgentEvent, frozen=True, kw_only=True):
-    """The agent's text is not used, for this reason. ``usage`` and ``cost`` are what it cost nevertheless."""
+    """The agent's text is not used, for this reason. ``usage`` and ``cost`` are what it cost nevertheless.
+
+    ``skipped``: an early exit needs no text of it, so the answer is as good as the mixture promises.
+    """
 
     reason: str
     usage: Usage
     cost: Cost
     calls: tuple[Call, ...] = ()
+    skipped: bool = False
 
 
 class AgentRecalled(AgentEvent, frozen=True, kw_only=True):

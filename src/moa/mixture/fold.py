@@ -85,7 +85,8 @@ class Fold:
                 self._degraded.append(f"{event.agent} (layer {event.layer}) failed: {event.error}")
             case AgentDropped():
                 self._end(event, dropped=event.reason)
-                self._degraded.append(f"{event.agent} (layer {event.layer}) was dropped: {event.reason}")
+                if not event.skipped:
+                    self._degraded.append(f"{event.agent} (layer {event.layer}) was dropped: {event.reason}")
             case AgentRecalled():
                 self._recall(Reference(event.agent, event.text, event.cut, event.layer), event.model)
             case AnswerBegan(recalled=True):

@@ -158,7 +158,7 @@ class Proposing:
         if not draft.ended:
             if draft not in self._tasks:
                 raise ValueError(f"give_up was called with a draft of {draft.agent} that this run did not make")
-            self._calls.drop(draft, reason)
+            self._calls.drop(draft, reason, skipped=self.agreement is not None)
             self._tasks[draft].cancel()
 
     def _end_draft(self, draft: Draft, task: asyncio.Task[None]) -> None:
@@ -277,7 +277,7 @@ class Proposing:
         try:
             await writer.write(self._proposer_readings(agent, draft, before))
         except _Skipped as skipped:
-            self._calls.drop(draft, str(skipped))
+            self._calls.drop(draft, str(skipped), skipped=self.agreement is not None)
 
     async def _proposer_readings(
         self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]
