@@ -251,23 +251,30 @@ class Reference:
 
 
 def joined_tool_calls(pieces: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Whole tool calls from their streamed pieces: strings of the function are joined, other fields are taken once.
+    """Whole tool calls from their streamed pieces: a function's arguments and a custom tool's input are joined, other fields
+    are taken once.
 
     https://platform.openai.com/docs/guides/function-calling#streaming
     """
     whole: dict[int, dict[str, Any]] = {}
     for piece in pieces:
         call = whole.setdefault(int(piece.get("index") or 0), {})
-        function = {**call.get("function", {})}
-        for key, value in (piece.get("function") or {}).items():
-            if value is not None and not (value == "" and function.get(key)):
-                function[key] = function[key] + value if key == "arguments" and key in function else value
-        call.update(
-            {key: value for key, value in piece.items() if value not in (None, "") and key not in ("index", "function")}
-        )
-        if function:
-            call["function"] = function
+        for key, value in piece.items():
+            if key in ("function", "custom") and isinstance(value, Mapping):
+                call[key] = _joined_function(call.get(key) or {}, value)
+            elif value not in (None, "") and key not in ("index", "function"):
+                call[key] = value
     return tuple(whole[index] for index in sorted(whole))
+
+
+def _joined_function(known: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, Any]:
+    joined = {**known}
+    for key, value in piece.items():
+        if key in ("arguments", "input") and isinstance(value, str) and isinstance(joined.get(key), str):
+            joined[key] += value
+        elif value is not None and not (value == "" and joined.get(key)):
+            joined[key] = value
+    return joined
 
 
 def joined_reasoning_details(known: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:

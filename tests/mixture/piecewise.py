@@ -80,7 +80,7 @@ class PiecewiseWriter:
         self.name, self.traits = f"scripted/{name}", Traits(continuation=way)
         self._chance, self._way, self._trouble = chance, way, trouble
         self.troubled = self._spaced = False
-        count = chance.choice([1, 3, 20, 60, 200])
+        count = chance.choice([1, 3, 10, 20, 60, 60, 200])
         self._unique = way == "turns" or chance.random() < 0.5
         if self._unique:
             tokens, self._spaced = _tokens(chance, count)
@@ -100,32 +100,33 @@ class PiecewiseWriter:
 
     # -- where it continues --------------------------------------------------------------------------------------------
 
-    def _rest(self, request: Request) -> str:
-        """What it writes now: its text from where it stopped, or from a little before."""
+    def _rest(self, request: Request) -> tuple[str, str]:
+        """What it repeats before it continues, and the rest of its text."""
         chance, messages = self._chance, request.messages
         pieces = [text_of(message) for message in messages if message["role"] == "assistant"]
         if resumed := re.search(r"<begun \S+>\n(.*)\n</begun", text_of(messages[-1]), re.DOTALL):
             pieces = [resumed[1]]
         if not pieces:
-            return self.text
+            return "", self.text
         exact = self._way == "prefix" and not resumed
         assert self.began("".join(pieces))
         rest = self.text[len(pieces[0]) :] if exact else self._after(len(_dense("".join(pieces))))
         if not self._unique:
-            return rest
+            return "", rest
         shown = pieces[-1]
         if (
             len(pieces) == 1
             and len(shown.strip()) >= (SHORTEST_RESTART if exact else SHORTEST)
             and chance.random() < 0.1
         ):
-            return shown + rest
+            return shown, rest
         if exact:
-            return rest
-        starts = [word.start() for word in re.finditer(r"\S+", shown) if SHORTEST <= len(shown) - word.start() < 200]
-        if starts and chance.random() < 0.2:
-            return shown[chance.choice(starts) :] + rest
-        return chance.choice([rest, rest.lstrip()])
+            return "", rest
+        # Not from the beginning of a line: a text may repeat a line itself, and so a repeated line stays.
+        starts = [word.start() for word in re.finditer(r"(?<=[^\n] )\S+", shown)]
+        if chance.random() < 0.2 and (near := [at for at in starts if SHORTEST <= len(shown) - at < 200]):
+            return shown[chance.choice(near) :], rest
+        return "", chance.choice([rest, rest.lstrip()])
 
     def _after(self, count: int) -> str:
         """Its text after so many characters that are no white space."""
@@ -135,12 +136,13 @@ class PiecewiseWriter:
     # -- how it writes -------------------------------------------------------------------------------------------------
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        chance, rest = self._chance, self._rest(request)
+        chance, (repeated, rest) = self._chance, self._rest(request)
         kind = ""
         if chance.random() < self._trouble:
             kind = chance.choice(["fails", "empty", "cut", "filtered", "broken", "unknown"])
             self.troubled = True
             rest = rest[: chance.randint(0, len(rest))] if kind != "empty" else ""
+            repeated = repeated if kind != "empty" else ""
         elif self._unique and chance.random() < 0.2 and _is_early(request):
             stops = [word.end() for word in re.finditer(r"\S+", rest)]
             rest = rest[: chance.choice(stops)] if stops else rest
@@ -156,7 +158,7 @@ class PiecewiseWriter:
         await asyncio.sleep(chance.choice([0.0, 0.1, 1.0, 5.0]))
         if chance.random() < 0.2:
             yield Delta(reasoning="Let me see. ")
-        pause, chunks = chance.choice([0.0, 0.0, 0.05, 0.5]), self._chunks(rest)
+        pause, chunks = chance.choice([0.0, 0.0, 0.05, 0.5]), self._chunks(repeated + rest)
         ends_at = len(chunks) - chance.choice([1, 1, 2]) if chance.random() < 0.4 else None
         for place, chunk in enumerate(chunks):
             yield Delta(

@@ -36,7 +36,7 @@ async def ask(mixture: Mixture) -> tuple[str, Answer]:
     return shown, run.answer
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.1, 0.3]))
 def test_an_answer_is_whole_or_the_run_reports_what_is_missing(seed: int, trouble: float) -> None:
     """Depths 1 to 3, both ways to continue and none, with and without failures and fallbacks."""

@@ -267,3 +267,28 @@ def test_a_longer_word_is_no_repetition(ended: str, second: str, whole: str) -> 
     feed(seam, second, 2)
     seam.end()
     assert seam.text == whole
+
+
+@pytest.mark.parametrize(
+    ("ended", "second", "whole"),
+    [
+        ("# Roads\n\nThe bridge holds.", "The bridge holds.", "# Roads\n\nThe bridge holds."),
+        ("# Roads\n\nThe bridge holds.", "The bridge holds.\n\nSo go.", "# Roads\n\nThe bridge holds.\n\nSo go."),
+        ("小结\n\n这座桥可以承受四十二吨的重量。", "这座桥可以承受四十二吨的重量。所以安全。", None),
+    ],
+)
+def test_the_last_line_of_a_text_that_was_ended_is_not_repeated(ended: str, second: str, whole: str | None) -> None:
+    """A model that ended its text with a line, and begins its next piece with the same line, repeats itself."""
+    seam = Seam()
+    seam.feed(ended, whole_words=False)
+    seam.end()
+    seam.join(exact=False)
+    feed(seam, second, 2)
+    seam.end()
+    assert seam.text == (whole or ended + "所以安全。")
+
+
+def test_several_lines_that_are_repeated_are_removed() -> None:
+    """A text may repeat a short line of its own, but hardly all of its last lines at the very place where it stopped."""
+    lines = "".join(f"Line {number} of the answer, which is different from all others.\n" for number in range(3))
+    assert written(f"Title\n\n{lines}Line", f"{lines}And so on.", exact=False) == f"Title\n\n{lines}And so on."

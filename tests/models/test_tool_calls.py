@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from moa.answers import joined_reasoning_details, joined_tool_calls
 from moa.errors import StreamBroken
-from moa.messages import collected
+from moa.messages import Request, collected
 from moa.models.endpoint import Endpoint
 from moa.models.tool_calls import ToolCallReader
 from tests.fakes.upstream import Script, Upstream, chunk, done, drop, finish, sequence, usage, whole
@@ -121,6 +121,115 @@ SHAPES = [
         [("search", '{"q": 1}')],
         id="ID, name and arguments apart",
     ),
+    # vllm-project/vllm#44098: the last piece repeats the name and the ID
+    pytest.param(
+        [
+            [piece("search", "", index=0, id="a")],
+            [piece(None, '{"q"', index=0)],
+            [piece("search", ": 1}", index=0, id="a")],
+        ],
+        [("search", '{"q": 1}')],
+        id="ID and name once more with the end of the arguments",
+    ),
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0, id="a")], [piece("search", "", index=0, id="a")]],
+        [("search", '{"q": 1}')],
+        id="ID and name once more behind the arguments",
+    ),
+    # vllm-project/vllm#51697: all arguments once more at the end
+    pytest.param(
+        [
+            [piece("search", "", index=0, id="a")],
+            [piece(None, '{"q": 1}', index=0)],
+            [piece(None, '{"q": 1}', index=0)],
+        ],
+        [("search", '{"q": 1}')],
+        id="the arguments once more",
+    ),
+    pytest.param(
+        [[piece("search", "{", index=0, id="a")], [piece(None, '{"q": 1}', index=0)]],
+        [("search", '{"q": 1}')],
+        id="the first bracket once more",
+    ),
+    # NousResearch/hermes-agent#35592 (Baidu Qianfan): each piece has all arguments so far
+    pytest.param(
+        [
+            [piece("search", '{"q', index=0, id="a")],
+            *([piece(None, text, index=0)] for text in ('{"q": ', '{"q": "{', '{"q": "{"', '{"q": "{"}', '{"q": "{"}')),
+        ],
+        [("search", '{"q": "{"}')],
+        id="all arguments so far in each piece",
+    ),
+    pytest.param(
+        [[piece("search", '{"q":', index=0, id="a")], [piece(None, '{"q":1}}', index=0)]],
+        [("search", '{"q":{"q":1}}')],
+        id="an object within an object of the same name",
+    ),
+    # open-webui/open-webui#22235: one index for the arguments of two calls
+    pytest.param(
+        [[piece("search", '{"q": 1}', index=0, id="a")], [piece(None, '{"q": 2}', index=0)]],
+        [("search", '{"q": 1}'), ("search", '{"q": 2}')],
+        id="two objects under one name",
+    ),
+    # an empty object before the real arguments, as adapters of Anthropic's API send it
+    pytest.param(
+        [[piece("search", {}, index=0, id="a")], [piece(None, '{"q"', index=0)], [piece(None, ": 1}", index=0)]],
+        [("search", '{"q": 1}')],
+        id="an empty object first",
+    ),
+    pytest.param([[piece("now", "null", index=0, id="a")]], [("now", "{}")], id="the text null as arguments"),
+    pytest.param(
+        [[piece("now", "{}", index=0, id="a")], [piece("now", "{}", index=0, id="a")]],
+        [("now", "{}")],
+        id="{} once more",
+    ),
+    # our own reading: an ID, an index, or both come late
+    pytest.param(
+        [[piece("search", '{"q"', index=0)], [piece(None, ": 1}", index=0, id="z")]],
+        [("search", '{"q": 1}')],
+        id="the ID in the last piece",
+    ),
+    pytest.param(
+        [[piece("search", '{"q"')], [piece(None, ": 1}", id="z")]],
+        [("search", '{"q": 1}')],
+        id="the ID in the last piece, no index",
+    ),
+    pytest.param(
+        [[piece("search", "", index=0, id="a")], [piece(None, '{"q"', index=1)], [piece(None, ": 1}", index=2)]],
+        [("search", '{"q": 1}')],
+        id="an index for each piece",
+    ),
+    pytest.param(
+        [[piece(None, '{"q"', index=0)], [piece("search", ": 1}", index=0, id="a")]],
+        [("search", '{"q": 1}')],
+        id="the name in the last piece",
+    ),
+    pytest.param(
+        [
+            [piece("search", "", index=0, id="a"), piece("open", "", index=1, id="b")],
+            [piece(None, '{"q"', index=1), piece(None, '{"u"', index=0)],
+            [piece(None, ": 1}", id="a")],
+            [piece(None, ": 2}", id="b")],
+        ],
+        [("search", '{"u": 1}'), ("open", '{"q": 2}')],
+        id="in turns, by index and by ID",
+    ),
+    # continuedev/continue#5849 (Gemini): a name in pieces
+    pytest.param(
+        [[piece("sea", "", index=0, id="a")], [piece("rch", "", index=0)], [piece("", '{"q": 1}', index=0)]],
+        [("search", '{"q": 1}')],
+        id="a name in pieces",
+    ),
+    pytest.param(
+        [[piece("search", "", index=0, id="a")], [piece("_all", '{"q": 1}', index=0, id="a")]],
+        [("search_all", '{"q": 1}')],
+        id="a name in pieces of which the first is another tool's",
+    ),
+    pytest.param(
+        [[piece("now", "", index=0)], [piece("search", "", index=0)]],
+        [("now", "{}"), ("search", "{}")],
+        id="two names without arguments",
+    ),
     pytest.param(
         [[piece("search", '{"q": nonsense}', index=0, id="a")]],
         [("search", '{"q": nonsense}')],
@@ -129,13 +238,21 @@ SHAPES = [
 ]
 
 
+TOOLS = Request.of(
+    {
+        "messages": [{"role": "user", "content": "Search."}],
+        "tools": [{"type": "function", "function": {"name": name}} for name in ("search", "search_all", "open", "now")],
+    }
+)
+
+
 @pytest.mark.parametrize(("chunks", "calls"), SHAPES)
 async def test_calls_of_any_shape_come_out_whole(
     upstream: Upstream, endpoint: Endpoint, chunks: list[list[Piece]], calls: list[tuple[str, str]]
 ) -> None:
     """Each call has its name, its arguments, a type, and an ID of its own, which is the server's where it gave one."""
     upstream.script("m", streamed(*chunks))
-    deltas = await answer(endpoint)
+    deltas = await answer(endpoint, request=TOOLS)
     result = collected(deltas)
     assert [(call["function"]["name"], call["function"]["arguments"]) for call in result.tool_calls] == calls
     assert {call["type"] for call in result.tool_calls} == {"function"}
@@ -147,6 +264,39 @@ async def test_calls_of_any_shape_come_out_whole(
     assert first is None or ids[0] == first
     pieces = [each for delta in deltas for each in delta.tool_calls]
     assert sum("id" in each for each in pieces) == len(calls), "a client joins strings: an ID is sent once"
+    named = [each for each in pieces if each["function"].get("name")]
+    assert [each["id"] for each in named] == ids, "a client reads the name once: it is whole and in the first piece"
+
+
+async def test_an_id_is_used_once_in_a_conversation(upstream: Upstream, endpoint: Endpoint) -> None:
+    """Some models number their calls anew in each turn, and clients match results by ID. fw-ai/fireconnect#16 (Kimi K3)"""
+    past = {"id": "list_dir:0", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Search."},
+        {"role": "assistant", "content": None, "tool_calls": [past]},
+        {"role": "tool", "tool_call_id": "list_dir:0", "content": "Nothing."},
+    ]
+    calls = [piece("search", "{}", index=0, id="list_dir:0"), piece("search", "{}", index=1, id="list_dir:1")]
+    upstream.script("m", streamed(calls))
+    result = collected(await answer(endpoint, request=Request.of(messages)))
+    first, second = (call["id"] for call in result.tool_calls)
+    assert first.startswith("call_")
+    assert second == "list_dir:1"
+
+
+async def test_null_in_place_of_a_piece_is_nothing(upstream: Upstream, endpoint: Endpoint) -> None:
+    """So is a list without pieces, and null for the list."""
+    script = sequence(chunk({"content": "Four.", "tool_calls": pieces}) for pieces in (None, [], [None]))
+    upstream.script("m", script + finish() + done())
+    result = collected(await answer(endpoint))
+    assert (result.text, result.tool_calls, result.finish_reason) == ("Four." * 3, (), "stop")
+
+
+async def test_a_held_call_of_a_cut_answer_arrives(upstream: Upstream, endpoint: Endpoint) -> None:
+    """A name that could have become another tool's is sent when nothing follows."""
+    upstream.script("m", streamed([piece("search", "", index=0, id="a")], reason="length"))
+    [call] = collected(await answer(endpoint, request=TOOLS)).tool_calls
+    assert (call["id"], call["function"]["name"], call["function"]["arguments"]) == ("a", "search", "")
 
 
 async def test_other_fields_stay_with_their_call(upstream: Upstream, endpoint: Endpoint) -> None:
@@ -164,6 +314,14 @@ async def test_a_custom_tools_call_passes_through(upstream: Upstream, endpoint: 
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     upstream.script("m", whole({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}))
     assert collected(await answer(endpoint)).tool_calls == (call,)
+
+
+async def test_a_custom_tools_input_in_pieces_is_joined(upstream: Upstream, endpoint: Endpoint) -> None:
+    """As a function's arguments are."""
+    first: Piece = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": "1 "}}
+    upstream.script("m", streamed([first], [{"index": 0, "custom": {"input": "+ 1"}}]))
+    [call] = collected(await answer(endpoint)).tool_calls
+    assert call["custom"] == {"name": "run", "input": "1 + 1"}
 
 
 @pytest.mark.parametrize("reason", ["stop", "eos", "tool_use", "function_call"])
@@ -232,7 +390,7 @@ def test_cut_anywhere_the_calls_are_the_same(data: st.DataObject) -> None:
     reader = ToolCallReader()
     read = [each for chunk_ in pieces for each in reader.read(chunk_)]
     assert reader.half is None
-    calls = joined_tool_calls([*read, *reader.rest()])
+    calls = joined_tool_calls([*read, *reader.rest(complete=True)])
     assert [(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls] == [
         (f"c{at}", name, arguments) for at, (name, arguments) in enumerate(wanted)
     ]

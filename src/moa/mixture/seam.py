@@ -28,7 +28,7 @@ MOST_SPACE = 200
 """Characters of white space that are held back. A longer run is a flood, and is published."""
 
 LONGEST_LINE = 100
-"""Characters of a line that a text may repeat, as code, tables and verse do; a longer one is a paragraph."""
+"""Characters of whole lines that a text may repeat, as code, tables and verse do; more are a paragraph, or several lines."""
 
 _MARKER = re.compile(r"[^\S\n]*(?:[-*+>#•]+|\d+[.)])")
 _BLOCK = re.compile(r"#{1,6} |[-*+] |\d+[.)] |```|~~~|\||> ")
@@ -76,7 +76,8 @@ class Seam:
                 the space that is missing between the pieces.
         """
         self._exact, self._before = exact, self.text
-        self._gap = self._held[: len(self._held) - len(self._held.lstrip())]
+        if self._held or len(self._pieces) > self._count:  # an empty piece leaves the gap before it as it was
+            self._gap = self._held[: len(self._held) - len(self._held.lstrip())]
         self._held = ""
         self._fed = 0
         self._joining = bool(self._before)
@@ -205,7 +206,7 @@ class Seam:
                     return piece[len(start) :]
         if self._exact:
             return self._held
-        overlaps = [overlap for overlap in _overlaps(self._before[-LOOK_BACK:], piece) if overlap >= SHORTEST]
+        overlaps = [overlap for overlap in _overlaps(self._before[-LOOK_BACK:], piece) if self._is_long(overlap)]
         if not final and any(overlap >= len(piece) for overlap in overlaps):
             return None
         for overlap in overlaps:
@@ -219,16 +220,23 @@ class Seam:
                 return "\n" + piece[opening.end() :]
         return self._separator(piece, code=fence is not None) + piece
 
+    def _is_long(self, overlap: int) -> bool:
+        """Whether an overlap has :data:`SHORTEST` characters; those of scripts without spaces count twice."""
+        return overlap >= SHORTEST or overlap + sum(map(words.unspaced, self._before[-overlap:])) >= SHORTEST
+
     def _repeats(self, overlap: int, piece: str) -> bool:
-        """Whether the text may repeat its last ``overlap`` characters: it has done so before, or they are short lines."""
+        """Whether the text may repeat its last ``overlap`` characters: it has done so before, or they are a short line, and
+        its model had not ended the text there."""
         before = self._before
         end = before[-overlap:]
         periods = range(1, overlap * 3 // 5)
         if before.find(end) != len(before) - overlap or any(end.startswith(end[period:]) for period in periods):
             return True
+        if self._after_end or overlap > LONGEST_LINE:
+            return False
         starts_line = not before[:-overlap].rpartition("\n")[2].strip()
         ends_line = "\n" in self._gap or piece[overlap : overlap + 1] in ("", "\n")
-        return starts_line and ends_line and all(len(line) <= LONGEST_LINE for line in end.splitlines())
+        return starts_line and ends_line
 
     def _separator(self, piece: str, *, code: bool) -> str:
         """The white space between the text before and a new piece, from what either has on its side.

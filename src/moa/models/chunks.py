@@ -25,7 +25,7 @@ from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import code_of, delay_in, refused, status_of
 from moa.models.sse import ServerEvent
-from moa.models.tool_calls import ToolCallReader
+from moa.models.tool_calls import ToolCallReader, ends_early
 from moa.models.usage import Bill, bill_in, finite
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error", "usage"})
@@ -41,19 +41,21 @@ class AnswerReader:
         done: whether ``[DONE]`` arrived.
     """
 
-    def __init__(self, model: str, message_of: Callable[[object], str]) -> None:
+    def __init__(self, model: str, request: Request, message_of: Callable[[object], str]) -> None:
         """
         Args:
             model: its name, for errors.
+            request: the request that is answered.
             message_of: takes a server's error and returns the message in it, without secrets.
         """
         self.finish_reason: str | None = None
         self.began = self.done = False
-        self._model, self._message_of = model, message_of
+        self._model, self._request, self._message_of = model, request, message_of
         self._bill = Bill()
         self._output: list[str] = []  # for an estimate of the usage
-        self._tool_calls = ToolCallReader()
-        self._has_text = self._has_function_call = False
+        self._tool_calls = ToolCallReader(request)
+        self._function_call: list[str] = []  # its arguments; https://platform.openai.com/docs/api-reference/chat/object
+        self._has_text = self._has_function_call = self._has_deltas = False
         self._pending_reason: str | None = None
         self._broken: str | None = None  # a finish reason that means neither complete nor cut
 
@@ -123,7 +125,7 @@ class AnswerReader:
                 self._bill = self._bill.updated(bill_in(chunk, choice))
                 error = choice.get("error")
                 if not error:
-                    delta = self._delta(choice, choice.get("delta") or choice.get("message") or {})
+                    delta = self._delta(choice, self._message(choice))
                     if self._broken is None:
                         return delta
                     error = f"its server ended it with the reason {self._broken!r}"
@@ -132,21 +134,31 @@ class AnswerReader:
             error = event.data if event.name == "error" else "it sent data that is not part of an answer"
         raise self._failure(error)
 
+    def _message(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a chunk adds. Some servers stream deltas, and repeat the whole message in the last chunk, or in each."""
+        delta: Mapping[str, Any] = choice.get("delta") or {}
+        self._has_deltas = self._has_deltas or bool(delta)
+        return delta if self._has_deltas else choice.get("message") or {}
+
     def _delta(self, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Delta | None:
         text = message.get("content") or ""
         reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
         if not isinstance(reasoning, str):
             reasoning = ""
+        parts: dict[str, Any] = {}
         if not isinstance(text, str):
-            text, reasoning = _joined(text, "text"), reasoning + _joined(text, "thinking")
+            text, thinking, parts = _parts_of(text)
+            reasoning += thinking
         tool_calls = tuple(self._tool_calls.read(message["tool_calls"])) if message.get("tool_calls") else ()
-        extra = None
+        extra = parts or None
         for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
-                if key not in read and value is not None and value not in ("", [], {}):
+                if key not in read and not _is_empty(value):
                     extra = {**(extra or {}), key: finite(value)}
         self._has_text = self._has_text or bool(text)
-        self._has_function_call = self._has_function_call or "function_call" in (extra or {})
+        if isinstance(function := (extra or {}).get("function_call"), Mapping):
+            self._has_function_call = True
+            self._function_call.append(str(function.get("arguments") or ""))
         finish_reason = None
         if (reported := finish_reason_of(choice.get("finish_reason"))) and not self.finish_reason:
             ends_reasoning = reported in COMPLETE and reasoning and not (self._has_text or self._tool_calls)
@@ -170,17 +182,15 @@ class AnswerReader:
         Raises:
             StreamBroken: the answer counts as complete, and a tool call is not whole.
         """
-        rest: tuple[Mapping[str, Any], ...] = ()
+        rest = self._tool_calls.rest(complete=reason in COMPLETE)
         if reason in COMPLETE:
-            if half := self._tool_calls.half:
+            half = self._tool_calls.half
+            if ends_early("".join(self._function_call)):
+                half = "a function call ends in the middle of its arguments"
+            if half:
                 raise StreamBroken(self._model, f"the answer broke off: {half}")
-            rest = self._tool_calls.rest()
-            if self._tool_calls:
-                reason = "tool_calls"
-            elif self._has_function_call:
-                reason = "function_call" if reason == "tool_calls" else reason
-            else:
-                reason = "stop"
+            reason = "function_call" if self._has_function_call else "stop"
+            reason = "tool_calls" if self._tool_calls else reason
         self.finish_reason = reason
         return rest
 
@@ -201,13 +211,13 @@ class AnswerReader:
         """The usage as reported so far."""
         return self._bill.usage
 
-    def bill(self, request: Request) -> Delta:
+    def bill(self) -> Delta:
         """The usage as reported; what is missing is estimated from the prompt and the output so far."""
         bill, notice = self._bill, ""
         if bill.doubt:
             notice = f"{self._model} reports an impossible {bill.doubt}; its cost is unknown"
             bill = Bill(cost=Cost(None))
-        prompt = estimated_tokens("".join(text_of(message) for message in request.messages))
+        prompt = estimated_tokens("".join(text_of(message) for message in self._request.messages))
         output = estimated_tokens("".join(self._output))
         usage = bill.usage
         if usage is None:
@@ -249,8 +259,35 @@ def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {}
 
 
-def _joined(parts: Any, kind: str) -> str:
-    """The text of all parts of a kind, nested ones included: https://docs.mistral.ai/capabilities/reasoning"""
-    if isinstance(parts, str):
-        return parts
-    return "".join(_joined(part.get(kind) or "", "text") for part in parts if part.get("type") == kind)
+_TEXT = ("", "text", "output_text")
+_REASONING = {"thinking": "thinking", "reasoning": "text", "reasoning_text": "text"}
+
+
+def _parts_of(content: Any) -> tuple[str, str, dict[str, Any]]:
+    """The text and the reasoning of a content in parts, and its refusal and images as fields of a message.
+
+    https://docs.mistral.ai/capabilities/reasoning, https://openrouter.ai/docs/features/multimodal/image-generation
+    """
+    text, reasoning, refusal, images = "", "", "", []
+    for part in [content] if isinstance(content, Mapping) else content:
+        kind = "" if isinstance(part, str) else part.get("type") or ""
+        if isinstance(part, str):
+            text += part
+        elif kind in _TEXT:
+            text += part.get("text") or ""
+        elif kind in _REASONING:
+            inner = part.get(_REASONING[kind]) or ""
+            reasoning += inner if isinstance(inner, str) else _parts_of(inner)[0]
+        elif kind == "refusal":
+            refusal += part.get("refusal") or ""
+        elif kind == "image_url":
+            images.append(part)
+    fields = {"refusal": refusal, "images": images}
+    return text, reasoning, {name: value for name, value in fields.items() if value}
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field says nothing, also by having only fields that say nothing: ``{"name": "", "arguments": null}``."""
+    if isinstance(value, Mapping):
+        return all(map(_is_empty, value.values()))
+    return value is None or value in ("", [])

@@ -267,7 +267,7 @@ class EndpointModel:
         """
         silence = Silence(self._endpoint.timeouts.first_token)
         with closing(await self._endpoint._begin(self, request, silence)) as response:
-            answer = AnswerReader(self.name, self._endpoint._message)
+            answer = AnswerReader(self.name, request, self._endpoint._message)
             error: ModelError | None = None
             try:
                 async with aclosing(self._deltas(response, answer, silence)) as deltas:
@@ -279,7 +279,7 @@ class EndpointModel:
             if error is None and answer.usage is None:
                 await _read_rest(response, answer)
             if error is None or answer.began or answer.usage:
-                yield answer.bill(request)
+                yield answer.bill()
             if error is not None:
                 raise error
             await _read_rest(response, answer)

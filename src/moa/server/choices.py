@@ -96,6 +96,10 @@ class Choice:
         return ()
 
 
+_IN_PIECES = frozenset({"refusal", "arguments", "data", "transcript"})
+"""Texts that arrive in pieces: a refusal, the arguments of a ``function_call``, and those of ``audio``."""
+
+
 def _join(fields: dict[str, Any], name: str, value: Any) -> None:
     """Add a piece of a field that arrives in pieces (``logprobs``, ``refusal``), for an answer in one piece."""
     known = fields.get(name)
@@ -111,7 +115,7 @@ def _join(fields: dict[str, Any], name: str, value: Any) -> None:
             known = fields[name] = {}
         for key, item in value.items():
             _join(known, key, item)
-    elif name == "refusal" and isinstance(value, str) and isinstance(known, str):
+    elif name in _IN_PIECES and isinstance(value, str) and isinstance(known, str):
         fields[name] = known + value
     else:
         fields[name] = value
