@@ -292,3 +292,16 @@ def test_several_lines_that_are_repeated_are_removed() -> None:
     """A text may repeat a short line of its own, but hardly all of its last lines at the very place where it stopped."""
     lines = "".join(f"Line {number} of the answer, which is different from all others.\n" for number in range(3))
     assert written(f"Title\n\n{lines}Line", f"{lines}And so on.", exact=False) == f"Title\n\n{lines}And so on."
+
+
+def test_an_empty_piece_keeps_the_line_break_before_it() -> None:
+    """White space behind the last whole word was held back; the next piece with text still gets it."""
+    seam = Seam()
+    feed(seam, "# Title\n\nOne", 3, whole_words=True)
+    assert seam.text == "# Title"
+    seam.join(exact=True)
+    seam.end()
+    seam.join(exact=False)
+    feed(seam, "One two", 3)
+    seam.end()
+    assert seam.text == "# Title\n\nOne two"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from moa.answers import joined_reasoning_details, joined_tool_calls
 from moa.errors import StreamBroken
-from moa.messages import Request, collected
+from moa.messages import Message, Request, collected
 from moa.models.endpoint import Endpoint
 from moa.models.tool_calls import ToolCallReader
 from tests.fakes.upstream import Script, Upstream, chunk, done, drop, finish, sequence, usage, whole
@@ -271,7 +271,7 @@ async def test_calls_of_any_shape_come_out_whole(
 async def test_an_id_is_used_once_in_a_conversation(upstream: Upstream, endpoint: Endpoint) -> None:
     """Some models number their calls anew in each turn, and clients match results by ID. fw-ai/fireconnect#16 (Kimi K3)"""
     past = {"id": "list_dir:0", "type": "function", "function": {"name": "search", "arguments": "{}"}}
-    messages = [
+    messages: list[Message] = [
         {"role": "user", "content": "Search."},
         {"role": "assistant", "content": None, "tool_calls": [past]},
         {"role": "tool", "tool_call_id": "list_dir:0", "content": "Nothing."},
