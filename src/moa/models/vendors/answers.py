@@ -29,7 +29,7 @@ class AnswerReader:
         self.began = False
         self.stream: StreamedResponse | None = None
         self._model, self._request = model, request
-        self._calls = ToolCallReader()
+        self._calls = ToolCallReader(request)
         self.first_call = ""
         self._places = dict[int, int]()  # the index of a tool call by that of its part
         self._said: list[str] = []
@@ -79,11 +79,11 @@ class AnswerReader:
             raise StreamBroken(name, "the answer ended without a finish reason")
         if not is_known(reason):
             raise StreamBroken(name, f"the answer broke off: its server ended it with the reason {reason!r}")
-        rest: tuple[Mapping[str, Any], ...] = ()
+        rest = self._calls.rest(complete=reason in COMPLETE)
         if reason in COMPLETE:
             if half := self._calls.half:
                 raise StreamBroken(name, f"the answer broke off: {half}")
-            rest, reason = self._calls.rest(), "tool_calls" if self._calls else "stop"
+            reason = "tool_calls" if self._calls else "stop"
         return Delta(tool_calls=rest, finish_reason=reason)
 
     def bill(self, prices: Prices) -> Delta:
