@@ -105,12 +105,16 @@ class ModelError(MoaError):
         retry_after: seconds to wait before a retry, if the server gave them.
         retryable: whether the same call may succeed later.
         code: the server's word for what was wrong (``context_length_exceeded``, ``insufficient_quota``, …), if it gave one.
+        param: the field of the request that the server named, if it named one.
+        of_request: whether the request caused it, and not its server, model or account.
         refusal: the server's error response as it came, without keys; empty without one. It is not for users.
     """
 
     retryable = False
     billable = True
+    of_request = False
     code: str | None = None
+    param: str | None = None
     refusal = ""
 
     def __init__(self, model: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
@@ -190,6 +194,17 @@ class RunError(MoaError):
         error = copy(self)
         error.answer = answer
         return error
+
+
+def model_errors(errors: Iterable[Exception | None]) -> tuple[ModelError, ...]:
+    """The errors of single calls among these, and behind the failed runs among these."""
+    found: list[ModelError] = []
+    for error in errors:
+        if isinstance(error, ModelError):
+            found.append(error)
+        elif isinstance(error, RunError):
+            found.extend(error.errors)
+    return tuple(found)
 
 
 class NoProposals(RunError):

@@ -63,15 +63,22 @@ async def test_a_404_of_no_api_names_the_base_url(upstream: Upstream, endpoint: 
     ("error", "status", "code", "permanent"),
     [
         # 8monkey-ai/hebo-gateway#27: an SDK retries a 502, and all proposals are paid for again
-        (refused("x/m", 402, "no credits"), 502, "upstream_failed", True),
-        (refused("x/m", 404, "no such model", code="model_not_found"), 502, "model_not_found", True),
-        (refused("x/m", 429, "no quota", code="insufficient_quota"), 429, "insufficient_quota", True),
-        (refused("x/m", 400, "too long", code="context_length_exceeded"), 400, "context_length_exceeded", False),
+        (refused("x/m", 402, "no credits"), 402, "insufficient_quota", True),
+        (refused("x/m", 404, "no", {"error": {"code": "model_not_found"}}), 502, "model_not_found", True),
+        (refused("x/m", 429, "no quota", {"error": {"code": "insufficient_quota"}}), 429, "insufficient_quota", True),
+        (
+            refused("x/m", 400, "too long", {"error": {"code": "context_length_exceeded"}}),
+            400,
+            "context_length_exceeded",
+            True,
+        ),
+        (refused("x/m", 401, "bad key"), 502, "upstream_failed", True),
         (refused("x/m", 500, "oops"), 502, "upstream_failed", False),
+        (refused("x/m", 529, "oops"), 503, "upstream_failed", False),
     ],
 )
 def test_a_client_learns_whether_to_retry(error: ModelError, status: int, code: str, permanent: bool) -> None:
-    """The code reaches the client, and ``x-should-retry: false`` where a retry cannot help. (400 is not retried anyway.)"""
+    """The code reaches the client, and ``x-should-retry: false`` where a retry cannot help."""
     refusal = refusal_of(AggregatorFailed("the aggregator failed", [], [error]))
     assert (refusal.status, refusal.code) == (status, code)
     assert (error_response(refusal).headers.get("x-should-retry") == "false") == permanent

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 
 from moa.answers import estimated_tokens
-from moa.errors import AggregatorFailed, ModelError
+from moa.errors import AggregatorFailed, model_errors
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation import Central, Synthesize
@@ -235,8 +235,7 @@ class Answering:
             if not self._may_start_over(draft, left):
                 break
         causes = [f"{draft.agent}: {draft.dropped}" for draft in failures]
-        errors = [draft.error for draft in failures if isinstance(draft.error, ModelError)]
-        raise AggregatorFailed("the aggregator failed", causes, errors)
+        raise AggregatorFailed("the aggregator failed", causes, model_errors(draft.error for draft in failures))
 
     def _may_start_over(self, draft: Draft, left: int) -> bool:
         """Whether a fallback may answer instead of a draft; so many fallbacks are left."""

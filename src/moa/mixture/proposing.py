@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from moa.closing import cancelled
-from moa.errors import DeadlinePassed, ModelError, NoProposals, RunError, ScheduleError
+from moa.errors import DeadlinePassed, NoProposals, RunError, ScheduleError, model_errors
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.asking import proposer_request
@@ -247,7 +247,7 @@ class Proposing:
         short = next((number for number, count in enumerate(counts, 1) if count < wanted), len(counts))
         lost = [draft for layer in self._layers[:short] for _, draft in layer if draft.dropped]
         causes = [f"{draft.agent} (layer {draft.layer}): {draft.dropped}" for draft in lost]
-        errors = [draft.error for draft in lost if isinstance(draft.error, ModelError)]
+        errors = model_errors(draft.error for draft in lost)
         if self._late:
             return DeadlinePassed(f"nothing to answer from when {self._closed}", causes, errors)
         count = counts[short - 1]

@@ -23,7 +23,7 @@ from typing import Any
 from moa.errors import ModelError, StreamBroken
 from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
-from moa.models.refusals import code_of, delay_in, refused, status_of
+from moa.models.refusals import broken_by
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader, ends_early
 from moa.models.usage import Bill, bill_in, finite
@@ -57,6 +57,7 @@ class AnswerReader:
         self._function_call: list[str] = []  # its arguments; https://platform.openai.com/docs/api-reference/chat/object
         self._has_text = self._has_function_call = self._has_deltas = False
         self._pending_reason: str | None = None
+        self._complaint: object = None  # data with a message and without choices: an error, if no answer comes
         self._broken: str | None = None  # a finish reason that means neither complete nor cut
 
     def deltas(self, events: Iterable[ServerEvent]) -> Iterator[Delta]:
@@ -104,6 +105,8 @@ class AnswerReader:
         reason = self._pending_reason
         if reason is None and self.done and (self._has_text or self._tool_calls or self._has_function_call):
             reason = "stop"
+        if reason is None and self._complaint is not None and not self.began:
+            raise self._failure(self._complaint)
         if reason is None:
             raise StreamBroken(self._model, "the answer ended without a finish reason")
         self._pending_reason = None
@@ -123,6 +126,8 @@ class AnswerReader:
             if not error:
                 choice = _first(chunk.get("choices") or ())
                 self._bill = self._bill.updated(bill_in(chunk, choice))
+                if not choice and self._message_of(chunk):
+                    self._complaint = chunk
                 error = choice.get("error")
                 if not error:
                     delta = self._delta(choice, self._message(choice))
@@ -195,11 +200,7 @@ class AnswerReader:
         return rest
 
     def _failure(self, error: object) -> ModelError:
-        message = self._message_of(error)
-        status = status_of(error)
-        if status is not None and not self.began:
-            return refused(self._model, status, message, delay_in(error), code_of(error))
-        return StreamBroken(self._model, f"the answer broke off: {message}", status=status)
+        return broken_by(self._model, self._message_of(error), error, began=self.began)
 
     def read_late(self, event: ServerEvent) -> None:
         """Read the usage in a chunk that comes after ``[DONE]``; anything else in it is ignored."""

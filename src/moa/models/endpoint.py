@@ -37,7 +37,7 @@ from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
 from moa.models.provider import is_own_network
-from moa.models.refusals import code_of, delay_in, message_of, refused, retry_after_of, without_secrets
+from moa.models.refusals import message_of, refused, without_secrets
 from moa.models.sse import EventSplitter
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
@@ -214,8 +214,7 @@ class Endpoint(AsyncClosing):
             message = f"{message} (no key was sent)".lstrip()
         if response.status == 404 and message.lower() in ("", "not found", "404 page not found"):
             message = f"no API answers at {self.base_url}: is the base URL right? It often ends in /v1"
-        wait = retry_after_of(response.headers)
-        error = refused(model, response.status, message, delay_in(body) if wait is None else wait, code_of(body))
+        error = refused(model, response.status, message, body, response.headers)
         error.refusal = without_secrets(body, [*self._secrets, *self._credential.secrets])
         return error
 

@@ -7,124 +7,67 @@ Notable decisions:
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
 
-from moa.errors import CallRejected, KeyRejected, ModelError, RateLimited, TimedOut, UpstreamFailed
+from moa.errors import CallRejected, KeyRejected, ModelError, RateLimited, StreamBroken, TimedOut, UpstreamFailed
+from moa.models.error_codes import FILTERED, NO_MODEL, QUOTA, REGION, Reading, parsed, read_error
+from moa.models.waits import wait_in
 
 _ERROR_LENGTH = 300  # characters shown of a server's error message
 _KINDS = {401: KeyRejected, 403: KeyRejected, 408: TimedOut, 425: UpstreamFailed, 429: RateLimited}
 
 
-PERMANENT = frozenset(
-    {
-        *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "context_length_exceeded"),
-        *("content_policy_violation", "content_filter", "moderation_blocked", "model_not_found", "invalid_api_key"),
-    }
-)
-"""Codes of errors that a retry cannot fix, whatever their status is. https://platform.openai.com/docs/guides/error-codes"""
-
-_STATUS = {
-    "context_length_exceeded": 400,
-    "insufficient_quota": 429,
-    "content_policy_violation": 400,
-    "content_filter": 400,
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "model_not_found": 404,
-    "overloaded_error": 503,
-    "server_error": 500,
-}
-_SAME_CODE = {"exceed_context_size_error": "context_length_exceeded"}  # llama.cpp
-_DELAY = re.compile(r"([0-9]+(?:\.[0-9]+)?)s")
-
-
 def refused(
-    model: str, status: int, message: str, retry_after: float | None = None, code: str | None = None
+    model: str, status: int, message: str, body: object = None, headers: Mapping[str, str] | None = None
 ) -> ModelError:
-    """The error for an HTTP status; ``code`` is the server's word for it, see :func:`code_of`."""
+    """The error for a response with an HTTP status that is none of success.
+
+    Args:
+        message: what to show, see :func:`message_of`.
+        body: the server's error: JSON, or its text.
+    """
+    wait = wait_in(headers or {}, parsed(body), message, limited=status == 429)
+    reading = read_error(body, message, wait, status)
     kind = _KINDS.get(status) or (UpstreamFailed if status >= 500 else CallRejected)
+    if status in (401, 403) and reading.meaning in (QUOTA, FILTERED, REGION):
+        kind = CallRejected
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = f"HTTP status {status}"
-    error = kind(model, f"{phrase}: {message}" if message else phrase, status=status, retry_after=retry_after)
-    error.code = code
-    if code in PERMANENT:
-        error.retryable = False
+    error = kind(model, f"{phrase}: {message}" if message else phrase, status=status, retry_after=wait)
+    return _with_reading(error, reading)
+
+
+def broken_by(
+    model: str, message: str, error: object, *, began: bool, headers: Mapping[str, str] | None = None
+) -> ModelError:
+    """The error for an error object in a stream.
+
+    Args:
+        began: whether a part of the answer had come before it; without one, the call counts as refused.
+        headers: of the response, which had the status 200.
+    """
+    wait = wait_in({}, parsed(error), message, limited=True)
+    reading = read_error(error, message, wait)
+    if reading.status is not None and not began:
+        return refused(model, reading.status, message, error)
+    said = f"the answer broke off: {message}" if message else "the answer broke off, and its server does not say why"
+    return _with_reading(StreamBroken(model, said, status=reading.status, retry_after=wait), reading)
+
+
+def _with_reading(error: ModelError, reading: Reading) -> ModelError:
+    error.code, error.param = reading.code, reading.param
+    if reading.meaning:
+        error.of_request = reading.meaning.of_request
+        if reading.meaning.permanent:
+            error.retryable = False
+    if isinstance(error, CallRejected) and error.status in (400, 413, 422):
+        error.of_request = (
+            error.of_request or reading.meaning is None or reading.meaning not in (QUOTA, REGION, NO_MODEL)
+        )
     return error
-
-
-def _object(error: object) -> Mapping[str, Any]:
-    """The innermost error object of a body, which may be JSON text, a list, or an object around it; empty without one."""
-    if isinstance(error, str):
-        try:
-            error = json.loads(error)
-        except (ValueError, RecursionError):
-            return {}
-    if isinstance(error, list):
-        error = next(iter(error), None)
-    if not isinstance(error, Mapping):
-        return {}
-    inner = error.get("error")
-    return inner if isinstance(inner, Mapping) else error
-
-
-def code_of(error: object) -> str | None:
-    """The word for what was wrong in a server's error: its ``code``, or a ``type`` that says as much."""
-    fields = _object(error)
-    for name in ("code", "type"):
-        word = fields.get(name)
-        if isinstance(word, str) and word and not word.isdecimal():
-            word = _SAME_CODE.get(word, word)
-            if name == "code" or word in PERMANENT:
-                return word
-    return None
-
-
-def delay_in(error: object) -> float | None:
-    """Seconds to wait, as Gemini's errors give them: https://cloud.google.com/apis/design/errors (``RetryInfo``)"""
-    details = _object(error).get("details")
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
-        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
-            return _seconds(float(match[1]))
-    return None
-
-
-def status_of(error: object) -> int | None:
-    """The HTTP status that an error in the middle of a stream would have had, where its code or type shows it."""
-    if not isinstance(error, Mapping):
-        return None
-    code = str(error.get("code") or "")
-    if code.isdecimal():
-        return int(code) if 400 <= int(code) < 600 else None
-    if "rate_limit" in f"{code} {error.get('type')}":
-        return 429
-    return _STATUS.get(code_of(error) or "") or _STATUS.get(str(error.get("type")))
-
-
-def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, or OpenAI's ``retry-after-ms``."""
-    with suppress(KeyError, ValueError):
-        return _seconds(float(headers["retry-after-ms"]) / 1000)
-    with suppress(KeyError, ValueError):
-        return _seconds(float(headers["Retry-After"]))
-    with suppress(KeyError, ValueError):
-        return _seconds(parsedate_to_datetime(headers["Retry-After"]).timestamp() - time.time())
-    return None
-
-
-def _seconds(wait: float) -> float | None:
-    return max(wait, 0.0) if math.isfinite(wait) else None
 
 
 def message_of(error: object, secrets: Iterable[str] = ()) -> str:
@@ -139,21 +82,36 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+_MESSAGES = (
+    "error",
+    "errors",
+    "message",
+    "Message",
+    "detail",
+    "msg",
+    "error_msg",
+    "errorMessage",
+    "status_msg",
+    "base_resp",
+)
+
+
 def _message(error: object) -> str:
     """The message in an error of any usual shape: OpenAI's, Ollama's, Mistral's, FastAPI's; empty for a web page."""
-    if isinstance(error, str):
-        try:
-            error = json.loads(error)
-        except (ValueError, RecursionError):
-            return "" if str(error).lstrip().startswith("<") else str(error)
+    error = parsed(error)
     if isinstance(error, list):
-        return "; ".join(filter(None, map(_message, error)))
-    if isinstance(error, Mapping) and isinstance(error.get("loc"), list):  # FastAPI's: where, and what is wrong there
-        where = ".".join(str(step) for step in error["loc"] if step != "body")
-        return ": ".join(filter(None, (where, str(error.get("msg") or ""))))
+        error = next(iter(error), None)
     if isinstance(error, Mapping):
-        return next(filter(None, (_message(error.get(key)) for key in ("error", "message", "detail", "msg"))), "")
-    return error if isinstance(error, str) else ""
+        message = next(filter(None, (_message(error.get(key)) for key in _MESSAGES)), "")
+        metadata = error.get("metadata")
+        if isinstance(metadata, Mapping) and (raw := _message(metadata.get("raw"))) and raw not in message:
+            provider = metadata.get("provider_name")
+            source = f" ({provider})" if isinstance(provider, str) else ""
+            return f"{message.rstrip('.') or 'Provider returned error'}{source}: {raw}"
+        return message
+    if not isinstance(error, str):
+        return ""
+    return "" if error.lstrip().startswith("<") else error
 
 
 def one_line(text: str) -> str:

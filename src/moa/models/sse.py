@@ -6,6 +6,8 @@ Notable decisions:
   its length, not its length times the number of packets.
 - The standard drops an event that no blank line follows. Servers that end with ``data: [DONE]\\n`` and close are common
   enough that :meth:`EventSplitter.end` returns such an event instead.
+- JSON without ``data:`` is data, up to the next blank line, and ``error:`` is the data of an event ``error``: servers write
+  an error into a stream that way (llama.cpp: ggml-org/llama.cpp#16486).
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -31,6 +33,7 @@ class EventSplitter:
         self._line: list[bytes] = []  # the pieces of the unfinished line
         self._data: list[bytes] = []  # the data lines of the unfinished event
         self._name = b""
+        self._bare = False  # inside JSON that stands without "data:"
         self._at_start = True
         self._after_return = False  # the previous packet ended in \r: a leading \n belongs to it
 
@@ -73,10 +76,17 @@ class EventSplitter:
                     )
                 )
                 self._data.clear()
-            self._name = b""
+            self._name, self._bare = b"", False
+            return
+        if self._bare or line.lstrip().startswith(b"{"):
+            self._bare = True
+            self._data.append(line)
             return
         field, _, value = line.partition(b":")
-        if field == b"data":
+        if field == b"error":
+            self._name = self._name or b"error"
+            self._data.append(value.removeprefix(b" "))
+        elif field == b"data":
             self._data.append(value.removeprefix(b" "))
         elif field == b"event":
             self._name = value.removeprefix(b" ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from moa.errors import (
     TimedOut,
     UnknownName,
 )
+from moa.models.error_codes import CONTEXT, QUOTA
 
 PATIENCE = 5.0
 """Seconds for ``Retry-After`` where an upstream hit its rate limit and gave no time."""
@@ -87,10 +88,10 @@ def refusal_of(error: Exception) -> Refusal:
         case UnknownName():
             return Refusal(404, str(error), code="model_not_found", param="model")
         case ConfigError():
-            return Refusal(503, str(error), "server_error", "not_configured", "model")
+            return Refusal(503, str(error), "server_error", "not_configured", "model", permanent=True)
         case ScheduleError():
             # A defect of the operator's own schedule: no upstream failed, and a retry will not help.
-            return Refusal(500, str(error), "server_error", "schedule_failed", "model")
+            return Refusal(500, str(error), "server_error", "schedule_failed", "model", permanent=True)
         case RunError():
             return _refusal_of_run(error)
         case MoaError():
@@ -106,23 +107,49 @@ def _refusal_of_run(error: RunError) -> Refusal:
         more["moa"] = {"run": error.answer.run_id}
     if isinstance(error, DeadlinePassed):
         return Refusal(504, str(error), "upstream_error", "deadline_passed", more=more)
-    codes = {each.code for each in error.errors}
-    code = codes.pop() if len(codes) == 1 else None
-    permanent = bool(error.errors) and not any(each.retryable for each in error.errors)
-    if code == "insufficient_quota":
-        return Refusal(429, str(error), code, code, more=more, permanent=True)
-    if code == "context_length_exceeded":  # agents compact their conversation when they read it
-        return Refusal(400, str(error), code=code, param="messages", more=more, permanent=True)
-    if _all_are(RateLimited, error):
-        wait = max((each.retry_after or PATIENCE for each in error.errors), default=PATIENCE)
-        return Refusal(429, str(error), "rate_limit_error", "upstream_rate_limited", retry_after=wait, more=more)
-    if _all_are(TimedOut, error):
-        return Refusal(504, str(error), "upstream_error", "upstream_timed_out", more=more)
-    if _all_are(CallRejected, error) and all(each.status == 400 for each in error.errors):
-        # Every upstream rejected the request itself, so the caller must fix it.
-        return Refusal(400, str(error), code=code or "upstream_rejected", more=more)
-    return Refusal(502, str(error), "upstream_error", code or "upstream_failed", more=more, permanent=permanent)
+    deciding = _deciding(error.errors)
+    first = next((each for each in deciding if each.code), deciding[0] if deciding else None)
+    code, param = (first.code, first.param) if first else (None, None)
+    permanent = first is not None and not first.retryable
+    wait = max((each.retry_after for each in deciding if each.retry_after is not None), default=None)
+    if code == CONTEXT.code:
+        param = param or "messages"
+    status, kind, default = _status_of_run(deciding, first)
+    if status == 429 and not permanent:
+        wait = PATIENCE if wait is None else wait
+    return Refusal(status, str(error), kind, code or default, param, retry_after=wait, more=more, permanent=permanent)
 
 
-def _all_are(kind: type[ModelError], error: RunError) -> bool:
-    return bool(error.errors) and all(isinstance(each, kind) for each in error.errors)
+def _deciding(errors: Sequence[ModelError]) -> Sequence[ModelError]:
+    """The errors that the client has to know of: those that a retry may fix, else those that another request may fix."""
+    return [each for each in errors if each.retryable] or [each for each in errors if each.of_request] or errors
+
+
+_KEPT = frozenset({400, 402, 403, 409, 413, 415, 422, 429, 451})
+"""Statuses of upstreams that our response keeps. Others (401, 404) would blame the client's key or address."""
+
+_OUT_OF_QUOTA = frozenset({QUOTA.code, *QUOTA.kept})
+
+
+def _status_of_run(errors: Sequence[ModelError], first: ModelError | None) -> tuple[int, str, str]:
+    """Status, type and default code for a run that ended with these errors; ``first`` is the one that gives the code."""
+    if first and first.code in _OUT_OF_QUOTA and not first.retryable:
+        return (402 if first.status == 402 else 429), "insufficient_quota", "insufficient_quota"
+    if _all_are(RateLimited, errors):
+        return 429, "rate_limit_error", "upstream_rate_limited"
+    if _all_are(TimedOut, errors):
+        return 504, "upstream_error", "upstream_timed_out"
+    if first and not first.retryable:
+        if first.code == CONTEXT.code:  # agents compact their conversation when they read it
+            return 400, "invalid_request_error", CONTEXT.code
+        if first.of_request and first.status not in _KEPT:
+            return 400, "invalid_request_error", "upstream_rejected"
+        if isinstance(first, CallRejected) and first.status in _KEPT:
+            return first.status, "invalid_request_error", "upstream_rejected"
+    if errors and all(each.status in (503, 529) for each in errors):
+        return 503, "upstream_error", "upstream_failed"
+    return 502, "upstream_error", "upstream_failed"
+
+
+def _all_are(kind: type[ModelError], errors: Sequence[ModelError]) -> bool:
+    return bool(errors) and all(isinstance(each, kind) for each in errors)
