@@ -120,11 +120,9 @@ async def test_a_conversation_of_another_client_continues_unchanged(
     assert await page.text(".turn .tools") == 'look({"at": "it"})'
     await page.ask("And now?")
     await page.finished()
-    assert upstream.calls("a")[-1].body["messages"] == [
-        *messages,
-        {"role": "assistant", "content": "the whole answer"},
-        {"role": "user", "content": "And now?"},
-    ]
+    sent = upstream.calls("last")[-1].body["messages"]
+    assert sent[:-1] == [*messages, {"role": "assistant", "content": "the whole answer"}]
+    assert sent[-1]["content"].startswith("And now?")
     await page.tab.go_back()
     await expect(page.tab.locator(".turn")).to_have_count(1)
     await page.finished()

@@ -308,13 +308,11 @@ async def test_words_arrive_while_they_are_written(
 async def test_request_fields_reach_the_agents_that_they_concern(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """The aggregator receives all; proposers receive sampling and unknown fields, and their own sampling overrides."""
+    """The aggregator receives all; proposers receive the sampling alone, and their own overrides it."""
     shared: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.8,
-        "user": "u1",
         "presence_penalty": 0.1,
-        "x_vendor": {"deep": [1]},
     }
     alone: dict[str, Any] = {
         "stop": ["END"],
@@ -324,6 +322,8 @@ async def test_request_fields_reach_the_agents_that_they_concern(
         "tools": [WEATHER],
         "tool_choice": "auto",
         "parallel_tool_calls": False,
+        "user": "u1",
+        "x_vendor": {"deep": [1]},
     }
     status, _, _ = await post(http, server, asking("moa/own", max_completion_tokens=77, seed=5, **shared, **alone))
     assert status == 200

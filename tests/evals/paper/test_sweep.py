@@ -94,6 +94,7 @@ def test_a_variant_keeps_every_other_setting() -> None:
         anonymous=False,
         schedule=EarlyExit(Quorum(2, grace=3.0)),
         deadline=9.0,
+        patience=30.0,
         max_cost=0.5,
         fanout="every",
         exact=True,

@@ -73,6 +73,7 @@ def remade(
         prompt=mixture.prompt,
         min_proposals=min(mixture.min_proposals, smallest),
         deadline=mixture.deadline,
+        patience=mixture.patience,
         max_cost=mixture.max_cost,
         fanout=mixture.fanout,
         exact=mixture.exact,
