@@ -148,6 +148,17 @@ def test_a_named_file_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch) 
             "Authorization holds a key; put the name of its environment variable",
         ),
         (
+            '[endpoints.a]\nheaders = { "api-key" = "x" }\n',
+            'environment variable into api_key_env instead and set auth_header = "api-key"',
+        ),
+        ('[endpoints.a]\nauth_header = "api key"\n', ":2: endpoints.a.auth_header: expected the name of a header"),
+        (
+            '[endpoints.a]\napi_key_env = "A"\napi_key_command = ["b"]\n',
+            "give api_key_env or api_key_command, not both",
+        ),
+        ("[endpoints.a]\napi_key_command = []\n", ":2: endpoints.a.api_key_command: "),
+        ('[endpoints.a]\napi = "gemini"\n', ":2: endpoints.a.api: should be 'chat', 'responses', 'anthropic'"),
+        (
             "[endpoints.a]\ntimeouts = { frist_token = 3 }\n",
             ":2: endpoints.a.timeouts.frist_token: no such field; did you mean 'first_token'?",
         ),

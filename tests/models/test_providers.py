@@ -144,3 +144,11 @@ def test_a_local_name_at_an_address_elsewhere_is_not_free(address: str, remote: 
     assert {"vllm", "ollama"} & catalog.remote == ({"vllm", "ollama"} if remote else set())
     mixture = Mixture([], Endpoint("vllm", address).model("llama"))
     assert mixture.prices.price("vllm/llama", Usage(10, 5)) == Cost(None if remote else 0.0)
+
+
+async def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a vendor is known all the same, and the error names the command."""
+    monkeypatch.setattr("moa.models.vendors.endpoint.is_installed", lambda api: False)
+    async with Catalog(environ={"ANTHROPIC_API_KEY": KEY}) as catalog:
+        with pytest.raises(ConfigError, match=r"pip install 'mixture-of-agents\[vendors\]'$"):
+            catalog.model("anthropic/claude-sonnet-5-5")

@@ -12,7 +12,6 @@ import pytest
 
 from moa.errors import (
     CallRejected,
-    ConfigError,
     KeyRejected,
     ModelError,
     RateLimited,
@@ -147,14 +146,6 @@ async def test_a_known_vendor_is_called_at_the_address_of_its_variable(server: V
     environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": server.url}
     async with Catalog(environ=environ) as catalog:
         assert collected(await deltas_of(catalog.model("anthropic/claude-sonnet-5-5"))).text == "Four."
-
-
-async def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of a vendor is known all the same, and the error names the command."""
-    monkeypatch.setattr("moa.models.vendors.endpoint.is_installed", lambda api: False)
-    async with Catalog(environ={"ANTHROPIC_API_KEY": KEY}) as catalog:
-        with pytest.raises(ConfigError, match=r"pip install 'mixture-of-agents\[vendors\]'$"):
-            catalog.model("anthropic/claude-sonnet-5-5")
 
 
 async def test_a_tool_loop_keeps_signed_thinking(server: VendorServer, vendors: dict[str, Model]) -> None:

@@ -106,7 +106,7 @@ class EndpointTable(ProfileTable, Table):
     api_key_env: str | None = None
     api: Api | None = None
     api_key_command: Annotated[list[str], Field(min_length=1)] | None = None
-    auth_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = None
+    auth_header: str | None = None
     headers: dict[str, str] = {}
     max_concurrency: Count | None = None
     requests_per_minute: Positive | None = None
@@ -120,6 +120,13 @@ class EndpointTable(ProfileTable, Table):
     def _check_address(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"https?://[^\s/@]+(/\S*)?$", value):
             raise ValueError("expected http://… or https://…, without a user name or a key in it")
+        return value
+
+    @field_validator("auth_header")
+    @classmethod
+    def _check_header(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+            raise ValueError('expected the name of a header, such as "api-key"')
         return value
 
     @field_validator("headers")

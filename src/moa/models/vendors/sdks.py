@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ RESPONSES: ContextVar[list[Any] | None] = ContextVar("RESPONSES", default=None)
 collector, so a call that nobody reads any more would be written, and paid, to its end.
 """
 
+MODULES = {"anthropic": "anthropic", "google": "google", "bedrock": "bedrock", "responses": "openai"}
+"""The module of ``pydantic_ai.models`` that has each API's models."""
+
 INSTALL = "pip install 'mixture-of-agents[vendors]'"
 
 
@@ -37,6 +41,8 @@ def client_of(
     api: Api, base_url: str | None, key: str | None, region: str | None
 ) -> tuple[Provider[Any], Callable[[], Awaitable[object]]]:
     """The client of a vendor's SDK, and what closes it. A key is never looked up here: the SDK gets the one it is given."""
+    for module in ("pydantic_ai.direct", f"pydantic_ai.models.{MODULES[api]}"):
+        import_module(module)  # here, in a thread, and not at the first call: these take seconds
     match api:
         case "anthropic":
             from pydantic_ai.providers.anthropic import AnthropicProvider
