@@ -34,7 +34,7 @@ async def test_a_streamed_answer_says_that_its_beginning_was_reasoning() -> None
         pass
     assert run.answer.text == "Visible"
     assert run.answer.degraded == (
-        "the answer of last began with reasoning, since its server left out the opening tag",
+        "the answer of last began with reasoning: it has a closing tag without an opening one",
     )
 
 

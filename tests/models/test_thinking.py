@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa import Delta, Function, Request
+from moa import Delta, Function, Request, Scripted
 from moa.answers import Answer, collected
 from moa.models import thinking
 from moa.models.thinking import TAGS, ThinkingReader, separated, split
@@ -29,6 +29,8 @@ THOUGHTS = {
     "no line breaks": "<think>THOUGHT</think>Visible.",
     "white space and case": "\n\n <THINK >THOUGHT</Think >\nVisible.",
     "spaces in the brackets": "< think >THOUGHT</ think >Visible.",
+    "an invisible character": "\ufeff<think>THOUGHT</think>Visible.",
+    "another closing tag": "<think>THOUGHT</thinking>Visible.",
     "two blocks": "<think>THOUGHT</think>\n<think>more</think>\nVisible.",
     "nested": "<think>THOUGHT <think>inner</think> outer\n</think>\n\nVisible.",
     "a closing tag in inline code": "<think>THOUGHT `</think>` more</think>Visible.",
@@ -187,12 +189,18 @@ async def test_a_model_that_no_longer_thinks_is_forgotten() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_continuation_of_code_may_begin_with_a_tag() -> None:
-    """A text that goes on inside code begins with no thinking."""
-    model = Function(lambda request: "<think>` tag.", name="test/continues")
-    for begun, text in (("Use the `", "<think>` tag."), ("```\n", "<think>` tag."), ("Use the", "")):
-        request = Request.of([{"role": "user", "content": "How?"}, {"role": "assistant", "content": begun}])
-        assert collected([delta async for delta in separated(model, request, model.stream(request))]).text == text
+async def test_a_continuation_may_begin_with_thinking_or_with_a_quotation() -> None:
+    """Thinking at the start of a continuation is reasoning, the white space behind it is the text's own, and the rest of a
+    quoted tag is text."""
+    said = {
+        "<think>\nhm\n</think>\n\n  and so on": "  and so on",
+        "<think>` tag.": "<think>` tag.",
+        "<think>hm</think> so": " so",
+    }
+    for text, expected in said.items():
+        model = Scripted(text, name="test/continues")
+        request = Request.of([{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Use the `"}])
+        assert collected([delta async for delta in separated(model, request, model.stream(request))]).text == expected
 
 
 def test_a_whole_text_is_split() -> None:

@@ -226,7 +226,7 @@ class Answering:
                 await writer.write(to_read)
             if draft.taken_back and not self._restart:
                 self.notice(
-                    f"the answer of {name} began with reasoning, since its server left out the opening tag",
+                    f"the answer of {name} began with reasoning: it has a closing tag without an opening one",
                     degrades=True,
                 )
             if draft.usable:

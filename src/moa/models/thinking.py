@@ -51,12 +51,16 @@ class Tags:
 
 _FINAL = "<|channel|>final<|message|>"
 _FINALS = (f"<|end|><|start|>assistant{_FINAL}", f"<|start|>assistant{_FINAL}", _FINAL)
+_CLOSINGS_OF_THINK = ("</think>", "</thinking>")  # models confuse the two
 _BARE = Tags("analysis", ("assistantfinal",), alone=False)
 
 TAGS = (
-    Tags("<think>", ("</think>",)),  # DeepSeek, Qwen, GLM, MiniMax, Nemotron, Phi, Hunyuan, Ernie, Granite, EXAONE 4
-    Tags("<thinking>", ("</thinking>",), asked=True),  # Claude and others by their prompts, Reflection
-    Tags("<thought>", ("</thought>",), asked=True),  # Gemini's OpenAI endpoint, EXAONE Deep, Marco-o1
+    Tags(
+        "<think>", _CLOSINGS_OF_THINK
+    ),  # DeepSeek, Qwen, GLM, MiniMax, Nemotron, Phi, Hunyuan, Ernie, Granite, EXAONE 4
+    Tags("<thinking>", _CLOSINGS_OF_THINK, asked=True),  # Claude and others by their prompts, Reflection
+    Tags("<antThinking>", ("</antThinking>",)),  # Claude, with the prompts of its apps
+    Tags("<thought>", ("</thought>", "</think>"), asked=True),  # Gemini's OpenAI endpoint, EXAONE Deep, Marco-o1
     Tags("<reasoning>", ("</reasoning>",), alone=False, asked=True),  # models of GRPO recipes
     Tags("<reason>", ("</reason>",), alone=False, asked=True),
     Tags("[THINK]", ("[/THINK]",)),  # Magistral
@@ -84,6 +88,7 @@ _STARTS_INSIDE: dict[str, None] = {}
 """The identities of models whose texts begin inside thinking, as this process has seen; the oldest is forgotten first."""
 
 _QUOTES = "`\"'“‘«「(\\"
+_INVISIBLE = re.compile("[\\s\ufeff\u200b-\u200d\u2060]*")
 _SENTENCE = re.compile(r"[ \t]+[a-z(]")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
@@ -105,10 +110,10 @@ _FIRSTS = frozenset(closing[0] for closing in _ALONE)
 async def separated(model: Model, request: Request, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
     """A model's answer to a request, with the thinking in its text as reasoning. Closing it closes ``deltas``."""
     identity = traits_of(model).identity
-    written = text_of(request.messages[-1]) if request.messages[-1]["role"] == "assistant" else None
+    continues = request.messages[-1]["role"] == "assistant"
     reader = ThinkingReader(
-        starts_inside=identity in _STARTS_INSIDE and written is None,
-        quoted=written is not None and (_is_code(written) or written.endswith(tuple(_QUOTES))),
+        starts_inside=identity in _STARTS_INSIDE and not continues,
+        continues=continues,
         names=lambda tag: any(tag in text_of(message).lower() for message in request.messages),
     )
     async with aclosing(deltas):
@@ -118,7 +123,7 @@ async def separated(model: Model, request: Request, deltas: AsyncGenerator[Delta
                 continue
             for separate in reader.read(delta):
                 yield separate
-    if written is None:
+    if not continues:
         _remember(identity, reader.starts_inside)
 
 
@@ -148,7 +153,7 @@ class ThinkingReader:
 
     Args:
         starts_inside: the model's texts begin inside thinking.
-        quoted: the text continues one that ends in code or at a quotation mark, so a tag at its start is text.
+        continues: the text continues another one, so white space behind thinking is a part of it.
         names: whether the conversation names a tag.
 
     Attributes:
@@ -156,11 +161,11 @@ class ThinkingReader:
     """
 
     def __init__(
-        self, *, starts_inside: bool = False, quoted: bool = False, names: Callable[[str], bool] = lambda tag: False
+        self, *, starts_inside: bool = False, continues: bool = False, names: Callable[[str], bool] = lambda tag: False
     ) -> None:
         self.starts_inside = starts_inside
-        self._names = names
-        self._state = self._text if quoted else self._start
+        self._names, self._continues = names, continues
+        self._state = self._start
         self._held = ""
         self._tags: Tags | None = None  # those of the thinking that is open; None where its opening tag is missing
         self._opening = ""
@@ -199,7 +204,7 @@ class ThinkingReader:
         """No tag can be completed any more. ``finish_reason``: None before a tool call."""
         held, self._held = self._held, ""
         if self._state == self._behind_closing:
-            if finish_reason != "stop":
+            if finish_reason != "stop" or self._continues:
                 self._take_back()
         elif self._state == self._inside:
             self._think(held)
@@ -207,8 +212,12 @@ class ThinkingReader:
             if said_nothing and (self._tags is None or _SENTENCE.match("".join(self._inner))):
                 self.starts_inside = False
                 self._say(self._opening + "".join(self._inner))
+        elif self._state != self._start:
+            self._say(held)
+        elif any(pattern.fullmatch(held.strip()) for pattern in _OPENINGS.values()):
+            self._think(held)
         else:
-            self._say(held.lstrip() if self._state == self._start and self._opened else held)
+            self._say(self._behind_thinking(held))
 
     def _say(self, text: str) -> None:
         self._answer.append(text)
@@ -223,22 +232,35 @@ class ThinkingReader:
 
     def _start(self) -> None:
         """Where an answer begins. White space is held back until it is clear what follows."""
-        text = self._held.lstrip()
+        text = _INVISIBLE.sub("", self._held, count=1)
         if not text:
             self._held = self._held[-_LONGEST:] if self._opened else self._held
             return
         for tags, pattern in _OPENINGS.items():
             if (found := pattern.match(text)) and not (tags.asked and self._names(tags.opening)):
-                self._held = text[found.end() :]
-                self._open(tags, found.group())
+                behind = text[found.end() :]
+                if behind.startswith(("`", '"', "'")):
+                    break  # a quotation, whose beginning is in the text before
+                if behind:
+                    self._held = behind
+                    self._open(tags, found.group())
                 return
         if any(_begins(tags.opening, text) for tags in TAGS):
             return
         if self.starts_inside and not self._reasons_apart and not self._opened:
             self._open(None, "")
             return
-        self._held = text if self._opened else self._held
+        self._held = self._behind_thinking(self._held)
         self._state = self._text
+
+    def _behind_thinking(self, text: str) -> str:
+        """The beginning of the answer without the white space that separates it from thinking before it."""
+        if not self._opened:
+            return text
+        if not self._continues:
+            return text.lstrip()
+        on_lines = "".join(self._inner).endswith("\n")
+        return re.sub(r"^\n{0,2}", "", text) if on_lines else text
 
     def _open(self, tags: Tags | None, opening: str) -> None:
         self._tags, self._opening, self._inner = tags, opening, []
