@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -28,8 +29,11 @@ def opened(path: Path | None, mark: bytes, *, wait: float, adopt: bool = False) 
     """
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite would create a file that everybody can read. Its -wal and -shm files get the mode of this one.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # SQLite would create a file that everybody can read. Its -wal and -shm files get the mode of this one. A file that
+        # exists is not opened here: closing it would release the locks of this process's other connections, and another
+        # process could then delete the log they write to. https://www.sqlite.org/howtocorrupt.html (2.2)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     file = sqlite3.connect(path or ":memory:", timeout=wait, isolation_level=None, check_same_thread=False)
     try:
         # The mark first: when several processes create a file at once, none sees tables without a mark.

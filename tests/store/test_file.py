@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -147,3 +149,20 @@ def test_a_store_and_a_cache_do_not_take_each_others_file(tmp_path: Path) -> Non
     Turns(tmp_path / "runs.sqlite").close()
     with pytest.raises(ConfigError, match="another kind"):
         Cache(tmp_path / "runs.sqlite")
+
+
+def test_another_process_that_closes_the_file_loses_nothing(tmp_path: Path) -> None:
+    """Two connections of one process are open when another process reads the file and closes it: later writes are kept."""
+    path = tmp_path / "runs.sqlite"
+    program = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+
+    def elsewhere(statement: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-S", "-c", program, str(path), statement], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    with Ledger(path) as ledger, Archive(path):
+        ledger.spend("ann", 1.0)
+        assert elsewhere("SELECT dollars FROM spending") == "1.0"
+        ledger.spend("ann", 1.0)
+        assert elsewhere("SELECT dollars FROM spending") == "2.0"
