@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
-from moa.errors import (
-    UpstreamFailed,
-)
+from moa.errors import RateLimited, UpstreamFailed
 from moa.messages import Request, Usage
 from moa.models.limits import Limited, Limits
 from moa.models.scripted import Scripted
@@ -104,3 +102,74 @@ def test_limits_must_be_above_zero() -> None:
     """A limit of 0 is refused."""
     with pytest.raises(ValueError, match="above 0"):
         Limits(max_concurrency=0)
+
+
+@pytest.mark.parametrize("wait", [3, 0.5])
+def test_a_rate_limited_call_holds_back_the_others(wait: float) -> None:
+    """Calls to any model of the endpoint wait until the time that the server gave; nothing else delays them."""
+
+    async def run() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limits = Limits()
+        with pytest.raises(RateLimited):
+            await deltas_of(Limited(Scripted(RateLimited("x/a", "slow", retry_after=wait), name="x/a"), limits))
+        times = []
+
+        async def ask(name: str) -> None:
+            await deltas_of(Limited(Scripted("hello", name=name), limits))
+            times.append(loop.time())
+
+        await asyncio.gather(*(ask(f"x/{n}") for n in range(3)))
+        await ask("x/late")
+        return times
+
+    assert run_in_virtual_time(run()) == [wait] * 4
+
+
+def test_a_long_wait_holds_nothing_back() -> None:
+    """With a wait beyond a minute each call is made, so that its fallback answers; so it is with a quota that is used up."""
+
+    async def run() -> float:
+        limits = Limits()
+        used_up = RateLimited("x/a", "quota", retry_after=30)
+        used_up.retryable = False
+        for error in (RateLimited("x/a", "slow", retry_after=3600), used_up, RateLimited("x/a", "slow")):
+            with pytest.raises(RateLimited):
+                await deltas_of(Limited(Scripted(error, name="x/a"), limits))
+        await deltas_of(Limited(Scripted("hello"), limits))
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(run()) == 0
+
+
+def test_a_held_call_can_be_cancelled() -> None:
+    """A call that is held back ends at once when it is cancelled, and gives its slot back."""
+
+    async def run() -> float:
+        limits = Limits(max_concurrency=1)
+        with pytest.raises(RateLimited):
+            await deltas_of(Limited(Scripted(RateLimited("x/a", "slow", retry_after=50), name="x/a"), limits))
+        held = asyncio.create_task(deltas_of(Limited(Scripted("hello"), limits)))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await held
+        assert asyncio.get_running_loop().time() == 2
+        await deltas_of(Limited(Scripted("hello"), limits))
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(run()) == 50
+
+
+def test_a_refused_call_gives_its_tokens_back() -> None:
+    """A server counts no tokens for a call that it refuses, so its retry need not wait for them."""
+
+    async def run() -> float:
+        limits = Limits(tokens_per_minute=10_000)
+        request = Request.of({"messages": [{"role": "user", "content": "?"}], "max_tokens": 8000})
+        for script in (RateLimited("x/a", "slow"), "hello"):
+            with suppress(RateLimited):
+                async for _ in Limited(Scripted(script, name="x/a"), limits).stream(request):
+                    pass
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(run()) == 0

@@ -21,7 +21,7 @@ from moa.config.listing import Listed, ListedAgent
 from moa.config.names import is_single_model
 from moa.config.presets import PRESETS, preset
 from moa.config.profile_table import ProfileTable
-from moa.config.tables import AgentTable, EndpointTable, File, MixtureTable
+from moa.config.tables import AgentTable, EndpointTable, File, MixtureTable, breaking
 from moa.errors import ConfigError, UnknownName
 from moa.mixture.agent import Agent
 from moa.mixture.memory import Memory
@@ -70,6 +70,11 @@ class Config(AsyncClosing):
         self.catalog = Catalog(
             {name: _access(endpoint) for name, endpoint in self._file.endpoints.items()},
             profiles={name: table.profile() for name, table in self._file.models.items()},
+            breaking={
+                name: breaking(table.circuit_breaker)
+                for name, table in self._file.models.items()
+                if table.circuit_breaker is not None
+            },
             cache=lambda: Cache(_cache_folder(environ) / "answers.sqlite"),
             on_notice=on_notice,
             prices=lambda: self.prices,
@@ -275,8 +280,13 @@ class Config(AsyncClosing):
 
 
 def _access(table: EndpointTable) -> Access:
-    fields = table.model_dump(exclude={"timeouts", *ProfileTable.model_fields})
-    return Access(**fields, timeouts=Timeouts(**table.timeouts.model_dump()), profile=table.profile())
+    fields = table.model_dump(exclude={"timeouts", "circuit_breaker", *ProfileTable.model_fields})
+    return Access(
+        **fields,
+        timeouts=Timeouts(**table.timeouts.model_dump()),
+        profile=table.profile(),
+        breaking=breaking(table.circuit_breaker),
+    )
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from moa.mixture.asking import SAMPLING
 from moa.mixture.plan import Fanout
 from moa.mixture.prompts import Place
 from moa.mixture.silence import PATIENCE
+from moa.models.breaker import Breaking
 from moa.models.endpoint import Timeouts
 from moa.models.provider import Api
 
@@ -99,6 +100,24 @@ class TimeoutsTable(Table):
     stall: Positive | None = Timeouts().stall
 
 
+class BreakerTable(Table):
+    """``circuit_breaker``; see :class:`~moa.models.breaker.Breaking`."""
+
+    failures: Count = Breaking().failures
+    seconds: Positive = Breaking().seconds
+
+
+class ModelTable(ProfileTable):
+    """``[models."provider/name"]``; :class:`~moa.models.profile.Profile` has the other fields."""
+
+    circuit_breaker: Literal[False] | BreakerTable | None = None
+
+
+def breaking(table: Literal[False] | BreakerTable) -> Breaking | None:
+    """When a model is skipped; None for never."""
+    return Breaking(table.failures, table.seconds) if table else None
+
+
 class EndpointTable(ProfileTable, Table):
     """``[endpoints.NAME]``; :class:`~moa.models.catalog.Access` and :class:`~moa.models.profile.Profile` have the fields."""
 
@@ -114,6 +133,7 @@ class EndpointTable(ProfileTable, Table):
     timeouts: TimeoutsTable = TimeoutsTable()
     attempts: Count = 3
     cache: bool = False
+    circuit_breaker: Literal[False] | BreakerTable = BreakerTable()
 
     @field_validator("base_url")
     @classmethod
@@ -172,5 +192,5 @@ class File(Table):
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}
     prices: dict[str, PriceTable] = {}
-    models: dict[str, ProfileTable] = {}
+    models: dict[str, ModelTable] = {}
     parameters: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}

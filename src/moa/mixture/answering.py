@@ -26,6 +26,7 @@ from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.writer import Writer
+from moa.models import traits_of
 
 LEAST_ROOM = 0.25
 """The answer that the remaining money must pay for, as a share of the proposals' mean length; otherwise a proposal is the
@@ -206,8 +207,9 @@ class Answering:
     async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]]) -> None:
         """Let the aggregator write from these readings; after a failure, the next fallback."""
         failures: list[Draft] = []
-        left = len(self.aggregators)
-        for name, agent in self.aggregators.items():
+        aggregators = self._aggregators_to_call()
+        left = len(aggregators)
+        for name, agent in aggregators.items():
             draft, left = Draft(name, self.depth), left - 1
             self._draft = draft
             make_request = partial(aggregator_request, agent, self.request, self.layout)
@@ -236,6 +238,15 @@ class Answering:
                 break
         causes = [f"{draft.agent}: {draft.dropped}" for draft in failures]
         raise AggregatorFailed("the aggregator failed", causes, model_errors(draft.error for draft in failures))
+
+    def _aggregators_to_call(self) -> Mapping[str, Agent]:
+        """The aggregator and its fallbacks, without those that keep failing; all of them where all do."""
+        skipped = {name: reason for name, agent in self.aggregators.items() if (reason := traits_of(agent.model).skip)}
+        if len(skipped) == len(self.aggregators):
+            return self.aggregators
+        for name, reason in skipped.items():
+            self.notice(f"{name} is skipped: {reason}", degrades=True)
+        return {name: agent for name, agent in self.aggregators.items() if name not in skipped}
 
     def _may_start_over(self, draft: Draft, left: int) -> bool:
         """Whether a fallback may answer instead of a draft; so many fallbacks are left."""

@@ -283,7 +283,7 @@ class Proposing:
         self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]
     ) -> AsyncGenerator[Reading, None]:
         """What a proposer reads; raises _Skipped where it must not be called."""
-        plan = self._plan
+        plan, first = self._plan, True
         readings = self._schedule.readings(before, self._give_up) if before else single_reading(())
         async with aclosing(readings):
             async for reading in readings:
@@ -294,6 +294,10 @@ class Proposing:
                 if before and reading.last and len(reading.references) < plan.min_proposals:
                     raise _Skipped("too few proposals in the layer before")
                 lengths = [len(reference.text) for reference in reading.references]
+                if first and (reason := self._reason_to_skip(agent, draft)):
+                    self._notice(f"{draft.agent} is skipped: {reason}", degrades=True)
+                    raise _Skipped(f"skipped: {reason}")
+                first = False
                 if not len(draft) and self._budget.exceeded(agent.model, lengths):
                     raise self._skipped_for_cost()
                 yield reading
@@ -304,6 +308,12 @@ class Proposing:
             self._short_of_money = True
             self._notice(f"proposals are missing: {limit} left no money for them", degrades=True)
         return _Skipped(f"{limit} was reached")
+
+    def _reason_to_skip(self, agent: Agent, draft: Draft) -> str:
+        """Why a proposer is not called although it could be; empty where its layer needs it."""
+        layer = self._layers[draft.layer - 1]
+        others = [other for other, _ in layer if not traits_of(other.model).skip]
+        return traits_of(agent.model).skip if len(others) >= self._plan.min_proposals else ""
 
     def _spare_for_the_aggregator(self) -> None:
         """Stop proposing when the money left is what the aggregator needs."""

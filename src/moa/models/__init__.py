@@ -37,6 +37,7 @@ class Traits:
         remote: whether its server is outside the user's own network, so that a call may be billed whatever the model's name.
         composite: whether a call of it makes several, as a mixture's does. Such a call is neither hedged nor made to warm a
             cache, since that would make all of them again.
+        skip: why callers that can do without the model should not call it now; empty for no reason. It changes with time.
     """
 
     provider: str = ""
@@ -47,6 +48,7 @@ class Traits:
     may_be_silent: bool = False
     remote: bool = False
     composite: bool = False
+    skip: str = ""
 
 
 @runtime_checkable
@@ -97,4 +99,5 @@ def traits_of(model: Model) -> Traits:
         may_be_silent=declared.may_be_silent,
         remote=declared.remote,
         composite=declared.composite,
+        skip=declared.skip,
     )

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
+from moa.models.breaker import Breaker, Breaking
 from moa.models.cache import Cache, Cached
 from moa.models.credential import KeySource, command_key
 from moa.models.destinations import HERE, Destination, destination_of
@@ -46,6 +47,7 @@ class Access:
         attempts: the most attempts of a call that fails before it begins to answer, the first included.
         profile: what its models take, in addition to what is known of them.
         cache: whether complete answers are stored on disk and returned again for the same request.
+        breaking: when a model of it that keeps failing is skipped; None for never.
     """
 
     base_url: str | None = None
@@ -61,6 +63,7 @@ class Access:
     attempts: int = 3
     profile: Profile = field(default_factory=Profile)
     cache: bool = False
+    breaking: Breaking | None = field(default_factory=Breaking)
 
 
 class Catalog(AsyncClosing):
@@ -70,6 +73,7 @@ class Catalog(AsyncClosing):
         endpoints: endpoints by name, in addition to the known providers; they override known providers of the same name.
         profiles: what single models take, by ``provider/name``, where ``*`` stands for anything; overrides what is known of
             them and of their endpoint.
+        breaking: when single models that keep failing are skipped, by ``provider/name``, where ``*`` stands for anything.
         cache: opens the store of answers, for endpoints with ``cache``.
         on_notice: receives a line about each step that takes time (loading or downloading weights).
         prices: gives the user's prices, for calls whose cost needs more than their usage.
@@ -81,17 +85,19 @@ class Catalog(AsyncClosing):
         endpoints: Mapping[str, Access] | None = None,
         *,
         profiles: Mapping[str, Profile] | None = None,
+        breaking: Mapping[str, Breaking | None] | None = None,
         cache: Callable[[], Cache] | None = None,
         on_notice: Callable[[str], None] | None = None,
         prices: Callable[[], Prices] = Prices,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._access, self._profiles = dict(endpoints or {}), dict(profiles or {})
+        self._breaking = dict(breaking or {})
         self._make_cache = cache
         self._cache: Cache | None = None
         self._on_notice, self._environ = on_notice, environ
         self._prices = prices
-        self._endpoints: dict[str, tuple[Endpoint | VendorEndpoint, Limits | None]] = {}
+        self._endpoints: dict[str, tuple[Endpoint | VendorEndpoint, Limits]] = {}
         self._models: dict[str, Model] = {}
         self._makers: dict[str, Callable[[str], Model]] = {"local": self._embedded}
         self._local = set[str]()
@@ -186,10 +192,11 @@ class Catalog(AsyncClosing):
         endpoint, limits = self._opened(provider)
         access = self._access.get(provider, Access())
         model: Model = endpoint.model(name)
-        if limits:
-            model = Limited(model, limits)
+        model = Limited(model, limits)
         if access.attempts > 1:
             model = Retried(model, attempts=access.attempts)
+        if breaking := self._breaking_of(f"{provider}/{name}", access):
+            model = Breaker(model, breaking)
         if access.cache and self._make_cache:
             if self._cache is None:
                 self._cache = self._make_cache()
@@ -197,7 +204,7 @@ class Catalog(AsyncClosing):
             model = Cached(model, self._cache)
         return model
 
-    def _opened(self, provider: str) -> tuple[Endpoint | VendorEndpoint, Limits | None]:
+    def _opened(self, provider: str) -> tuple[Endpoint | VendorEndpoint, Limits]:
         if provider not in self._endpoints:
             known, access = PROVIDERS.get(provider), self._access.get(provider, Access())
             if known is None and provider not in self._access:
@@ -209,7 +216,7 @@ class Catalog(AsyncClosing):
             endpoint = self._connected(provider, base_url, known, access)
             self._open.push_async_callback(endpoint.aclose)
             bounds = (access.max_concurrency, access.requests_per_minute, access.tokens_per_minute)
-            self._endpoints[provider] = (endpoint, Limits(*bounds) if any(bounds) else None)
+            self._endpoints[provider] = (endpoint, Limits(*bounds))
         return self._endpoints[provider]
 
     def _profile_of(self, provider: str, base_url: str, model_id: str) -> Profile:
@@ -255,6 +262,11 @@ class Catalog(AsyncClosing):
             timeouts=access.timeouts,
             profile_of=partial(self._profile_of, provider, base_url),
         )
+
+    def _breaking_of(self, name: str, access: Access) -> Breaking | None:
+        """When a model is skipped: by its own setting, the last that fits its name, else its endpoint's."""
+        own = [breaking for pattern, breaking in self._breaking.items() if fnmatchcase(name, pattern)]
+        return own[-1] if own else access.breaking
 
     def _key(self, provider: str, known: Provider | None, access: Access) -> KeySource:
         """The API key. A known provider's key is sent to its own address only, never to another ``base_url``."""

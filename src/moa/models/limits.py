@@ -1,4 +1,8 @@
-"""Rate limits: how many calls and tokens an endpoint takes at once and per minute."""
+"""Rate limits: how many calls and tokens an endpoint takes at once and per minute.
+
+A call that the server refuses for its limits, with a time to wait (``Retry-After``), holds back all calls to the endpoint
+until then: each of them would be refused, too, and many servers count refused calls.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
+from moa.errors import ModelError, RateLimited
 from moa.messages import Delta, Request
 from moa.models import Model
 from moa.models.wrapper import Wrapper
 
+LONGEST_HOLD = 60.0
+"""The longest wait in seconds for which a rate-limited call holds back others: with a longer one each call is made, so that
+its fallback answers."""
+
 
 class Limits:
     """The limits of one endpoint. Make one object per endpoint, and share it among all its models.
+
+    Limits without any bound hold calls back after a rate-limited one, and nothing else.
 
     Calls that wait start in the order in which they came. Each event loop counts separately, so an object may outlive a
     loop, but two loops at the same time may together use twice the limits.
@@ -57,11 +68,27 @@ class Limits:
         return self._gates[loop]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Gate:
     slots: asyncio.Semaphore | None
     calls: _Bucket | None
     tokens: _Bucket | None
+    closed_until: float = 0.0  # on the loop's clock
+
+    async def open(self) -> None:
+        """Wait until the server takes calls again, as far as it has said when; others may put that off meanwhile."""
+        if (seconds := self.seconds) > 0:
+            await asyncio.sleep(seconds)
+            await self.open()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until the server takes calls again."""
+        return self.closed_until - asyncio.get_running_loop().time()
+
+    def close(self, seconds: float) -> None:
+        """Hold back calls for so many seconds from now; nothing shortens it."""
+        self.closed_until = max(self.closed_until, asyncio.get_running_loop().time() + seconds)
 
 
 class _Bucket:
@@ -99,7 +126,7 @@ class _Bucket:
 
 
 class Limited(Wrapper):
-    """A model whose calls wait until they fit the limits of its endpoint."""
+    """A model whose calls wait until they fit the limits of its endpoint, and until it takes calls again."""
 
     def __init__(self, model: Model, limits: Limits) -> None:
         super().__init__(model)
@@ -112,20 +139,31 @@ class Limited(Wrapper):
             ModelError: the model failed.
         """
         gate = self.limits._gate()
-        yield Delta(in_flight=0)
+        waits = bool(gate.slots or gate.calls or gate.tokens or gate.seconds > 0)
+        if waits:
+            yield Delta(in_flight=0)
         async with gate.slots or nullcontext():
             charged = _estimated_tokens(request)
             if gate.calls:
                 await gate.calls.pour(1)
             if gate.tokens:
                 await gate.tokens.pour(charged)
-            yield Delta(in_flight=1)
-            async with aclosing(self.model.stream(request)) as deltas:
-                async for delta in deltas:
-                    if gate.tokens and delta.usage:
-                        gate.tokens.settle(delta.usage.total_tokens - charged)
-                        charged = delta.usage.total_tokens
-                    yield delta
+            await gate.open()
+            if waits:
+                yield Delta(in_flight=1)
+            try:
+                async with aclosing(self.model.stream(request)) as deltas:
+                    async for delta in deltas:
+                        if gate.tokens and delta.usage:
+                            gate.tokens.settle(delta.usage.total_tokens - charged)
+                            charged = delta.usage.total_tokens
+                        yield delta
+            except ModelError as error:
+                if gate.tokens and not error.billable:
+                    gate.tokens.settle(-charged)  # the server counted no tokens
+                if isinstance(error, RateLimited) and error.retryable and (error.retry_after or 0) <= LONGEST_HOLD:
+                    gate.close(error.retry_after or 0)
+                raise
 
 
 def _estimated_tokens(request: Request) -> int:
