@@ -26,6 +26,7 @@ from moa.mixture.seam import Restarted, Seam
 from moa.mixture.silence import noticed
 from moa.models import Model, traits_of
 from moa.models.refusals import one_line
+from moa.models.tool_calls import ToolCallReader
 from moa.prices import context_window
 
 log = logging.getLogger("moa")
@@ -115,6 +116,7 @@ class Writer:
     ) -> None:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
         self._make_request, self._stop, self._patience = make_request, stop, patience
+        self._tool_calls = ToolCallReader()
         self._end_silence: Callable[[], None] = lambda: None
         self._way = traits_of(agent.model).continuation
         if agent.sampling.get("stop"):
@@ -223,6 +225,7 @@ class Writer:
         self._calls.begin(self._draft, self._agent.model, self._role, request, reading.references)
         self._has_stop_sequences = bool(request.body.get("stop"))
         before = len(self._draft)
+        self._tool_calls = ToolCallReader()
         with noticed(self._patience, self._notice_silence) as self._end_silence:
             outcome = await self._read(request, reading)
         if outcome.kind == "completed":
@@ -281,6 +284,11 @@ class Writer:
         if not is_known(self._draft.finish_reason):
             reason = f"its server ended it with the reason {self._draft.finish_reason!r}"
             return Outcome("failed", error=StreamBroken(model.name, f"the answer broke off: {reason}"))
+        if self._tool_calls and self._draft.finish_reason not in CUTS:
+            if half := self._tool_calls.half:
+                return Outcome("failed", error=StreamBroken(model.name, f"the answer broke off: {half}"))
+            rest = Delta(tool_calls=self._tool_calls.rest(), finish_reason="tool_calls")
+            self._calls.append(self._draft, self._role, rest)
         return Outcome("completed")
 
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
@@ -290,6 +298,8 @@ class Writer:
             self._end_silence()
         if delta.notice:
             self._calls.notice(delta.notice, degrades=delta.degrades)
+        if delta.tool_calls:
+            delta = delta.replaced(tool_calls=tuple(self._tool_calls.read(delta.tool_calls)))
         if delta.finish_reason is not None:
             delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
         if delta.thought:
