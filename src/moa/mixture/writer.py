@@ -284,11 +284,13 @@ class Writer:
         if not is_known(self._draft.finish_reason):
             reason = f"its server ended it with the reason {self._draft.finish_reason!r}"
             return Outcome("failed", error=StreamBroken(model.name, f"the answer broke off: {reason}"))
-        if self._tool_calls and self._draft.finish_reason not in CUTS:
-            if half := self._tool_calls.half:
+        if self._tool_calls:
+            complete = self._draft.finish_reason not in CUTS
+            rest = Delta(tool_calls=self._tool_calls.rest(complete=complete))
+            if complete and (half := self._tool_calls.half):
                 return Outcome("failed", error=StreamBroken(model.name, f"the answer broke off: {half}"))
-            rest = Delta(tool_calls=self._tool_calls.rest(), finish_reason="tool_calls")
             self._calls.append(self._draft, self._role, rest)
+            self._draft.finish_reason = "tool_calls" if complete else self._draft.finish_reason
         return Outcome("completed")
 
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
