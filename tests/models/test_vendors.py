@@ -481,6 +481,41 @@ async def test_errors_keep_their_kind_and_their_wait(
     assert error.retry_after == (17 if message in ("Slow", "Quota") else None)
 
 
+# The wordings that public reports quote; see :mod:`moa.models.contexts`.
+TOO_LONG = {
+    "anthropic": {"type": "invalid_request_error", "message": "prompt is too long: 1050000 tokens > 1000000 maximum"},
+    "google": {
+        "code": 400,
+        "message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    },
+}
+
+
+@pytest.mark.parametrize("api", TOO_LONG)
+async def test_a_prompt_that_is_too_long_has_its_code(
+    server: VendorServer, vendors: dict[str, Model], api: str
+) -> None:
+    """A client learns by the code that its conversation has outgrown the model."""
+    server.answers(as_json({"error": TOO_LONG[api]}, 400))
+    _, error = await failure(vendors[api])
+    assert (error.code, error.of_request, error.retryable) == ("context_length_exceeded", True, False)
+
+
+async def test_a_spent_quota_is_not_retried(server: VendorServer, vendors: dict[str, Model]) -> None:
+    """A 429 because the credits are spent does not pass with time."""
+    spent = {
+        "error": {
+            "message": "You exceeded your current quota",
+            "type": "insufficient_quota",
+            "code": "insufficient_quota",
+        }
+    }
+    server.answers(as_json(spent, 429))
+    _, error = await failure(Retried(vendors["responses"], wait_initial=0, wait_jitter=0))
+    assert not error.retryable
+    assert len(server.calls) == 1
+
+
 async def test_a_retry_is_ours(server: VendorServer, vendors: dict[str, Model]) -> None:
     """An error that may pass is retried by the wrapper that reports it, and the answer of the second attempt counts."""
     server.answers(as_json(OVERLOADED, 529), ANSWERS["anthropic"])

@@ -55,7 +55,7 @@ HOSTS = {
     "xai": ("api.x.ai", "*.api.x.ai"),
     "moonshot": ("api.moonshot.ai", "api.moonshot.cn"),
     "zai": ("api.z.ai", "open.bigmodel.cn"),
-    "qwen": ("dashscope*.aliyuncs.com",),
+    "qwen": ("dashscope*.aliyuncs.com", "*.maas.aliyuncs.com"),
     "perplexity": ("api.perplexity.ai",),
     "cohere": ("api.cohere.ai", "api.cohere.com"),
     "sambanova": ("api.sambanova.ai",),

@@ -137,7 +137,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 url_variable="AWS_REGION",
                 address=bedrock_url,
                 api="bedrock",
-                source="https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference.html",
+                source="https://docs.aws.amazon.com/bedrock/latest/userguide/apis.html",
             ),
             Provider(
                 name="azure",
@@ -152,12 +152,13 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 source="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
             ),
             Provider(
+                # It recommends Responses ([endpoints.*] with api = "responses") and calls Chat Completions legacy.
                 name="xai",
                 label="xAI",
                 base_url="https://api.x.ai/v1",
                 key_variable="XAI_API_KEY",
                 page="https://console.x.ai",
-                source="https://docs.x.ai/docs/api-reference",
+                source="https://docs.x.ai/developers/model-capabilities/text/comparison",
             ),
             Provider(
                 name="moonshot",
@@ -167,7 +168,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 key_synonyms=("MOONSHOTAI_API_KEY",),
                 page="https://platform.moonshot.ai/console/api-keys",
                 url_variable="MOONSHOT_BASE_URL",
-                source="https://platform.moonshot.ai/docs/api/chat",
+                source="https://platform.kimi.ai/docs/overview",
             ),
             Provider(
                 name="zai",
@@ -178,6 +179,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 source="https://docs.z.ai/guides/develop/openai/python",
             ),
             Provider(
+                # Workspaces have addresses of their own, {WorkspaceId}.REGION.maas.aliyuncs.com, for DASHSCOPE_BASE_URL.
                 name="qwen",
                 label="Alibaba Cloud Model Studio",
                 base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
@@ -235,8 +237,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 label="Vercel AI Gateway",
                 base_url="https://ai-gateway.vercel.sh/v1",
                 key_variable="AI_GATEWAY_API_KEY",
+                key_synonyms=("VERCEL_OIDC_TOKEN",),
                 page="https://vercel.com/docs/ai-gateway",
-                source="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
+                source="https://vercel.com/docs/ai-gateway/openai-compat",
             ),
             Provider(
                 name="ollama",
@@ -261,7 +264,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 label="SGLang",
                 base_url="http://127.0.0.1:30000/v1",
                 key_variable="SGLANG_API_KEY",
-                page="https://docs.sglang.io/basic_usage/openai_api_completions.html",
+                page="https://docs.sglang.io/docs/basic_usage/send_request",
                 local=True,
             ),
             Provider(

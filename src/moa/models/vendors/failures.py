@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from moa.errors import CallRejected, KeyRejected, ModelError, StreamBroken, TimedOut, Unreachable, UpstreamFailed
-from moa.models.refusals import message_of, one_line, refused
+from moa.models.refusals import broken_by, message_of, one_line, refused, without_secrets
 from moa.models.vendors.requests import CannotSend
 
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
@@ -22,29 +23,51 @@ def failure_of(model: str, error: Exception, secrets: Sequence[str], *, began: b
     """
     from pydantic_ai import exceptions as theirs
 
-    def said(body: object) -> str:
-        if isinstance(body, Mapping) and isinstance(body.get("Error"), Mapping):  # botocore
-            body = body["Error"].get("Message") or body["Error"].get("Code")
-        return message_of(body if isinstance(body, Mapping | str) else str(body or error), secrets)
+    body = _body_of(error)
+
+    def said(text: object = None) -> str:
+        return message_of(text or body or str(error), secrets)
 
     match error:
-        case theirs.ModelHTTPError() if "API_KEY_INVALID" in str(error.body):  # Gemini, with the status 400
-            return KeyRejected(model, said(error.body), status=error.status_code)
+        case theirs.ModelHTTPError() if "API_KEY_INVALID" in str(body):  # Gemini, with the status 400
+            return KeyRejected(model, said(), status=error.status_code)
         case theirs.ModelHTTPError() if not began:
-            return refused(model, error.status_code, said(error.body), error.retry_after)
+            refusal = refused(model, error.status_code, said(), body, error.headers)
+            return _with_category(refusal, error, without_secrets(json.dumps(body, default=str), secrets))
         case theirs.ModelAPIError() if began:
-            status = getattr(error, "status_code", None)
-            return StreamBroken(model, f"the answer broke off: {said(error.body)}", status=status)
+            return broken_by(model, said(), body, began=True)
         case theirs.ModelTimeoutError() | TimeoutError():
             return TimedOut(model, "no response in time")
         case theirs.ModelConnectionError():
-            return Unreachable(model, f"cannot connect: {said(error.body)}")
+            return Unreachable(model, f"cannot connect: {said()}")
         case theirs.UserError() | CannotSend() | ValueError():
             return CallRejected(model, f"this request cannot be sent: {said(str(error))}")
     kind = type(error).__name__
     if kind in _NO_CREDENTIALS:
         return KeyRejected(model, one_line(f"the SDK finds no credentials: {error}"))
     if (status := getattr(error, "status_code", None)) and not began:
-        return refused(model, status, said(getattr(error, "body", None)))
+        return refused(model, status, said(), body)
     broken = StreamBroken if began else UpstreamFailed
     return broken(model, f"the SDK failed with {kind}: {said(str(error))}")
+
+
+def _body_of(error: Exception) -> object:
+    """The vendor's error object; botocore's in the names that the others use."""
+    body = getattr(error, "body", None)
+    if isinstance(body, Mapping) and isinstance(own := body.get("Error"), Mapping):
+        return {"message": own.get("Message") or own.get("Code"), "code": own.get("Code")}
+    return body
+
+
+def _with_category(refusal: ModelError, error: Exception, text: str) -> ModelError:
+    """The error with what ``pydantic-ai`` knows beside the status: the wait, and two meanings that clients act on."""
+    from pydantic_ai import exceptions as theirs
+
+    refusal.refusal = text
+    if refusal.retry_after is None:
+        refusal.retry_after = getattr(error, "retry_after", None)
+    if isinstance(error, theirs.ModelContextWindowExceededError):
+        refusal.code, refusal.of_request = "context_length_exceeded", True
+    if isinstance(error, theirs.ModelQuotaExceededError):
+        refusal.retryable = False
+    return refusal
