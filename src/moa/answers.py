@@ -92,9 +92,24 @@ INSTEAD_OF_TEXT = frozenset({"refusal", "audio", "images", "function_call"})
 _SPOKEN = INSTEAD_OF_TEXT | {"reasoning_details"}
 
 
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufffe\uffff")
+"""Characters without a mark that are no spaces to Unicode: fillers of Hangul and Khmer, the blank of Braille, a joiner.
+
+https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point"""
+
+
 def is_blank(text: str) -> bool:
-    """Whether a reader sees nothing: white space, control and format characters (zero-width ones, byte order marks) only."""
-    return all(character.isspace() or unicodedata.category(character) in ("Cf", "Cc") for character in text)
+    """Whether a reader sees nothing: only white space, control and format characters (zero-width ones, byte order marks),
+    variation selectors and fillers."""
+    return all(character.isspace() or _is_invisible(character) for character in text)
+
+
+def _is_invisible(character: str) -> bool:
+    selects_a_variation = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    mongolian = "\u180b" <= character <= "\u180f"
+    if character in _INVISIBLE or selects_a_variation or mongolian:
+        return True
+    return unicodedata.category(character) in ("Cf", "Cc")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class PiecewiseWriter:
     def __init__(self, name: str, chance: random.Random, way: Continuation | None, trouble: float) -> None:
         self.name, self.traits = f"scripted/{name}", Traits(continuation=way)
         self._chance, self._way, self._trouble = chance, way, trouble
-        self.troubled = self._spaced = False
+        self.troubled = self._spaced = self._stopped = False
         count = chance.choice([1, 3, 10, 20, 60, 60, 200])
         self._unique = way == "turns" or chance.random() < 0.5
         if self._unique:
@@ -139,11 +139,14 @@ class PiecewiseWriter:
         chance, (repeated, rest) = self._chance, self._rest(request)
         kind = ""
         if chance.random() < self._trouble:
-            kind = chance.choice(["fails", "empty", "cut", "filtered", "broken", "unknown"])
+            kind = chance.choice(
+                ["fails", "cut", "filtered", "broken", "unknown", "fails" if self._stopped else "empty"]
+            )
             self.troubled = True
             rest = rest[: chance.randint(0, len(rest))] if kind != "empty" else ""
             repeated = repeated if kind != "empty" else ""
         elif self._unique and chance.random() < 0.2 and _is_early(request):
+            self._stopped = True  # from here on, an empty piece says that nothing is to be added
             stops = [word.end() for word in re.finditer(r"\S+", rest)]
             rest = rest[: chance.choice(stops)] if stops else rest
         reasons = {

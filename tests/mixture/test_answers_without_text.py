@@ -68,7 +68,9 @@ async def test_a_stop_sequence_may_end_a_text_at_once() -> None:
 
 
 # algorithmicsuperintelligence/optillm#60: empty answers
-@pytest.mark.parametrize("text", ["", " \n", "\u200b\u200b", "\ufeff", "\u2060 \u00ad\u200e"])
+@pytest.mark.parametrize(
+    "text", ["", " \n", "\u200b\u200b", "\ufeff", "\u2060 \u00ad\u200e", "\ufe0f\u034f", "\u2800\u3164\uffa0\u115f"]
+)
 async def test_nothing_to_see_is_no_answer(text: str) -> None:
     """Nothing, or only invisible characters, calls the fallback; without one, the run fails."""
     result = await Mixture([[Scripted("p")]], Deltas(Delta(text), STOP), fallbacks=[FALLBACK]).answer("Why?")

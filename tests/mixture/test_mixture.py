@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from moa import Agent, Cost, Delta, Mixture, Price, Prices, Request, Scripted, U
 from moa.errors import ConfigError, RequestRejected
 from moa.messages import text_of
 from moa.mixture.events import AgentDropped, AgentFailed, AgentFinished, RunFinished, RunStarted
+from moa.models.cache import Cache, Cached
 from tests.fakes.virtual_time import run_in_virtual_time
 from tests.mixture.panels import BODY, events_of, model, prompt_of
 
@@ -74,6 +76,22 @@ async def test_samples_of_one_model_get_different_seeds() -> None:
     await mixture.answer({"messages": [{"role": "user", "content": "Why?"}], "seed": 100})
     assert [request.body["seed"] for request in sample.requests] == [101, 102, 7]
     assert [*mixture.layers[0]] == ["a", "a-2", "a-3"]
+
+
+async def test_each_run_has_seeds_of_its_own(tmp_path: Path) -> None:
+    """A model that honours seeds gives other samples in the next run; one whose answers are cached gets the same request."""
+    sample = model("x", "scripted/same")
+    mixture = Mixture([[sample, sample]], model("y", "scripted/last"))
+    await mixture.answer("Why?")
+    await mixture.answer("Why?")
+    one, two, three, four = (request.body["seed"] for request in sample.requests)
+    assert (two - one, four - three) == (1, 1)
+    assert one != three
+    inner = model("x", "scripted/cached")
+    with Cache(tmp_path / "answers.db") as cache:
+        cached = Cached(inner, cache)
+        await Mixture([[cached, cached]], model("y", "scripted/last")).answer("Why?")
+    assert [request.body["seed"] for request in inner.requests] == [1, 2]
 
 
 async def test_events_are_in_order_and_their_times_never_decrease() -> None:

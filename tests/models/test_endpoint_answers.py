@@ -96,6 +96,62 @@ async def test_content_in_parts_is_text_and_reasoning(upstream: Upstream, endpoi
     assert (result.text, result.reasoning) == ("Four.", "Hm.")
 
 
+async def test_a_refusal_and_an_image_in_parts_are_fields_of_the_message(
+    upstream: Upstream, endpoint: Endpoint
+) -> None:
+    """Parts are texts, or objects of a kind; an image is passed on as OpenRouter sends it.
+
+    https://openrouter.ai/docs/features/multimodal/image-generation
+    """
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    parts = ["Fo", {"text": "ur"}, {"type": "output_text", "text": "."}, {"type": "refusal", "refusal": "No."}, image]
+    upstream.script("m", chunk({"content": parts}) + finish() + done())
+    deltas = await answer(endpoint)
+    assert collected(deltas).text == "Four."
+    assert next(delta.extra for delta in deltas if delta.extra) == {"refusal": "No.", "images": [image]}
+
+
+@pytest.mark.parametrize("delta", [{}, None])
+async def test_a_message_behind_its_deltas_adds_nothing(upstream: Upstream, endpoint: Endpoint, delta: object) -> None:
+    """Some servers end a stream with the whole message once more, as MiniMax does."""
+    last = {
+        "index": 0,
+        "delta": delta,
+        "message": {"role": "assistant", "content": "It is four."},
+        "finish_reason": "stop",
+    }
+    upstream.script(
+        "m", words("It is four.") + data(json.dumps({"object": "chat.completion", "choices": [last]})) + done()
+    )
+    result = collected(await answer(endpoint))
+    assert (result.text, result.finish_reason) == ("It is four.", "stop")
+
+
+@pytest.mark.parametrize(("last", "whole_call"), [('"x"}', True), ('"x', False)])
+async def test_half_a_function_call_is_no_answer(
+    upstream: Upstream, endpoint: Endpoint, last: str, whole_call: bool
+) -> None:
+    """A legacy ``function_call`` in pieces ends with that reason, or in the middle of its arguments."""
+    pieces = chunk({"function_call": {"name": "f", "arguments": '{"q": '}}) + chunk(
+        {"function_call": {"arguments": last}}
+    )
+    upstream.script("m", pieces + finish("stop") + done())
+    if whole_call:
+        assert collected(await answer(endpoint)).finish_reason == "function_call"
+    else:
+        assert isinstance((await failure(endpoint))[1], StreamBroken)
+
+
+async def test_an_empty_function_call_is_none(upstream: Upstream, endpoint: Endpoint) -> None:
+    """Some servers send its fields, empty, with every chunk."""
+    upstream.script(
+        "m", chunk({"content": "Four.", "function_call": {"name": "", "arguments": ""}}) + finish() + done()
+    )
+    deltas = await answer(endpoint)
+    assert [delta.extra for delta in deltas] == [None] * len(deltas)
+    assert collected(deltas).finish_reason == "stop"
+
+
 async def test_an_empty_answer_is_an_answer(upstream: Upstream, endpoint: Endpoint) -> None:
     """An answer without words and with a finish reason is complete, with its usage."""
     upstream.script("m", say(""))

@@ -25,6 +25,13 @@ pytestmark = pytest.mark.anyio
         ("stop", "stop"),
         ("STOP", "stop"),  # Gemini: https://ai.google.dev/api/generate-content#FinishReason
         ("FINISH_REASON_STOP", "stop"),
+        ("FinishReason.MAX_TOKENS", "length"),  # a Python enumeration as text
+        ("endTurn", "stop"),
+        ("normal", "stop"),  # https://cloud.baidu.com/doc/WENXINWORKSHOP (finish_reason)
+        ("eosFound", "stop"),  # https://lmstudio.ai/docs (stopReason)
+        ("maxPredictedTokensReached", "length"),
+        ("max_output_tokens", "length"),
+        ("max_length", "length"),
         ("eos", "stop"),  # BerriAI/litellm#21348
         ("eos_token", "stop"),  # https://huggingface.co/docs/text-generation-inference
         ("end_turn", "stop"),  # https://docs.anthropic.com/en/api/messages (stop_reason)
@@ -49,6 +56,8 @@ pytestmark = pytest.mark.anyio
         ("insufficient_system_resource", "insufficient_system_resource"),  # DeepSeek: simstudioai/sim#6302
         ("error", "error"),
         ("abort", "abort"),
+        ("network_error", "network_error"),  # https://docs.bigmodel.cn (finish_reason)
+        ("load", "load"),  # Ollama: https://github.com/ollama/ollama/blob/main/docs/api.md (done_reason)
         (7, "7"),
     ],
 )

@@ -372,6 +372,20 @@ async def test_logprobs_come_back(http: aiohttp.ClientSession, server: Served, u
     assert [each["content"][0]["token"] for each in streamed] == ["a", "b"]
 
 
+async def test_a_function_call_in_pieces_is_one_in_the_message(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """The arguments of a legacy ``function_call`` are joined for an answer in one piece."""
+    pieces = chunk({"function_call": {"name": "f", "arguments": '{"q": '}}) + chunk(
+        {"function_call": {"arguments": "1}"}}
+    )
+    upstream.script("last", pieces + finish("function_call") + done())
+    _, whole, _ = await post(http, server, asking())
+    [choice] = whole["choices"]
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"q": 1}'}
+    assert choice["finish_reason"] == "function_call"
+
+
 async def test_a_refusal_is_a_field_of_the_message(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:

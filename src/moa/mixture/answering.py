@@ -38,6 +38,7 @@ class Answering:
 
     Args:
         restart, proposals, kept: as in :class:`~moa.mixture.run.Run`.
+        seed: the run's own, from which the seeds of samples count on.
         emit: receives every event.
     """
 
@@ -49,6 +50,7 @@ class Answering:
         restart: bool,
         proposals: Sequence[Reference] | None,
         kept: Sequence[Reference],
+        seed: int,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan, self._restart, self._proposals = plan, restart, proposals
@@ -64,7 +66,7 @@ class Answering:
         self._calls = Calls(emit, self._budget)
         self._draft: Draft | None = None  # the aggregator's
         self._proposing = Proposing(
-            plan, request, self._schedule, kept, calls=self._calls, budget=self._budget, emit=emit
+            plan, request, self._schedule, kept, seed=seed, calls=self._calls, budget=self._budget, emit=emit
         )
 
     @property

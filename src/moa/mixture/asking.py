@@ -48,17 +48,25 @@ SAMPLING = (
 
 
 def proposer_request(
-    agent: Agent, request: Request, layout: Layout, references: Sequence[Reference] = (), closing: str = CLOSING
+    agent: Agent,
+    request: Request,
+    layout: Layout,
+    run_seed: int,
+    references: Sequence[Reference] = (),
+    closing: str = CLOSING,
 ) -> Request:
     """What a proposer is sent. Its own sampling overrides the caller's; tools, and calls of them, reach it in words.
 
-    The agents of one model within a layer get a seed each, where the model takes one.
+    The agents of one model within a layer get a seed each, where the model takes one. The seeds count on from the caller's
+    seed, or from ``run_seed``, the run's own, so that another run gets other proposals; from 0 where answers are cached.
     """
     body = {name: value for name, value in request.body.items() if name in FOR_PROPOSERS}
     sent = in_words(Request(body))
-    if agent.sample is not None and not traits_of(agent.model).profile.refuses & {"seed", "random_seed"}:
-        seed = request.body.get("seed")
-        sent = sent.replaced(seed=agent.sample + (seed if isinstance(seed, int) else 0))
+    traits = traits_of(agent.model)
+    if agent.sample is not None and not traits.profile.refuses & {"seed", "random_seed"}:
+        given = request.body.get("seed")
+        first = given if isinstance(given, int) else 0 if traits.cached else run_seed
+        sent = sent.replaced(seed=first + agent.sample)
     if tools := request.body.get("tools"):
         sent = with_system(sent, tools_in_words(tools))
     if agent.persona:

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from moa.answers import is_blank
 from moa.closing import cancelled
 from moa.errors import DeadlinePassed, NoProposals, RunError, ScheduleError, model_errors
 from moa.messages import Delta, Reference, Request
@@ -43,6 +44,7 @@ class Proposing:
     Args:
         schedule: the schedule that applies to this request, which may differ from the plan's.
         kept: proposals of an earlier run; their agents are not called again.
+        seed: the run's own, from which the seeds of samples count on.
         emit: receives the events.
 
     Attributes:
@@ -57,18 +59,21 @@ class Proposing:
         schedule: CheckedSchedule,
         kept: Sequence[Reference],
         *,
+        seed: int,
         calls: Calls,
         budget: Budget,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan, self._request, self._schedule = plan, request, schedule
-        self._calls, self._budget, self._emit = calls, budget, emit
+        self._calls, self._budget, self._emit, self._seed = calls, budget, emit, seed
         self._now = asyncio.get_running_loop().time
         self._layers = [
             [(agent, Draft(name, number)) for name, agent in layer.items()]
             for number, layer in enumerate(plan.layers, 1)
         ]
-        self._kept = {(reference.layer, reference.agent): reference for reference in kept if reference.text.strip()}
+        self._kept = {
+            (reference.layer, reference.agent): reference for reference in kept if not is_blank(reference.text)
+        }
         self._tasks: dict[Draft, asyncio.Task[None]] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self.started = False
@@ -262,7 +267,7 @@ class Proposing:
         self._closed = reason
         self._notice(f"proposals were cut short: {reason}", degrades=True)
         for draft in live:
-            if draft.text.strip():
+            if not is_blank(draft.text):
                 self._calls.finish(draft, reason)
             else:
                 self._calls.drop(draft, f"had produced no text when {reason}")
@@ -271,7 +276,7 @@ class Proposing:
     # -- one of them -------------------------------------------------------------------------------------------------
 
     async def _propose(self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]) -> None:
-        make_request = partial(proposer_request, agent, self._request, self._plan.layout)
+        make_request = partial(proposer_request, agent, self._request, self._plan.layout, self._seed)
         stop, question = self._spare_for_the_aggregator, self._request.question
         writer = Writer(self._calls, agent, draft, "proposer", make_request, stop, question=question)
         try:

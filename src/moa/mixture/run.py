@@ -23,6 +23,10 @@ GRACE = 0.7
 """Seconds that closing a run may take where a custom model ignores its cancellation."""
 
 
+SEEDS = 2**30
+"""How many seeds a run may draw its own from: servers take 31 bits and more."""
+
+
 class Run(AsyncGenerator[Event, None], AsyncClosing):
     """One answer to one request. Iterate it once, for every event; close it to cancel every call in flight.
 
@@ -87,15 +91,17 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
     async def _run(self) -> AsyncGenerator[Event, None]:
         """The events of a task that works. The queue has no limit, so a slow reader does not slow the models down."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        run_id = uuid.uuid4()
         answering = Answering(
             self._plan,
             self._request,
             restart=self._restart,
             proposals=self._proposals,
             kept=self._kept,
+            seed=run_id.int % SEEDS,
             emit=queue.put_nowait,
         )
-        work = asyncio.create_task(_work(self._plan, answering))
+        work = asyncio.create_task(_work(self._plan, answering, run_id.hex))
         work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:
@@ -105,13 +111,13 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
             await cancelled(work, grace=GRACE)
 
 
-async def _work(plan: Plan, answering: Answering) -> None:
+async def _work(plan: Plan, answering: Answering, run_id: str) -> None:
     """Emit a run's first event, all between, and its last."""
     loop = asyncio.get_running_loop()
     answering.emit(
         RunStarted(
             at=loop.time(),
-            run_id=uuid.uuid4().hex,
+            run_id=run_id,
             mixture=plan.name,
             schedule=repr(CheckedSchedule(plan.schedule)),
             started=time.time(),

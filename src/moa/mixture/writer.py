@@ -337,7 +337,7 @@ class Writer:
             return
         if outcome.kind in _FOLLOWED:
             calls.pause(draft, _FOLLOWED[outcome.kind])
-        elif outcome.error and self._ended_early and draft.text.strip():
+        elif outcome.error and self._ended_early and not is_blank(draft.text):
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
             calls.drop(draft, str(outcome.error), outcome.error)

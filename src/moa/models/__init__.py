@@ -7,7 +7,7 @@ another model and a whole mixture all have that interface, so each can replace a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from moa.messages import Delta, Request
@@ -38,6 +38,7 @@ class Traits:
         composite: whether a call of it makes several, as a mixture's does. Such a call is neither hedged nor made to warm a
             cache, since that would make all of them again.
         skip: why callers that can do without the model should not call it now; empty for no reason. It changes with time.
+        cached: whether it returns an earlier answer to the same request, so that its requests must repeat from run to run.
     """
 
     provider: str = ""
@@ -49,6 +50,7 @@ class Traits:
     remote: bool = False
     composite: bool = False
     skip: str = ""
+    cached: bool = False
 
 
 @runtime_checkable
@@ -89,15 +91,11 @@ def traits_of(model: Model) -> Traits:
     """The traits of any model: those it declares, with defaults made from its name."""
     declared = model.traits if isinstance(model, ModelWithTraits) else Traits()
     provider, _, model_id = model.name.partition("/")
-    return Traits(
+    return replace(
+        declared,
         provider=declared.provider or provider,
         model_id=declared.model_id or model_id,
         identity=declared.identity or model.name,
         continuation=declared.continuation
         or getattr(model, "continuation", None),  # an attribute alone declares it, too
-        profile=declared.profile,
-        may_be_silent=declared.may_be_silent,
-        remote=declared.remote,
-        composite=declared.composite,
-        skip=declared.skip,
     )

@@ -43,7 +43,7 @@ class Cached(Wrapper):
     @property
     def traits(self) -> Traits:
         """Those of the model inside; its sample is a part of the identity."""
-        traits = super().traits
+        traits = replace(super().traits, cached=True)
         return replace(traits, identity=f"{traits.identity} sample {self.sample}") if self.sample else traits
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:

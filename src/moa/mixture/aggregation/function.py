@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 
+from moa.answers import is_blank
 from moa.errors import AggregatorFailed, ConfigError, ModelError
 from moa.messages import Cost, Delta, Reference, Request, Usage
 from moa.mixture.agent import Agent
@@ -108,7 +109,7 @@ class ByFunction(Aggregation):
     def _checked(self, returned: object, count: int) -> Choice:
         """A text, or an index that exists."""
         if isinstance(returned, str) and not self._ranks:
-            if not returned.strip():
+            if is_blank(returned):
                 raise _WrongChoice("it returned an empty text")
             return returned
         try:
