@@ -298,6 +298,20 @@ async def test_sampling_reaches_the_models_that_take_it(server: VendorServer, ve
     assert not {"temperature", "top_p", "seed", "presence_penalty", "store", "user"} & {*sent}
 
 
+async def test_reasoning_at_a_responses_api_is_set_and_asked_back(server: VendorServer) -> None:
+    """Effort reaches the models that take it, Grok's encrypted reasoning is requested, and storing can be refused."""
+    server.answers(ANSWERS["responses"])
+    fields = {"reasoning_effort": "high", "openai_store": False}
+    async with VendorEndpoint("v", "responses", address(server, "responses"), api_key=KEY) as endpoint:
+        for name in ("grok-4.7", "perplexity/sonar"):
+            question = {"messages": [{"role": "user", "content": "hi"}], **fields}
+            await deltas_of(endpoint.model(name), Request.of(question))
+    grok, sonar = (call.body for call in server.calls)
+    assert grok["reasoning"]["effort"] == sonar["reasoning"]["effort"] == "high"
+    assert (grok["include"], grok["store"]) == (["reasoning.encrypted_content"], False)
+    assert "include" not in sonar
+
+
 async def test_a_prompt_that_will_come_again_is_cached(server: VendorServer, vendors: dict[str, Model]) -> None:
     """A lone question is not written to the cache, which costs more; one with tools is; the caller's marks count."""
     server.answers(ANSWERS["anthropic"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 SDKS = {"anthropic": "anthropic", "google": "google.genai", "bedrock": "boto3", "responses": "openai"}
 """The package that each API needs beside ``pydantic-ai``."""
+
+_REASONS = {"supports_thinking": True, "openai_supports_reasoning": True}
+REASONERS: Mapping[str, Mapping[str, bool]] = {
+    # https://docs.x.ai/developers/model-capabilities/text/comparison (2026-11-25)
+    "grok-": {**_REASONS, "openai_supports_encrypted_reasoning_content": True},
+    # https://github.com/vercel/ai/releases/tag/@ai-sdk%2Fperplexity@5.0.0 (2026-11-25): effort in ``reasoning``
+    "perplexity/": _REASONS,
+}
+"""What models of other makers than OpenAI take at a Responses API, by the beginning of their names."""
 
 RESPONSES: ContextVar[list[Any] | None] = ContextVar("RESPONSES", default=None)
 """The HTTP responses that the running call has opened, to be closed with it. Google's SDK leaves that to the garbage
@@ -108,7 +117,9 @@ def model_of(api: Api, model_id: str, provider: Any) -> Model:
         case "responses":
             from pydantic_ai.models.openai import OpenAIResponsesModel
 
-            return OpenAIResponsesModel(model_id, provider=provider)
+            known = provider.model_profile(model_id) or {}
+            more = next((facts for start, facts in REASONERS.items() if model_id.startswith(start)), {})
+            return OpenAIResponsesModel(model_id, provider=provider, profile={**known, **more})
     from pydantic_ai.models.bedrock import BedrockConverseModel
 
     return BedrockConverseModel(model_id, provider=provider)
