@@ -5,7 +5,9 @@ from typing import Literal
 import pytest
 
 from moa import Mixture, Scripted, fold
+from moa.messages import Answer
 from moa.schedules import Staircase
+from tests.fakes.virtual_time import run_in_virtual_time
 from tests.mixture.panels import events_of, model, prompt_of
 from tests.mixture.writers import run
 
@@ -72,3 +74,23 @@ def test_pieces_of_a_staircase_may_each_begin_with_thinking(way: Literal["prefix
     assert "SECRET" not in answer.text and "<think>" not in answer.text
     assert "SECRET" in answer.reasoning
     assert all("SECRET" not in str(request.messages) for request in writer.requests)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_thinking_without_an_opening_tag_may_span_the_pieces_of_a_staircase(restart: bool) -> None:
+    """A model that continues its thinking to the letter answers behind the closing tag; its next answer streams right."""
+    thoughts = " ".join(f"SECRET{number}" for number in range(300))
+    said = " ".join(f"word{number}" for number in range(60))
+    proposer = Scripted(" ".join(f"p{number}" for number in range(400)), name="x/p", tokens_per_second=40)
+    last = Scripted(f"{thoughts}\n</think>\n\n{said}", name="x/last", tokens_per_second=40, continuation="prefix")
+
+    async def ask(mixture: Mixture) -> Answer:
+        run = mixture.run("Why?", restart=restart)
+        async for _ in run:
+            pass
+        return run.answer
+
+    first = run_in_virtual_time(ask(Mixture([[proposer]], last, schedule=Staircase())))
+    next_one = run_in_virtual_time(ask(Mixture([], last)))
+    assert (first.text, next_one.text) == (said, said)
+    assert (bool(first.degraded), next_one.degraded) == (not restart, ())

@@ -113,6 +113,10 @@ class Seam:
         self._ended = len(self._pieces) > self._count
         return text
 
+    def forget_joints(self) -> None:
+        """Treat the text so far as a single piece."""
+        self._before, self._count, self._fed = "", 0, len(self.text) + len(self._held)
+
     def take_back(self, count: int) -> tuple[int, str]:
         """Remove the last ``count`` characters that this piece was fed: they are not a part of the text.
 

@@ -305,7 +305,11 @@ class Writer:
         if delta.finish_reason is not None:
             delta = delta.replaced(finish_reason=finish_reason_of(delta.finish_reason))
         if delta.thought:
-            thought, held = self._seam.take_back(delta.thought)
+            if self._way == "prefix" and not self._draft.taken_back:
+                self._seam.forget_joints()  # what the model continues to the letter began inside its thinking, too
+                thought, held = self._seam.take_back(len(self._draft) + delta.thought)
+            else:
+                thought, held = self._seam.take_back(delta.thought)
             delta = delta.replaced(thought=thought, reasoning=held + delta.reasoning)
         if delta.text:
             text = self._seam.feed(delta.text, whole_words=whole_words)

@@ -123,7 +123,7 @@ async def separated(model: Model, request: Request, deltas: AsyncGenerator[Delta
                 continue
             for separate in reader.read(delta):
                 yield separate
-    if not continues:
+    if reader.starts_inside or not continues:
         _remember(identity, reader.starts_inside)
 
 
@@ -325,6 +325,7 @@ class ThinkingReader:
         self._thought = self._length - len(self._new_text)
         self._new_reasoning += self._new_text
         self._new_text, self._answer, self._length, self._opened = "", [], 0, True
+        self._continues = False  # what it continued was thinking, and the answer begins here
 
 
 def _begins(tag: str, text: str) -> bool:
