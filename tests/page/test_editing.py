@@ -50,6 +50,15 @@ async def test_layers_and_agents_are_added_and_removed(page: Window, upstream: U
     assert await page.tab.locator(".layers .layer").count() == 2
 
 
+async def test_the_page_says_where_text_goes(page: Window) -> None:
+    """Beside the description stands who receives a question; a changed mixture's members may be elsewhere."""
+    await page.tab.select_option("#mixture", "moa/trio")
+    await expect(page.tab.locator("#about")).to_have_text("three and one · Text goes to: this machine.")
+    await page.tab.click("#change")
+    await page.press("Remove layer 1, agent 3")
+    await expect(page.tab.locator("#about")).to_have_text("three and one")
+
+
 async def test_a_changed_mixture_is_saved_as_toml(page: Window, tmp_path: Path) -> None:
     """The saved file is a moa.toml of the same mixture; an invalid name shows an error at once."""
     page.expected.append("400")

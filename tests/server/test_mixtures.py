@@ -52,6 +52,8 @@ async def test_a_mixture_can_be_exported(http: aiohttp.ClientSession, server: Se
     assert (by_name["trio"]["source"], by_name["paper"]["source"]) == ("moa.toml", "preset")
     assert by_name["trio"]["available"] and not by_name["keyless"]["available"]
     assert "OPENAI_API_KEY" in by_name["keyless"]["why_not"]
+    assert by_name["keyless"]["text_goes_to"] == ["OpenAI"]
+    assert by_name["trio"]["text_goes_to"] == ["this machine"]
     whole: dict[str, Any] = {
         "name": "careful",
         "description": 'with a "quote" and a line\nbreak',
