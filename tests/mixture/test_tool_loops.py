@@ -135,3 +135,13 @@ def test_a_memory_forgets_the_least_recently_used_turn() -> None:
     memory.recall("a")
     memory.keep("c", [])
     assert [memory.recall(turn) is not None for turn in "abc"] == [True, False, True]
+
+
+def test_the_memory_of_turns_is_bounded_in_bytes() -> None:
+    """The turns used longest ago are forgotten where the proposals take too much; the latest one stays."""
+    memory = Recent(megabytes=0.1)
+    for number in range(10):
+        memory.keep(f"{number}", [Reference("a", "x" * 30_000)])
+    assert [number for number in range(10) if memory.recall(f"{number}")] == [7, 8, 9]
+    memory.keep("9", [Reference("a", "x" * 200_000)])
+    assert [number for number in range(10) if memory.recall(f"{number}")] == [9]

@@ -6,8 +6,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from moa.errors import (
 )
 from moa.messages import Call, Cost, Delta, Request, Usage, collected
 from moa.models import Traits, traits_of
+from moa.models.answer_store import BETWEEN_SWEEPS
 from moa.models.cache import Cache, Cached
 from moa.models.scripted import Script, Scripted
 from tests.fakes.virtual_time import run_in_virtual_time
@@ -284,3 +286,60 @@ def test_concurrent_identical_requests_all_reach_the_model(tmp_path: Path) -> No
         return len(model.requests)
 
     assert run_in_virtual_time(run()) == 3
+
+
+# Bounds
+
+
+def sized(count: int) -> list[Delta]:
+    return [Delta(text="x" * count), Delta(finish_reason="stop")]
+
+
+def test_the_oldest_answers_go_where_the_space_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file stays near its bound in bytes, and the latest answers stay."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr("moa.models.answer_store.time.time", lambda: next(clock))
+    with Cache(tmp_path / "answers.sqlite", megabytes=1) as cache:
+        for number in range(3 * BETWEEN_SWEEPS):
+            cache.put(f"{number}", sized(20_000))
+        assert cache.bytes < 1e6
+        assert 10 < len(cache) < 50
+        assert cache.get("0") is None
+        assert cache.get(f"{3 * BETWEEN_SWEEPS - 1}") == sized(20_000)
+    assert (tmp_path / "answers.sqlite").stat().st_size < 3e6
+
+
+def test_an_answer_that_is_too_old_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its age counts from when it was stored."""
+    now = time.time()
+    with Cache(tmp_path / "answers.sqlite") as cache:
+        cache.put("old", sized(1))
+        monkeypatch.setattr("moa.models.answer_store.time.time", lambda: now + 5 * 86400)
+        cache.put("new", sized(1))
+    monkeypatch.setattr("moa.models.answer_store.time.time", lambda: now + 10 * 86400)
+    with Cache(tmp_path / "answers.sqlite", days=7) as cache:
+        assert (cache.get("old"), cache.get("new")) == (None, sized(1))
+
+
+def test_a_file_of_an_older_version_keeps_its_answers(tmp_path: Path) -> None:
+    """Answers without a date count from the upgrade."""
+    path = tmp_path / "answers.sqlite"
+    with Cache(path) as cache:
+        cache.put("a", sized(1))
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.executescript("DROP INDEX answers_at; ALTER TABLE answers DROP COLUMN at")
+    with Cache(path, days=1) as cache:
+        assert cache.get("a") == sized(1)
+        cache.put("b", sized(1))
+        assert len(cache) == 2
+
+
+def test_clearing_gives_the_space_back(tmp_path: Path) -> None:
+    """Afterwards the file is as small as an empty one."""
+    path = tmp_path / "answers.sqlite"
+    with Cache(path) as cache:
+        empty = cache.bytes
+        cache.put("a", sized(1_000_000))
+        cache.clear()
+        assert (len(cache), cache.bytes) == (0, empty)
+    assert path.stat().st_size <= empty

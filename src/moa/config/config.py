@@ -75,7 +75,7 @@ class Config(AsyncClosing):
                 for name, table in self._file.models.items()
                 if table.circuit_breaker is not None
             },
-            cache=lambda: Cache(_cache_folder(environ) / "answers.sqlite"),
+            cache=self.cache,
             on_notice=on_notice,
             prices=lambda: self.prices,
             environ=environ,
@@ -140,6 +140,15 @@ class Config(AsyncClosing):
             except ConfigError:
                 return None
         return self._written[name]
+
+    @property
+    def cache_path(self) -> Path:
+        """The file of cached answers."""
+        return Path(self._environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "moa" / "answers.sqlite"
+
+    def cache(self) -> Cache:
+        """The cached answers, opened; raises ConfigError."""
+        return Cache(self.cache_path, megabytes=self._file.cache.megabytes, days=self._file.cache.days)
 
     def auto_choice(self) -> AutoChoice:
         """What ``auto`` stands for, and why. It is decided at the first call and does not change afterwards."""
@@ -287,7 +296,3 @@ def _access(table: EndpointTable) -> Access:
         profile=table.profile(),
         breaking=breaking(table.circuit_breaker),
     )
-
-
-def _cache_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "moa"

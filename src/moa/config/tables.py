@@ -17,6 +17,7 @@ from moa.mixture.asking import SAMPLING
 from moa.mixture.plan import Fanout
 from moa.mixture.prompts import Place
 from moa.mixture.silence import PATIENCE
+from moa.models.answer_store import DAYS, MEGABYTES
 from moa.models.breaker import Breaking
 from moa.models.endpoint import Timeouts
 from moa.models.provider import Api
@@ -175,6 +176,13 @@ class EndpointTable(ProfileTable, Table):
         return self
 
 
+class CacheTable(Table):
+    """``[cache]``: bounds of the cached answers; see :class:`~moa.models.answer_store.Cache`."""
+
+    megabytes: Positive = MEGABYTES
+    days: Positive = DAYS
+
+
 class PriceTable(Table):
     """US dollars per million tokens."""
 
@@ -192,5 +200,6 @@ class File(Table):
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}
     prices: dict[str, PriceTable] = {}
+    cache: CacheTable = CacheTable()
     models: dict[str, ModelTable] = {}
     parameters: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}

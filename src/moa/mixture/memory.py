@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
@@ -33,10 +34,11 @@ class Recent:
 
     Args:
         turns: how many turns to keep.
+        megabytes: of memory that their proposals may take; the turn kept last stays, whatever its size.
     """
 
-    def __init__(self, turns: int = 1000) -> None:
-        self._turns = turns
+    def __init__(self, turns: int = 1000, *, megabytes: float = 64) -> None:
+        self._turns, self._limit, self._used = turns, megabytes * 1e6, 0
         self._kept: OrderedDict[str, tuple[Reference, ...]] = OrderedDict()
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
@@ -47,10 +49,15 @@ class Recent:
 
     def keep(self, turn: str, references: Sequence[Reference]) -> None:
         """Keep the proposals of a turn, and forget the turns that were not used for the longest time."""
+        self._used -= _bytes(self._kept.pop(turn, ()))
         self._kept[turn] = tuple(references)
-        self._kept.move_to_end(turn)
-        while len(self._kept) > self._turns:
-            self._kept.popitem(last=False)
+        self._used += _bytes(references)
+        while len(self._kept) > self._turns or (self._used > self._limit and len(self._kept) > 1):
+            self._used -= _bytes(self._kept.popitem(last=False)[1])
+
+
+def _bytes(references: Sequence[Reference]) -> int:
+    return sum(sys.getsizeof(reference.text) for reference in references)
 
 
 def turn_of(proposal_identity: str, messages: Sequence[Message]) -> str:
