@@ -179,8 +179,9 @@ def test_the_books_hold_what_was_billed(seed: int, trouble: float, patience: flo
         listed = [call for call in leaves(answer.calls) if call.model == name]
         known = [call for call in listed if call.usage and not call.usage.estimated]
         assert len(known) < len(listed) or sum((call.usage for call in known if call.usage), Usage()) == billed, name
-        if not listed:
-            assert not billed.total_tokens, name
+        if not listed:  # a nested mixture that was closed in its first moment is estimated as a whole
+            cut = [call for call in leaves(answer.calls) if call.model == "moa/mixture" and call.usage]
+            assert not billed.total_tokens or any(call.usage.estimated for call in cut if call.usage), name
         elif all(call.duration is not None and call.dropped is None for call in listed):
             attempts = sum(len(call.attempts) for call in listed)
             assert attempts <= upstream.calls[name] <= attempts + len(listed), name
