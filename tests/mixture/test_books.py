@@ -152,7 +152,7 @@ async def ask(mixture: Mixture, patience: float | None) -> tuple[Answer, list[Ev
 
     async def read() -> None:
         async for event in run:
-            events.append(event)  # noqa: PERF401 - kept where the run is cancelled
+            events.extend((event,))
 
     async with run:
         with suppress(TimeoutError):

@@ -24,6 +24,7 @@ from moa.messages import Request
 from moa.models.answer_store import Cache
 from moa.models.cache import Cached
 from moa.models.hedge import Hedged
+from moa.models.limits import Limited, Limits
 from moa.models.retries import Retried
 from moa.models.scripted import Scripted
 from moa.prices import Price, Prices
@@ -140,3 +141,18 @@ def test_a_hedged_call_that_fails_when_it_is_given_up_leaves_no_unretrieved_exce
         assert [attempt.reason for attempt in attempts_in(deltas)] == [f"{NAME}: cut off"]
         gc.collect()
     assert not caplog.records
+
+
+def test_a_call_that_waits_for_its_turn_is_not_in_flight() -> None:
+    """Whoever abandons it then has paid for no prompt, also where retries are around the limit."""
+
+    async def waiting() -> list[int | None]:
+        model = Retried(Limited(Scripted("hello", name=NAME, first_token=9), Limits(1)))
+        first = asyncio.create_task(deltas_of(model, QUESTION))
+        await asyncio.sleep(1)
+        stream = model.stream(QUESTION)
+        reported = [(await anext(stream)).in_flight]
+        await first
+        return [*reported, (await anext(stream)).in_flight]
+
+    assert run_in_virtual_time(waiting()) == [0, 1]

@@ -33,7 +33,13 @@ async def following(model: Model, request: Request, schema: Mapping[str, Any]) -
     Raises:
         ModelError: the first call failed.
     """
-    received = await _all_of(model, request)
+    received: list[Delta] = []
+    try:
+        await _receive(model, request, received)
+    except ModelError:
+        for delta in received:
+            yield delta.replaced(text="")  # what the failed call cost
+        raise
     if not _is_whole_text(received):
         for delta in received:
             yield delta
@@ -49,7 +55,7 @@ async def following(model: Model, request: Request, schema: Mapping[str, Any]) -
         repaired: list[Delta] = []
         error: ModelError | None = None
         try:
-            repaired = await _all_of(model, second)
+            await _receive(model, second, repaired)
         except ModelError as raised:
             error = raised
         again, still = checked(_text_of(repaired), schema)
@@ -67,9 +73,11 @@ async def following(model: Model, request: Request, schema: Mapping[str, Any]) -
         value = "" if delta.text else value
 
 
-async def _all_of(model: Model, request: Request) -> list[Delta]:
+async def _receive(model: Model, request: Request, received: list[Delta]) -> None:
+    """Append all deltas of a call, those before its failure as well."""
     async with aclosing(model.stream(request)) as deltas:
-        return [delta async for delta in deltas]
+        async for delta in deltas:
+            received += (delta,)
 
 
 def _text_of(deltas: Sequence[Delta]) -> str:

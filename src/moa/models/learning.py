@@ -15,6 +15,7 @@ from typing import Any
 from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
+from moa.models.attempts import attempts_of
 from moa.models.contexts import is_too_long
 from moa.models.fitting import fit, has_path, prompt_tokens, schema_of
 from moa.models.json_schema import following
@@ -86,13 +87,17 @@ class Learning(Wrapper):
             async with aclosing(stream) as deltas:
                 opening: list[Delta] = []
                 try:
-                    await opened(deltas, opening)
+                    async with aclosing(opened(deltas, opening)) as in_flight:
+                        async for delta in in_flight:
+                            yield delta
                 except ModelError as error:
                     lesson = lesson_of(error, sent) if len(drawn) < MOST_LESSONS else None
                     taught = profile.merged(lesson.profile) if lesson else profile
                     if lesson and fit(whole, taught)[0] != sent:
                         profile = taught
                         drawn.append(lesson)
+                        for delta in attempts_of(sent, opening, str(error), error):
+                            yield delta
                         continue
                     if lesson and lesson.profile.context_tokens:
                         self._keep(lesson.profile)

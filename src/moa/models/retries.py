@@ -65,7 +65,9 @@ class Retried(Wrapper):
             async with aclosing(self.model.stream(request)) as deltas:
                 opening: list[Delta] = []
                 try:
-                    await opened(deltas, opening)
+                    async with aclosing(opened(deltas, opening)) as in_flight:
+                        async for delta in in_flight:
+                            yield delta
                 except ModelError as error:
                     wait = self._wait(error, attempt)
                     first_failure = now() if first_failure is None else first_failure

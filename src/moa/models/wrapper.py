@@ -28,9 +28,14 @@ class Wrapper:
         return traits_of(self.model)
 
 
-async def opened(deltas: AsyncGenerator[Delta, None], opening: list[Delta]) -> None:
-    """Append the deltas up to the first one that holds a part of the answer; all of them where none does."""
+async def opened(deltas: AsyncGenerator[Delta, None], opening: list[Delta]) -> AsyncGenerator[Delta, None]:
+    """Append the deltas up to the first one that holds a part of the answer; all of them where none does. Those that report
+    whether a call is in flight are yielded at once instead.
+    """
     async for delta in deltas:
+        if delta.in_flight is not None and not delta.attempt:
+            yield delta
+            continue
         opening.append(delta)
         if delta.speaks:
             return
