@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from moa.messages import Message, Reference, Request
-from moa.mixture.prompts import CLOSING, fence
+from moa.mixture.fences import fence, key_of
+from moa.mixture.prompts import CLOSING
 from moa.models import Continuation
 
 MakeRequest = Callable[[Sequence[Reference], str], Request]
@@ -62,6 +63,7 @@ class Conversation:
         self._numbers: dict[tuple[int, str], int] = {}
         self._transcript: list[Message] = []
         self._length = 0
+        self._key = key_of(())
 
     def request(self, references: Sequence[Reference], written: str, *, last: bool, ended: bool = False) -> Request:
         """The request for the next piece.
@@ -75,6 +77,7 @@ class Conversation:
             request = self._make_request(references, CLOSING if last else BEGIN)
             self._remember(references)
             self._transcript, self._length = request.messages, 0
+            self._key = key_of(request.messages)
             return request
         if self._way == "turns":
             return self._turn(references, written, ADD if ended else END if last else GO_ON)
@@ -83,7 +86,7 @@ class Conversation:
 
     def resumed(self, references: Sequence[Reference], written: str) -> Request:
         """The request for a full restart that includes the text written so far; used when continuing failed."""
-        mark = fence(written)
+        mark = fence(written, self._key)
         return self._make_request(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
 
     def _turn(self, references: Sequence[Reference], written: str, closing: str) -> Request:
@@ -108,7 +111,7 @@ class Conversation:
             piece, more = reference.text, ""
         if not piece:
             return ""
-        label = f"{more}response {self._number(place)} {fence(piece)}"
+        label = f"{more}response {self._number(place)} {fence(piece, self._key)}"
         return f"<{label}{' (unfinished)' if reference.cut else ''}>\n{piece}\n</{label}>"
 
     def _number(self, place: tuple[int, str]) -> int:

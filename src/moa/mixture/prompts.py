@@ -1,9 +1,9 @@
 """The prompts of aggregate-and-synthesize, and where references go in a request.
 
 Notable decisions:
-- Each reference is enclosed in two fences: lines with a digest of the reference's own text. A text cannot contain its own
-  digest, so no proposal can close its block early or open another. A fence depends on its own reference alone, so adding a
-  reference leaves every earlier byte unchanged, and upstream prefix caches keep working.
+- Each reference is enclosed in two fences (:mod:`moa.mixture.fences`), so no proposal can close its block early or open
+  another. A fence depends on the conversation and its own reference alone, so adding a reference leaves every earlier byte
+  unchanged, and upstream prefix caches keep working.
 - References follow the last user message by default, so everything before them equals the prefix of the caller's plain
   conversation. The paper appends them to the system message (its Table 1); ``"system"`` does that.
 - References are numbered and, by default, carry no names: aggregators favour names they know.
@@ -11,12 +11,12 @@ Notable decisions:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from moa.messages import Message, Reference, Request, text_of, with_text
+from moa.mixture.fences import fence, key_of
 
 Place = Literal["user", "system"]
 
@@ -62,21 +62,11 @@ class Layout:
     anonymous: bool = True
 
 
-def fence(text: str) -> str:
-    """Eight hexadecimal digits that depend on the text alone and do not occur in it."""
-    salt = 0
-    while True:
-        mark = hashlib.sha256(f"{salt}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        if mark not in text:
-            return mark
-        salt += 1
-
-
-def reference_block(references: Sequence[Reference], *, anonymous: bool = True) -> str:
-    """The references, numbered from 1, each between its own pair of fences."""
+def reference_block(references: Sequence[Reference], key: bytes, *, anonymous: bool = True) -> str:
+    """The references, numbered from 1, each between its own pair of fences; ``key`` is the conversation's."""
     blocks = []
     for number, reference in enumerate(references, 1):
-        label = f"response {number} {fence(reference.text)}"
+        label = f"response {number} {fence(reference.text, key)}"
         notes = "" if anonymous else f" by {reference.agent}"
         notes += " (unfinished)" if reference.cut else ""
         blocks.append(f"<{label}{notes}>\n{reference.text}\n</{label}>")
@@ -92,7 +82,8 @@ def with_references(
     """
     if not references:
         return request
-    block = f"{layout.prompt}\n\n{reference_block(references, anonymous=layout.anonymous)}"
+    key = key_of(request.messages)
+    block = f"{layout.prompt}\n\n{reference_block(references, key, anonymous=layout.anonymous)}"
     if layout.place == "system":
         return with_system(request, block)
     block = f"{block}\n\n{closing}" if closing else block
