@@ -17,19 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moa.answers import (
-    Answer,
-    Attempt,
-    Call,
-    Cost,
-    Delta,
-    Reference,
-    Usage,
-    collected,
-    estimated_tokens,
-    joined_tool_calls,
-)
+from moa.answers import Answer, Attempt, Call, Cost, Delta, Reference, Usage, estimated_tokens
 from moa.errors import RequestRejected
+from moa.pieces import collected, joined_tool_calls
 
 __all__ = [
     "ROLES",

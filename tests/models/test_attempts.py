@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moa.answers import Attempt, Cost, Delta, Usage, collected
+from moa.answers import Attempt, Cost, Delta, Usage
 from moa.errors import (
     CallRejected,
     KeyRejected,
@@ -27,6 +27,7 @@ from moa.models.hedge import Hedged
 from moa.models.limits import Limited, Limits
 from moa.models.retries import Retried
 from moa.models.scripted import Scripted
+from moa.pieces import collected
 from moa.prices import Price, Prices
 from tests.fakes.virtual_time import run_in_virtual_time
 from tests.models.calling import deltas_of

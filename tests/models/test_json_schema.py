@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from moa.answers import collected
 from moa.messages import Request
 from moa.models.endpoint import Endpoint
 from moa.models.json_schema import checked
 from moa.models.profile import Profile
+from moa.pieces import collected
 from tests.fakes.upstream import Body, Script, Upstream, refuse, say
 from tests.models.endpoints import answer
 

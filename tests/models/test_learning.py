@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from moa.answers import collected
 from moa.errors import CallRejected
 from moa.messages import Request
 from moa.models import traits_of
 from moa.models.endpoint import Endpoint
 from moa.models.learning import MOST_LESSONS
+from moa.pieces import collected
 from tests.fakes.upstream import Body, Script, Upstream, data, done, finish, refuse, say, usage, words
 from tests.models.endpoints import answer
 

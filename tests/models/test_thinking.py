@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moa import Delta, Function, Request, Scripted
-from moa.answers import Answer, collected
+from moa.answers import Answer
 from moa.models import thinking
 from moa.models.thinking import TAGS, ThinkingReader, separated, split
+from moa.pieces import collected
 
 
 def read(pieces: Sequence[str], reason: str | None = "stop", reader: ThinkingReader | None = None) -> Answer:

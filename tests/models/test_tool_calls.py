@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.answers import joined_reasoning_details, joined_tool_calls
 from moa.errors import StreamBroken
 from moa.messages import Message, Request, collected
 from moa.models.endpoint import Endpoint
 from moa.models.tool_calls import ToolCallReader
+from moa.pieces import joined_reasoning_details, joined_tool_calls
 from tests.fakes.upstream import Script, Upstream, chunk, done, drop, finish, sequence, usage, whole
 from tests.models.endpoints import answer, failure
 

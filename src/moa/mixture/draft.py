@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moa.answers import INSTEAD_OF_TEXT, Call, Cost, Delta, Usage, take_back, tokens_in
+from moa.answers import INSTEAD_OF_TEXT, Call, Cost, Delta, Usage, tokens_in
 from moa.errors import MoaError
+from moa.pieces import take_back
 
 
 class Draft:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from moa.answers import Answer, Call, Cost, Delta, Reference, Usage, joined_tool_calls, take_back
+from moa.answers import Answer, Call, Cost, Delta, Reference, Usage
 from moa.errors import RunError
 from moa.mixture.events import (
     AgentDropped,
@@ -26,6 +26,7 @@ from moa.mixture.events import (
     Seat,
     Selected,
 )
+from moa.pieces import joined_tool_calls, take_back
 
 
 def fold(events: Iterable[Event]) -> Answer:

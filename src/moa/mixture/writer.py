@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Literal
 
 from moa.answers import is_blank
 from moa.closing import cancelled
@@ -19,6 +17,7 @@ from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
+from moa.mixture.outcome import FOLLOWED, Outcome, why_empty
 from moa.mixture.repetition import Loops
 from moa.mixture.room import Room
 from moa.mixture.schedules.protocol import Reading
@@ -33,60 +32,6 @@ log = logging.getLogger("moa")
 
 SENSIBLE = 200
 """Characters before a loop that make an answer worth keeping, although another agent could write one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one call ended.
-
-    ``completed``
-        The stream ended, with a finish reason.
-    ``unfinished``
-        The stream ended, but the references were still growing. Another call reads the complete ones, and may add nothing.
-    ``empty``
-        The stream of a last piece ended without any text, though the draft had been paused in the middle.
-    ``paused``
-        We closed the stream: the reading's room is used up, or a better reading waits. Another call continues the draft.
-    ``skipped``
-        No call was made: the cost limit leaves no money for this piece. Another call writes from a later reading.
-    ``restarted``
-        The model did not continue the draft but started over with a different text.
-    ``repeating``
-        The text repeats itself without end: we closed the stream, or ``max_tokens`` ended it.
-    ``stopped``
-        We closed the stream for good, for a ``reason``. The text so far is usable.
-    ``failed``
-        The call raised ``error``, or its stream ended without a finish reason.
-    ``too long``
-        The server refused the prompt because of its length. A shorter one is sent.
-    ``ended``
-        The draft was ended from outside during the call.
-    """
-
-    kind: Literal[
-        "completed",
-        "unfinished",
-        "empty",
-        "paused",
-        "skipped",
-        "restarted",
-        "repeating",
-        "stopped",
-        "failed",
-        "too long",
-        "ended",
-    ]
-    reason: str = ""
-    error: MoaError | None = None
-
-
-_FOLLOWED = {
-    "paused": "another call continues its text",
-    "unfinished": "another call reads the complete proposals",
-    "empty": "it returned no text",
-    "restarted": "it did not continue its text",
-}
-"""The outcomes of a call that another call follows, and why."""
 
 
 class Writer:
@@ -339,8 +284,8 @@ class Writer:
         calls, draft = self._calls, self._draft
         if draft.ended or outcome.kind == "skipped":
             return
-        if outcome.kind in _FOLLOWED:
-            calls.pause(draft, _FOLLOWED[outcome.kind])
+        if outcome.kind in FOLLOWED:
+            calls.pause(draft, FOLLOWED[outcome.kind])
         elif outcome.error and self._ended_early and not is_blank(draft.text):
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
@@ -350,7 +295,7 @@ class Writer:
         elif outcome.kind == "repeating":
             self._stop_early(outcome.reason)
         elif is_blank(draft.text) and not self._answers_without_text:
-            calls.drop(draft, _why_empty(draft))
+            calls.drop(draft, why_empty(draft))
         elif outcome.kind == "stopped":
             self._stop_early(outcome.reason)
         else:
@@ -358,7 +303,7 @@ class Writer:
             if draft.refusal:
                 calls.notice(f"{draft.agent} refused: {one_line(draft.refusal)}")
             if cut and self._role == "aggregator":
-                why = _why_empty(draft) if is_blank(draft.text) and not draft.tool_calls else cut
+                why = why_empty(draft) if is_blank(draft.text) and not draft.tool_calls else cut
                 calls.notice(f"the answer of {draft.agent} ends early: {why}", degrades=True)
             calls.finish(draft, cut)
 
@@ -394,21 +339,6 @@ def _is_too_long(error: MoaError | None) -> bool:
 
 def _listed_context(model: Model) -> int | None:
     return None if traits_of(model).composite else context_window(model.name)
-
-
-def _why_empty(draft: Draft) -> str:
-    """Why a call returned no text.
-
-    ``it returned no text``, ``it returned no text (content_filter)``, ``it hit max_tokens while reasoning and returned no
-    text``.
-    """
-    if draft.refusal:
-        return f"it refused: {one_line(draft.refusal)}"
-    reasoning = " while reasoning" if draft.reasoning else ""
-    if draft.finish_reason == "length":
-        return f"it hit max_tokens{reasoning} and returned no text"
-    reason = f" ({draft.finish_reason})" if draft.finish_reason not in (None, "stop") else ""
-    return f"it returned no text{' after reasoning' if reasoning else ''}{reason}"
 
 
 async def _last_of(readings: AsyncIterator[Reading], reading: Reading) -> Reading:

@@ -27,10 +27,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from moa.answers import Delta, collected
+from moa.answers import Delta
 from moa.finish_reasons import COMPLETE
 from moa.messages import Request, text_of
 from moa.models import Model, traits_of
+from moa.pieces import collected
 
 
 @dataclass(frozen=True, slots=True)

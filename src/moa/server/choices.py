@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from moa.answers import joined_reasoning_details
 from moa.closing import cancelled
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.mixture import Mixture
+from moa.pieces import joined_reasoning_details
 from moa.store.outcome import recorded
 from moa.store.recording import Recording
 
