@@ -123,6 +123,7 @@ WRONG: list[tuple[Any, str | None]] = [
     (asking(api_base="http://evil.example/v1"), "api_base"),
     (asking(api_key="sk-1"), "api_key"),
     (asking(extra_headers={}), "extra_headers"),
+    (asking(bedrock_guardrail_config={}), "bedrock_guardrail_config"),
 ]
 
 

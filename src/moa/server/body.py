@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from moa.models.vendors.requests import OWN_SETTINGS
 from moa.server.failures import Refusal
 
-FORBIDDEN = ("base_url", "api_base", "api_key", "extra_headers", "default_headers")
-"""Fields that no request may have: the operator decides where calls go and with which API key."""
+FORBIDDEN = frozenset({"base_url", "api_base", "api_key", "extra_headers", "default_headers", *OWN_SETTINGS})
+"""Fields that no request may have: the operator decides where calls go, with which API key, and with which settings of the
+vendor, guardrails and storage among them.
+"""
 
 BRANCH = re.compile(r"str|(function-|literal\[|dict\[|list\[).*")
 """The parts of an error's location that pydantic adds for each branch of a union."""
@@ -48,8 +51,8 @@ def object_of(data: bytes) -> Mapping[str, Any]:
         raise Refusal(400, "the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise Refusal(400, "the body must be a JSON object")
-    for name in FORBIDDEN:
-        if name in body:
+    for name in body:
+        if name in FORBIDDEN:
             message = f"{name!r} is not accepted: the server's operator decides where calls go"
             raise Refusal(400, message, param=name)
     return body

@@ -6,7 +6,7 @@ Notable decisions:
   earlier turns is left out: Claude's is bound to the prompt before it, which has no proposals any more.
   https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
 - Fields that a model ignores or refuses are left out. Everything else of the body has no counterpart and is not sent,
-  except settings of ``pydantic-ai`` by their own names (``anthropic_…``, ``google_…``, ``bedrock_…``, ``openai_…``).
+  except :data:`OWN_SETTINGS`.
 - The prompt is marked for the vendor's cache where a further request with the same beginning is likely: with tools, or
   behind an earlier answer. A caller's own ``cache_control`` marks count instead.
 """
@@ -35,7 +35,20 @@ FORMATS = {
 
 _SAME = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "parallel_tool_calls")
 _SAMPLING = ("temperature", "top_p", "top_k")
-_OWN = ("anthropic_", "google_", "bedrock_", "openai_")
+OWN_SETTINGS = frozenset(
+    {
+        *("anthropic_thinking", "anthropic_effort", "anthropic_speed", "anthropic_betas", "anthropic_service_tier"),
+        *("google_thinking_config", "google_safety_settings", "google_labels", "google_video_resolution"),
+        *("bedrock_guardrail_config", "bedrock_performance_configuration", "bedrock_service_tier"),
+        *("bedrock_request_metadata", "bedrock_additional_model_requests_fields"),
+        *("openai_store", "openai_service_tier", "openai_text_verbosity", "openai_reasoning_summary"),
+        *("openai_truncation", "openai_prompt_cache_key", "openai_prompt_cache_retention"),
+    }
+)
+"""Settings of ``pydantic-ai`` that an agent may have. None of them brings in what another caller has stored at the vendor.
+
+https://pydantic.dev/docs/ai/models/overview/
+"""
 
 
 class CannotSend(Exception):
@@ -46,7 +59,7 @@ def settings_of(request: Request, model: Model) -> ModelSettings:
     """The settings of a request that this model takes."""
     body = {key: value for key, value in request.body.items() if value is not None}
     settings: dict[str, Any] = {name: body[name] for name in _SAME if name in body}
-    settings |= {name: value for name, value in body.items() if name.startswith(_OWN)}
+    settings |= {name: body[name] for name in OWN_SETTINGS if name in body}
     if (most := body.get("max_completion_tokens", body.get("max_tokens"))) is not None:
         settings["max_tokens"] = most
     if stop := body.get("stop"):
