@@ -181,6 +181,15 @@ class ThinkingReader:
 
     def read(self, delta: Delta) -> Iterator[Delta]:
         """The delta, with the thinking in its text as reasoning; nothing while all of it is held back."""
+        if (
+            self._state == self._text
+            and not self._held
+            and delta == Delta(delta.text)
+            and _FIRSTS.isdisjoint(delta.text)
+        ):
+            self._say(delta.text)  # most deltas of most answers
+            yield delta
+            return
         self._reasons_apart = self._reasons_apart or bool(delta.reasoning)
         self._new_text = self._new_reasoning = ""
         self._thought = 0
