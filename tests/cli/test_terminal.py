@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
 from moa.cli.prose import Prose
-from moa.cli.terminal import clean
+from moa.cli.terminal import clean, write
+from moa.errors import MoaError
 from tests.fakes.terminal import ESCAPE, Terminal
 from tests.fakes.upstream import Upstream, drop, hang, refuse, say, think, words
 from tests.fakes.waiting import PATIENCE
@@ -202,3 +206,27 @@ async def test_a_signal_that_ends_the_program_leaves_the_cursor(
         assert abs(terminal.process.returncode or 0) in (number, 128 + number)
     async with asyncio.timeout(PATIENCE):
         await upstream.calls("bob")[0].disconnected.wait()
+
+
+class _Full(io.StringIO):
+    """A stream on a disk without space."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_output_that_cannot_be_written_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk is no unexpected error."""
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr("sys.stdout", _Full(file.fileno()))
+        with pytest.raises(MoaError, match="^standard output cannot be written: No space left on device$"):
+            write("An answer.")

@@ -62,9 +62,22 @@ def _error_line(line: str) -> None:
 
 
 def write(text: str = "", *, end: str = "\n") -> None:
-    """Print plain text to standard output, and flush it."""
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
+    """Print plain text to standard output, and flush it.
+
+    Raises:
+        BrokenPipeError: its reader has gone.
+        MoaError: it cannot be written; its disk is full, say.
+    """
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from moa.errors import MoaError
+
+        discard(sys.stdout)
+        raise MoaError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def discard(stream: TextIO) -> None:
