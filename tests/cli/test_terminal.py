@@ -228,5 +228,5 @@ def test_output_that_cannot_be_written_is_an_error_that_says_so(
     """A full disk is no unexpected error."""
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr("sys.stdout", _Full(file.fileno()))
-        with pytest.raises(MoaError, match="^standard output cannot be written: No space left on device$"):
+        with pytest.raises(MoaError, match="standard output cannot be written: No space left on device"):
             write("An answer.")
