@@ -20,7 +20,7 @@ from moa.models.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 
-LONG = "word " * 6000
+LONG = " ".join(f"word{number}" for number in range(3500))
 
 
 @dataclass

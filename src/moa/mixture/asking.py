@@ -104,10 +104,14 @@ def in_words(request: Request) -> Request:
     What the model that answered before thought is no part of its answers.
     """
     messages = [_answer_alone(message) for message in tool_calls_in_words(request.messages)]
-    kept = ("role", "content", "name")
-    return request.replaced(
-        messages=[{name: message[name] for name in kept if name in message} for message in messages]
-    )
+    spoken = [
+        {"content": message.get("content") or message.get("refusal") or "", **_kept(message)} for message in messages
+    ]
+    return request.replaced(messages=spoken)
+
+
+def _kept(message: Message) -> Message:
+    return {name: message[name] for name in ("role", "content", "name") if message.get(name) is not None}
 
 
 def _answer_alone(message: Message) -> Message:

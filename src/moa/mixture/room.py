@@ -59,11 +59,11 @@ class Room:
         size = self._size(tokens)
         if size is None or tokens <= size:
             return request
-        bare = self._make_request((), closing)
-        if prompt_tokens(bare) * _SURELY > size:
+        bare, context = self._make_request((), closing), self._context(tokens)
+        if context is not None and prompt_tokens(bare) * _SURELY > context:
             error = CallRejected(
                 self._model.name,
-                f"its context of {self._context(tokens):,} tokens cannot hold the request (about {tokens:,} tokens)",
+                f"its context of {context:,} tokens cannot hold the request (about {tokens:,} tokens)",
                 status=400,
             )
             error.code = "context_length_exceeded"
@@ -81,7 +81,8 @@ class Room:
         """The model refused this request because it is too long. Whether a shorter one can be made."""
         self._refusals += 1
         tokens = prompt_tokens(request)
-        self._refused = round(min(tokens, self._refused or tokens) * 0.5)
+        last = self._refusals >= MOST_REFUSALS  # no reference at all is better than no answer
+        self._refused = 1 if last else round(min(tokens, self._refused or tokens) * 0.5)
         without = prompt_tokens(self._make_request((), ""))
         return self._refusals <= MOST_REFUSALS and tokens > without * 1.05
 
