@@ -173,6 +173,14 @@ async def test_a_refusal_does_not_affect_later_calls(upstream: Upstream, endpoin
         pytest.param({"message": "No such model"}, "No such model", id="Mistral"),
         pytest.param({"detail": [{"loc": ["body"], "msg": "No such model"}]}, "No such model", id="FastAPI"),
         pytest.param([{"error": {"message": "No such model"}}], "No such model", id="Gemini"),
+        pytest.param(
+            {"detail": [{"loc": ["body", "top_k"], "msg": "Extra"}, {"loc": ["body", "store"], "msg": "Extra"}]},
+            "top_k: Extra; store: Extra",
+            id="FastAPI, which names the fields",
+        ),
+        pytest.param(
+            {"error": {"message": "Invalid", "param": "top_k"}}, "Invalid (top_k)", id="OpenAI, which does too"
+        ),
         pytest.param("No such model", "No such model", id="plain text"),
         pytest.param("<html>No such model</html>", "", id="a web page"),
         pytest.param({"error": {"message": "x" * 5000}}, "x" * 300 + "…", id="a long tale"),

@@ -100,7 +100,10 @@ def _message(error: object) -> str:
     """The message in an error of any usual shape: OpenAI's, Ollama's, Mistral's, FastAPI's; empty for a web page."""
     error = parsed(error)
     if isinstance(error, list):
-        error = next(iter(error), None)
+        return "; ".join(dict.fromkeys(filter(None, map(_message, error))))
+    if isinstance(error, Mapping) and isinstance(error.get("loc"), list):  # FastAPI's: where, and what is wrong there
+        where = ".".join(str(step) for step in error["loc"] if step != "body")
+        return ": ".join(filter(None, (where, str(error.get("msg") or ""))))
     if isinstance(error, Mapping):
         message = next(filter(None, (_message(error.get(key)) for key in _MESSAGES)), "")
         metadata = error.get("metadata")
@@ -108,7 +111,8 @@ def _message(error: object) -> str:
             provider = metadata.get("provider_name")
             source = f" ({provider})" if isinstance(provider, str) else ""
             return f"{message.rstrip('.') or 'Provider returned error'}{source}: {raw}"
-        return message
+        param = error.get("param")
+        return f"{message} ({param})" if message and isinstance(param, str) and param not in message else message
     if not isinstance(error, str):
         return ""
     return "" if error.lstrip().startswith("<") else error
