@@ -22,6 +22,7 @@ from moa.errors import (
 from moa.messages import Usage, collected
 from moa.models.endpoint import Endpoint, Timeouts
 from tests.fakes.upstream import (
+    Received,
     Script,
     Upstream,
     chunk,
@@ -32,9 +33,11 @@ from tests.fakes.upstream import (
     hang,
     head,
     pause,
+    raw,
     refuse,
     say,
     sequence,
+    step,
     whole,
     words,
 )
@@ -319,3 +322,30 @@ async def test_an_invalid_base_url(base_url: str) -> None:
     """A base URL that is not an HTTP URL, or holds a password, is refused at once."""
     with pytest.raises(ConfigError, match="the base URL of here must be"):
         Endpoint("here", base_url)
+
+
+async def test_a_key_in_the_address_is_not_shown(upstream: Upstream) -> None:
+    """A key in the query of the base URL is hidden, too, however the server quotes it."""
+    upstream.script("m", refuse(401, "No access with /v1?api-key=k%2Fey-1234&x=1, that is k/ey-1234."))
+    async with Endpoint("here", f"{upstream.base_url}?api-version=2024&api-key=k%2Fey-1234") as endpoint:
+        _, error = await failure(endpoint)
+    assert "1234" not in f"{error} {error.refusal} {endpoint!r}"
+    assert "[key]" in str(error)
+
+
+def test_a_socks_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is no HTTP proxy is refused at once, with what to install and without its password."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://me:word@127.0.0.1:1080")
+    with pytest.raises(ConfigError, match=r"socks5 proxy.*aiohttp-socks") as caught:
+        Endpoint("here", "https://api.example.com/v1")
+    assert "word" not in str(caught.value)
+
+
+async def test_plain_text_is_quoted(upstream: Upstream, endpoint: Endpoint) -> None:
+    """A text with status 200 is no answer, and the error quotes it."""
+
+    async def labelled(call: Received) -> None:
+        await call.begin(200, {"Content-Type": "text/plain"})
+
+    upstream.script("m", step(labelled) + raw(b"Internal Server Error"))
+    assert "Internal Server Error" in str((await failure(endpoint))[1])

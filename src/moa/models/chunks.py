@@ -136,7 +136,7 @@ class AnswerReader:
                     error = f"its server ended it with the reason {self._broken!r}"
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
             # Whatever shape the server invented, it is not the API's.
-            error = event.data if event.name == "error" else "it sent data that is not part of an answer"
+            error = event.data if event.name == "error" else f"it sent data that is not part of an answer: {event.data}"
         raise self._failure(error)
 
     def _message(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:

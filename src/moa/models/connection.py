@@ -65,7 +65,7 @@ class Connection:
         session, ssl, proxy: as :class:`~moa.models.endpoint.Endpoint` documents them.
 
     Raises:
-        ConfigError: ``base_url`` is not an HTTP URL, or holds a user or a password; or ``proxy`` is not an HTTP URL.
+        ConfigError: ``base_url`` is not an HTTP URL, or holds a user or a password; or the proxy is not an HTTP URL.
     """
 
     def __init__(
@@ -256,4 +256,11 @@ def _environment_proxy(url: URL) -> str | None:
     if is_loopback(host) or proxy_bypass(host):
         return None
     proxy = getproxies().get(url.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    proxy = proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    if proxy is not None and _http_url(proxy) is None:
+        # The URL is not quoted, since it may hold a password.
+        raise ConfigError(
+            f"{url.scheme.upper()}_PROXY names a {proxy.partition(':')[0]} proxy; {host} is called through HTTP ones only: "
+            f"name an http:// proxy, add {host} to NO_PROXY, or install aiohttp-socks and pass Endpoint a session with it"
+        )
+    return proxy

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from typing import Any
+from urllib.parse import unquote, unquote_plus
 
 import aiohttp
 from yarl import URL
@@ -42,6 +43,9 @@ from moa.models.sse import EventSplitter
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
 _AFTER_DONE = 0.1  # seconds to wait for the end of the response, which lets the connection be reused
+
+_FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
+"""How a stream of events may begin."""
 
 _SECRET_HEADERS = ("auth", "key", "token", "secret")  # parts of their names
 
@@ -118,6 +122,7 @@ class Endpoint(AsyncClosing):
             for header, value in self._headers.items()
             if value.strip() and any(part in header.lower() for part in _SECRET_HEADERS)
         ]
+        self._secrets += _keys_in_query(base_url)
         self._profile_of = profile_of or partial(profile_at, base_url)
         self._own = Profile(rename=dict(rename or {}), continuation=continuation)
         self._listed: dict[str, Profile] = {}
@@ -223,6 +228,14 @@ class Endpoint(AsyncClosing):
         return message_of(error, [*self._secrets, *self._credential.secrets])
 
 
+def _keys_in_query(base_url: str) -> list[str]:
+    """The keys in a URL's query, as they are and as the URL has them."""
+    query = base_url.partition("?")[2]
+    fields = [field.partition("=") for field in query.split("&")]
+    named = [value for name, _, value in fields if value and any(part in name.lower() for part in _SECRET_HEADERS)]
+    return [form for value in named for form in dict.fromkeys((unquote(value), unquote_plus(value), value)) if form]
+
+
 class EndpointModel:
     """One model of an :class:`Endpoint`; a :class:`~moa.models.Model`.
 
@@ -303,8 +316,9 @@ class EndpointModel:
             packet = await next_packet(self.name, response, silence)
             if splitter is None and (packet.strip() or not packet):
                 # By its first character and not by its label: servers label streams as JSON, and JSON as a stream.
-                is_json = packet.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
-                splitter = WholeBody() if is_json else EventSplitter()
+                start = packet.lstrip(b"\xef\xbb\xbf \t\r\n")
+                is_text = response.content_type == "text/plain" and not start.startswith(_FIELDS)
+                splitter = WholeBody() if start.startswith((b"{", b"[")) or is_text else EventSplitter()
             if splitter is None:
                 continue
             for delta in answer.deltas(splitter.feed(packet) if packet else splitter.end()):
