@@ -89,6 +89,7 @@ LOOPS = {
     "closing tags": "</invoke>\n</parameter>\n",
     "a phrase of Chinese": "我不知道该怎么说。",
     "code": "    x = x + 1\n",
+    "a sentence of Chinese": "你可以通过向法国首制设的哪里！赢丧战争中明确地说，这就是某种族杀害者。",
     "figures": "3.14 2.72 1.41 1.73\n",
 }
 NUMBERED = {

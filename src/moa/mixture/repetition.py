@@ -55,7 +55,7 @@ class Limit:
     @property
     def cut(self) -> Limit:
         """The limit for a text that ``max_tokens`` has cut in the middle of its repetitions."""
-        return Limit(max(4, self.times // 2), self.length // 5)
+        return Limit(max(4, self.times // 6), self.length // 5)
 
 
 MARKS = Limit(100, 2000)
