@@ -41,7 +41,7 @@ def test_proposals_that_differ_do_not_agree() -> None:
 def test_long_proposals_agree_from_a_similarity_up() -> None:
     """The threshold applies to every pair."""
     schedule = EarlyExit(Barrier(), threshold=0.8)
-    assert schedule.agree([long_text("p"), long_text("p") + " and more"])
+    assert schedule.agree([long_text("p"), long_text("p") + " and others"])
     assert not schedule.agree([long_text("p"), long_text("q")])
     assert not schedule.agree([long_text("p"), long_text("p"), long_text("q")])
 
@@ -86,6 +86,12 @@ LONG = "Take the second road on the far side of the river and then stay in the l
         (f"{LONG}. You can park there.", f"{LONG}. You can't park there."),
         (f"{LONG} while x < y holds.", f"{LONG} while x > y holds."),
         (f"{LONG} from 3 to 9.", f"{LONG} from 9 to 3."),
+        (f"{LONG} for 10 km.", f"{LONG} for 10 m."),
+        (f"{LONG} until 9 am.", f"{LONG} until 9 pm."),
+        (f"{LONG}. The answer is A.", f"{LONG}. The answer is B."),
+        (f"{LONG}. It is possible.", f"{LONG}. It is impossible."),
+        (f"{LONG}. It holds a & b.", f"{LONG}. It holds a | b."),
+        (f"{LONG}. Turn it up.", f"{LONG}. Turn it down."),
         (
             "这座桥可以承受四十二吨的重量，" * 5 + "所以是安全的。",
             "这座桥可以承受四十二吨的重量，" * 5 + "所以是不安全的。",

@@ -78,6 +78,17 @@ async def test_samples_of_one_model_get_different_seeds() -> None:
     assert [*mixture.layers[0]] == ["a", "a-2", "a-3"]
 
 
+async def test_several_choices_are_one_and_reported() -> None:
+    """A run gives one choice; the server makes several runs of a request with ``n``."""
+    mixture = Mixture([[model("x")]], model("y", "scripted/last"))
+    answer = await mixture.answer({"messages": [{"role": "user", "content": "Why?"}], "n": 3})
+    assert (answer.text, answer.degraded) == (
+        "y",
+        ("the request has n = 3, and this answer is one choice; run it again for others",),
+    )
+    assert (await mixture.answer({"messages": [{"role": "user", "content": "Why?"}], "n": 1})).degraded == ()
+
+
 async def test_each_run_has_seeds_of_its_own(tmp_path: Path) -> None:
     """A model that honours seeds gives other samples in the next run; one whose answers are cached gets the same request."""
     sample = model("x", "scripted/same")

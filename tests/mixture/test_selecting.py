@@ -19,6 +19,7 @@ async def test_select_answers_with_the_proposal_that_the_ranker_names() -> None:
     answer = fold(events)
     assert answer.text == "two, whole"
     assert answer.calls[-1].role == "ranker"
+    assert answer.calls[-1].agent == mixture.plan.seats[-1].agent == "r"
     assert [event.agent for event in events if isinstance(event, Selected)] == ["b"]
     assert "number of that response" in prompt_of(ranker)
     streamed = "".join([delta.text async for delta in mixture.stream(Request.of("Why?"))])

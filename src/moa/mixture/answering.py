@@ -114,7 +114,11 @@ class Answering:
         return schedule
 
     def _notice_substitutes(self) -> None:
-        """Report where this request gets another aggregation or schedule than the mixture's."""
+        """Report where this request gets another aggregation or schedule than the mixture's, or fewer choices than it wants."""
+        if (count := self.request.body.get("n")) not in (None, 1):
+            self.notice(
+                f"the request has n = {count!r}, and this answer is one choice; run it again for others", degrades=True
+            )
         if self._acts and not self._aggregation.writes:
             self.notice(f"the request asks for tools or a response format, so {self._plan.name} writes its answer")
         elif self._waits:

@@ -18,10 +18,10 @@ class Select(Aggregation):
     role = "ranker"
 
     async def answer(self, run: Running, proposals: Sequence[Reference]) -> None:
-        ranker = next(iter(run.aggregators.values()))
+        name, ranker = next(iter(run.aggregators.items()))
         reply = await run.call(
             ranker,
-            "ranker",
+            name,
             self.role,
             lambda references, _: ranker_request(ranker, run.request, run.layout, references),
             proposals,
