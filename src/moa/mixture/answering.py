@@ -114,7 +114,7 @@ class Answering:
         return schedule
 
     def _notice_substitutes(self) -> None:
-        """Report where this request gets another aggregation or schedule than the mixture's, or fewer choices than it wants."""
+        """Report where this request gets another aggregation or schedule than the mixture's, or fewer choices."""
         if (count := self.request.body.get("n")) not in (None, 1):
             self.notice(
                 f"the request has n = {count!r}, and this answer is one choice; run it again for others", degrades=True
