@@ -68,13 +68,13 @@ class Upstream:
 
 
 class Billing:
-    """A model that answers, refuses, fails or falls silent, and reports its usage at the end, in every chunk, or never."""
+    """A model that answers, refuses, fails or falls silent, and reports its usage at the end or never."""
 
     def __init__(self, upstream: Upstream, name: str) -> None:
         self.name, self._upstream, self._chance = name, upstream, upstream.chance
         way: Continuation | None = self._chance.choice(["prefix", "turns", None])
         self.traits = Traits(continuation=way)
-        self._reports = self._chance.choice(["end", "end", "always", "never"])
+        self._reports = self._chance.choice(["end", "end", "never"])
         self._words = self._chance.choice([0, 3, 30, 90]) if self._upstream.trouble else 30
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -95,8 +95,7 @@ class Billing:
                 break
             written += 1
             upstream.bill(self.name, 0, 1)
-            always = Usage(prompt, written) if self._reports == "always" else None
-            yield Delta(f"w{number % 100:02} ", usage=always)
+            yield Delta(f"w{number % 100:02} ")
             await asyncio.sleep(pause)
         usage = Usage(prompt, written) if self._reports != "never" else None
         if breaks_at is not None:
