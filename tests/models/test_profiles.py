@@ -8,8 +8,9 @@ import pytest
 
 from moa.models import traits_of
 from moa.models.catalog import Access, Catalog
+from moa.models.places import HOSTS, place_of
 from moa.models.profile import Profile
-from moa.models.profiles import FACTS, HOSTS, place_of, profile_at
+from moa.models.profiles import FACTS, profile_at
 from moa.models.providers import PROVIDERS
 
 OPENAI = "https://api.openai.com/v1"

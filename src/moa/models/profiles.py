@@ -8,13 +8,10 @@ Notable decisions:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
 
+from moa.models.places import matches, place_of
 from moa.models.profile import Profile
-from moa.models.providers import PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class Facts:
     """A row of the table.
 
     Attributes:
-        place: the provider's name in :data:`~moa.models.providers.PROVIDERS`, or a key of :data:`HOSTS`.
+        place: the provider's name in :data:`~moa.models.providers.PROVIDERS`, or a key of :data:`~moa.models.places.HOSTS`.
         profile: what holds there.
         source: the page that says so, and the month in which it was read.
         models: patterns of model IDs, in lower case, that it holds for; ``!`` before one that it does not hold for.
@@ -38,60 +35,11 @@ class Facts:
         name = model_id.lower()
         names = (name, name.rpartition("/")[2])
         excluded = [pattern[1:] for pattern in self.models if pattern.startswith("!")]
-        return _match(names, self.models) and not _match(names, excluded)
-
-
-def _match(names: Iterable[str], patterns: Iterable[str]) -> bool:
-    patterns = tuple(patterns)
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-
-HOSTS = {
-    "azure": ("*.openai.azure.com", "*.services.ai.azure.com", "*.cognitiveservices.azure.com"),
-    "bedrock": ("bedrock-runtime.*.amazonaws.com", "bedrock-mantle.*.api.aws"),
-    "google": ("generativelanguage.googleapis.com",),
-    "vertex": ("*aiplatform.googleapis.com",),
-    "anthropic": ("api.anthropic.com",),
-    "xai": ("api.x.ai", "*.api.x.ai"),
-    "moonshot": ("api.moonshot.ai", "api.moonshot.cn"),
-    "zai": ("api.z.ai", "open.bigmodel.cn"),
-    "qwen": ("dashscope*.aliyuncs.com", "*.maas.aliyuncs.com"),
-    "perplexity": ("api.perplexity.ai",),
-    "cohere": ("api.cohere.ai", "api.cohere.com"),
-    "sambanova": ("api.sambanova.ai",),
-    "github": ("models.github.ai",),
-    "openai": ("api.openai.com", "*.api.openai.com"),
-    "together": ("api.together.xyz", "api.together.ai"),
-    "deepseek": ("api.deepseek.com",),
-}
-"""Patterns of the hosts of a place, besides the address of the provider of that name."""
-
-PORTS = {11434: "ollama", 1234: "lmstudio"}
-"""Ports that only one kind of server uses by default, wherever it runs."""
-
-
-def place_of(base_url: str, provider: str | None = None) -> str | None:
-    """The place that an address belongs to: a key of :data:`HOSTS` or a provider's name; None where it is unknown.
-
-    Args:
-        provider: a provider known by name that the address was taken from. It is the place of an address on this machine
-            or of the user's own, where the address itself does not say which server answers.
-    """
-    url = urlsplit(base_url)
-    host = (url.hostname or "").lower()
-    for place, hosts in HOSTS.items():
-        if _match([host], hosts):
-            return place
-    for known in PROVIDERS.values():
-        if not known.local and urlsplit(known.base_url).hostname == host:
-            return known.name
-    if provider is not None and provider in PROVIDERS and PROVIDERS[provider].local:
-        return provider
-    return PORTS.get(url.port or 0)
+        return matches(names, self.models) and not matches(names, excluded)
 
 
 def profile_at(base_url: str, model_id: str, provider: str | None = None) -> Profile:
-    """What is known of a model at an address; arguments as in :func:`place_of`."""
+    """What is known of a model at an address; arguments as in :func:`~moa.models.places.place_of`."""
     place, profile = place_of(base_url, provider), Profile()
     for facts in FACTS:
         if facts.place == place and facts.hold_for(model_id):
