@@ -34,6 +34,7 @@ from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
 from moa.models.credential import Credential, KeySource
+from moa.models.error_codes import parsed
 from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
@@ -217,7 +218,7 @@ class Endpoint(AsyncClosing):
             message = self._message(body)
         if response.status == 401 and not self._credential and "Authorization" not in self._headers:
             message = f"{message} (no key was sent)".lstrip()
-        if response.status == 404 and message.lower() in ("", "not found", "404 page not found"):
+        if response.status == 404 and (isinstance(parsed(body), str) or message.lower() in ("", "not found")):
             message = f"no API answers at {self.base_url}: is the base URL right? It often ends in /v1"
         error = refused(model, response.status, message, body, response.headers)
         error.refusal = without_secrets(body, [*self._secrets, *self._credential.secrets])
