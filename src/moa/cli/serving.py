@@ -16,6 +16,7 @@ import uvicorn
 from moa.cli.terminal import notify, write
 from moa.config.config import Config
 from moa.errors import ConfigError
+from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
 from moa.server.app import Server, Settings, create_app
 from moa.server.http10 import Protocol
@@ -84,6 +85,8 @@ def serve(
     if keep and place is None:
         raise ConfigError("--keep needs a store: remove --store off")
     keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
+    if place is not None:
+        keep_secret_in(place.parent)
     turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
     configured = Config(config, memory=turns, on_notice=notify)
     listener = _listener(host, port)

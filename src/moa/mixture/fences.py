@@ -4,8 +4,9 @@ Notable decisions:
 - A fence holds a digest of its own text, which the text cannot contain. So no text can close its block early.
 - The digest is keyed with a secret and the conversation. So nobody can guess the fence of another text and forge its block,
   not even an author who knows that text.
-- The secret is made once per installation, so the same conversation has the same fences after a restart: upstream prefix
-  caches and cached answers keep working. It protects no data; without a file, it lasts as long as the process.
+- The secret is made once per installation, or per run store, so the same conversation has the same fences after a restart
+  and at every server of a store: upstream prefix caches and cached answers keep working. It protects no data; without a
+  file, it lasts as long as the process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from moa.messages import Message, text_of
 
 SECRET_BYTES = 32
 DIGITS = 16
+
+
+_folder: list[Path] = []  # where the secret is, if not in the default place
+
+
+def keep_secret_in(folder: Path) -> None:
+    """Read the secret in this folder, for all fences of this process; it is created there if it is missing."""
+    _folder[:] = [folder]
+    _secret.cache_clear()
 
 
 def key_of(messages: Sequence[Message]) -> bytes:
@@ -46,10 +56,11 @@ def _digest(key: bytes, text: str) -> str:
 
 @cache
 def _secret() -> bytes:
-    """The installation's secret; created where it is missing."""
+    """The secret; created where it is missing."""
     made = secrets.token_bytes(SECRET_BYTES)
     try:
-        file = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "moa" / "fences.key"
+        default = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "moa"
+        file = next(iter(_folder), default) / "fences.key"
         if not file.exists():
             _write(file, made)
         kept = file.read_bytes()
