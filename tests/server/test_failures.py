@@ -286,7 +286,7 @@ async def test_no_usable_proposals_is_502_with_every_cause(
         (refuse(401, "bad key"), 502),
         (refuse(404, "no such model"), 502),
         (refuse(400, "unsupported value"), 400),
-        (refuse(429, "slow down", retry_after=7), 429),
+        (refuse(429, "slow down", retry_after=0.1), 429),
         (refuse(429, "slow down"), 429),
         (finish() + usage(), 502),
     ],
