@@ -89,13 +89,19 @@ class ModelWithTraits(Model, Protocol):
 
 def traits_of(model: Model) -> Traits:
     """The traits of any model: those it declares, with defaults made from its name."""
-    declared = model.traits if isinstance(model, ModelWithTraits) else Traits()
+    # Not isinstance(model, ModelWithTraits): each check of a protocol reads the property, and every wrapper doubles that.
+    declared = getattr(model, "traits", None)
+    if not isinstance(declared, Traits):
+        declared = Traits()
+    # An attribute ``continuation`` alone declares it, too.
+    continuation = declared.continuation or getattr(model, "continuation", None)
+    if declared.provider and declared.model_id and declared.identity and declared.continuation == continuation:
+        return declared
     provider, _, model_id = model.name.partition("/")
     return replace(
         declared,
         provider=declared.provider or provider,
         model_id=declared.model_id or model_id,
         identity=declared.identity or model.name,
-        continuation=declared.continuation
-        or getattr(model, "continuation", None),  # an attribute alone declares it, too
+        continuation=continuation,
     )

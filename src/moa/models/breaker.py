@@ -54,7 +54,8 @@ class Breaker(Wrapper):
 
     @property
     def traits(self) -> Traits:
-        return replace(super().traits, skip=self._skip)
+        traits, skip = super().traits, self._skip
+        return replace(traits, skip=skip) if skip else traits
 
     @property
     def _is_open(self) -> bool:

@@ -86,14 +86,11 @@ class Connection:
         if proxy is not None and _http_url(proxy) is None:
             raise ConfigError(f"the proxy of {name} must be http:// or https:// and a host")
         self._url, self._headers = url, headers
+        self.base_url = str(url.with_query(None)).replace(_MODEL, "{model}")
+        """The server's address without the query, which may hold a key."""
         self._own_session, self._sessions = session, dict[asyncio.AbstractEventLoop, _Session]()
         self._connect, self._ssl = connect, ssl
         self._proxy = proxy or (None if session else _environment_proxy(url))
-
-    @property
-    def base_url(self) -> str:
-        """The server's address without the query, which may hold a key."""
-        return str(self._url.with_query(None)).replace(_MODEL, "{model}")
 
     async def send(
         self,

@@ -29,7 +29,7 @@ from yarl import URL
 from moa.closing import AsyncClosing
 from moa.errors import ModelError, UpstreamFailed
 from moa.messages import Delta, Request
-from moa.models import Traits
+from moa.models import Continuation, Traits
 from moa.models.chunks import AnswerReader, WholeBody
 from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
@@ -48,6 +48,7 @@ _AFTER_DONE = 0.1  # seconds to wait for the end of the response, which lets the
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 """How a stream of events may begin."""
 
+_CONTINUATIONS: Mapping[str, Continuation] = {"prefix": "prefix", "vllm": "prefix", "flag": "prefix", "turns": "turns"}
 _SECRET_HEADERS = ("auth", "key", "token", "secret")  # parts of their names
 
 
@@ -248,6 +249,13 @@ class EndpointModel:
     def __init__(self, endpoint: Endpoint, model_id: str, continuation: str | None) -> None:
         self.provider, self.model_id, self._endpoint = endpoint.name, model_id, endpoint
         self._continuation = continuation
+        self._traits = Traits(
+            provider=self.provider,
+            model_id=model_id,
+            identity=f"{endpoint.base_url} {model_id}",
+            continuation=_CONTINUATIONS.get(continuation or ""),
+            remote=not is_own_network(URL(endpoint.base_url).host),
+        )
 
     @property
     def name(self) -> str:
@@ -257,14 +265,7 @@ class EndpointModel:
     @property
     def traits(self) -> Traits:
         """Its identity is the server's address and the ID there, so that a cache never mixes up two servers."""
-        way = self._continuation
-        return Traits(
-            provider=self.provider,
-            model_id=self.model_id,
-            identity=f"{self._endpoint.base_url} {self.model_id}",
-            continuation="prefix" if way in ("prefix", "vllm", "flag") else "turns" if way == "turns" else None,
-            remote=not is_own_network(URL(self._endpoint.base_url).host),
-        )
+        return self._traits
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

@@ -33,6 +33,8 @@ LEAST_CONTEXT = 1000
 CUT = 0.5
 """A prompt of which the server reports less than this share of the estimate was cut. Estimates err less than that."""
 
+_NOTHING = Profile()
+
 
 class Learning(Wrapper):
     """A model that gets each request in the form it takes, as far as its profile, or a refusal, says.
@@ -56,16 +58,19 @@ class Learning(Wrapper):
         super().__init__(model)
         self._known, self._fields = profile, dict(fields or {})
         self._memory: MutableMapping[str, Profile] = {} if memory is None else memory
+        self._merged = _NOTHING, profile  # what was learned, and what is known with it
 
     @property
     def learned(self) -> Profile:
         """What refusals have taught in this process, in addition to what was known."""
-        return self._memory.get(self.name, Profile())
+        return self._memory.get(self.name, _NOTHING)
 
     @property
     def profile(self) -> Profile:
         """What is known and learned."""
-        return self._known.merged(self.learned)
+        if (learned := self.learned) is not self._merged[0]:
+            self._merged = learned, self._known.merged(learned)
+        return self._merged[1]
 
     @property
     def traits(self) -> Traits:
