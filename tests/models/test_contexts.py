@@ -17,6 +17,8 @@ WORDINGS = [
     ("maximum context length is 128000 tokens. However, you requested 129000 tokens (119000 in the messages)", 128000),
     ("Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.", 272000),
     ("Your input exceeds the context window of this model. Please adjust your input and try again.", None),
+    # GitHub Copilot, code model_max_prompt_tokens_exceeded
+    ("prompt token count of 140000 exceeds the limit of 128000", 128000),
     # Anthropic: https://docs.anthropic.com/en/docs/build-with-claude/context-windows
     ("prompt is too long: 208310 tokens > 200000 maximum", 200000),
     ("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length", 200000),

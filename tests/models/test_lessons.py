@@ -88,6 +88,13 @@ def test_a_field_that_a_refusal_names_is_left_out(refusal: object, refused: set[
     assert lesson(refusal, **BODY) == Profile(refuses=frozenset(refused))
 
 
+def test_a_refusal_of_tools_as_a_whole_means_their_strictness() -> None:
+    """It names no field inside the tools. https://github.com/OpenCoworkAI/open-cowork/issues/232"""
+    tools = [{"type": "function", "function": {"name": "f", "strict": False, "parameters": {"type": "object"}}}]
+    found = lesson(openai("400 invalid value for parameter 'tools'"), tools=tools)
+    assert found == Profile(refuses=frozenset({"tools.function.strict"}))
+
+
 MESSAGES = [
     # Groq
     (

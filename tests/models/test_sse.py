@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.models.sse import EventSplitter, ServerEvent
+from moa.models.sse import EventSplitter, ServerEvent, WholeBody
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
@@ -63,6 +63,13 @@ def test_noise_is_read_the_same_in_any_cut(data: st.DataObject, noise: bytes) ->
         pytest.param("data: x", [ServerEvent("x")], id="the end of the stream ends line and event"),
         pytest.param("data: x\n", [ServerEvent("x")], id="the end of the stream ends the event"),
         pytest.param("", [], id="nothing"),
+        pytest.param(
+            'data: {"a": 1}\ndata: {"b": 2}\ndata: [DONE]\n',
+            [ServerEvent('{"a": 1}'), ServerEvent('{"b": 2}'), ServerEvent("[DONE]")],
+            id="objects without blank lines between them",
+        ),
+        pytest.param('data: {\ndata: "a": 1}\n\n', [ServerEvent('{\n"a": 1}')], id="an object on two lines"),
+        pytest.param('data: data: {"a": 1}\n\n', [ServerEvent('{"a": 1}')], id="the field's name twice"),
     ],
 )
 def test_reads(stream: str, expected: list[ServerEvent]) -> None:
@@ -83,3 +90,21 @@ def test_a_line_of_a_megabyte_in_small_packets() -> None:
     line = "é" * 500_000
     stream = f"data: {line}\n\n".encode()
     assert events_of(*(stream[place : place + 64] for place in range(0, len(stream), 64))) == [ServerEvent(line)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param('{"a": 1}', ['{"a": 1}'], id="JSON"),
+        pytest.param('\ufeff\n{"a": 1}', ['{"a": 1}'], id="JSON behind a byte order mark"),
+        pytest.param('[{"a": 1}, {"b": 2}]', ['{"a": 1}', '{"b": 2}'], id="an array, as Gemini streams"),
+        pytest.param('{"a": 1}\n{"b": 2}\r\n', ['{"a": 1}', '{"b": 2}'], id="JSON lines"),
+        pytest.param("Internal Server Error: no memory", ["Internal Server Error: no memory"], id="text"),
+    ],
+)
+def test_a_body_that_is_no_stream_of_events_is_read(body: str, expected: list[str]) -> None:
+    """A body of JSON in any of its usual forms gives an event for each object; text gives one event."""
+    reader = WholeBody()
+    encoded = body.encode()
+    assert [*reader.feed(encoded[:3]), *reader.feed(encoded[3:])] == []
+    assert [event.data for event in reader.end()] == expected

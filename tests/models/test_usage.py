@@ -55,6 +55,11 @@ COUNTS: list[Any] = [
     pytest.param(
         {"prompt_tokens": 20, "completion_tokens": 7, "cached_tokens": 16}, Usage(20, 7, 16), id="cached at the top"
     ),
+    pytest.param(
+        {"input_tokens": 20, "output_tokens": 7, "input_token_details": {"cache_read": 16}},
+        Usage(20, 7, 16),
+        id="cached in LangChain's words",
+    ),
     # https://platform.openai.com/docs/api-reference/responses/object
     pytest.param(
         {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27, "input_tokens_details": {"cached_tokens": 16}},

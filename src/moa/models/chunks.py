@@ -239,20 +239,6 @@ def _only_text(delta: Delta) -> bool:
     return not (delta.reasoning or delta.tool_calls or delta.finish_reason or delta.extra)
 
 
-class WholeBody:
-    """Takes an event splitter's place when a server does not stream: the whole body is one event."""
-
-    def __init__(self) -> None:
-        self._packets: list[bytes] = []
-
-    def feed(self, packet: bytes) -> list[ServerEvent]:
-        self._packets.append(packet)
-        return []
-
-    def end(self) -> list[ServerEvent]:
-        return [ServerEvent(b"".join(self._packets).decode("utf-8", "replace"))]
-
-
 def _first(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     for choice in choices:
         if not choice.get("index"):

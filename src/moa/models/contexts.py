@@ -16,7 +16,7 @@ _TOO_LONG = re.compile(
         (
             r"context[_ -]?(length|window|size|limit)|model token limit|maximum prompt length|maximum model length",
             r"prompt is too long|prompt exceeds|too many tokens|input is too long|input is longer than|input length exceeds",
-            r"input token count|input tokens exceed|range of input length|inputs?`? tokens \+|reduce the length of",
+            r"(input|prompt) token count|input tokens exceed|range of input length|inputs?`? tokens \+|reduce the length of",
             r"n_ctx|max_model_len|exceed_context_size|tokens_limit_reached|request body too large for|too large for model",
         )
     ),
@@ -41,6 +41,7 @@ _SIZE = re.compile(
             rf"input length should be \[\d+, ?{_NUMBER}\]",
             rf"Max size: {_NUMBER} tokens",
             rf"cannot exceed {_NUMBER}",
+            rf"token count of [\d,]+ exceeds the limit of {_NUMBER}",
         )
     ),
     re.IGNORECASE,

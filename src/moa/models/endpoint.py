@@ -30,7 +30,7 @@ from moa.closing import AsyncClosing
 from moa.errors import ModelError, UpstreamFailed
 from moa.messages import Delta, Request
 from moa.models import Continuation, Traits
-from moa.models.chunks import AnswerReader, WholeBody
+from moa.models.chunks import AnswerReader
 from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
 from moa.models.credential import Credential, KeySource
@@ -40,7 +40,7 @@ from moa.models.profile import Profile
 from moa.models.profiles import profile_at
 from moa.models.provider import is_own_network
 from moa.models.refusals import message_of, refused, without_secrets
-from moa.models.sse import EventSplitter
+from moa.models.sse import EventSplitter, WholeBody
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
 _AFTER_DONE = 0.1  # seconds to wait for the end of the response, which lets the connection be reused
@@ -306,11 +306,6 @@ class EndpointModel:
         Raises:
             ModelError: the response is no answer, or it broke off, or the server was silent for too long.
         """
-        if response.content_type == "text/html":
-            raise UpstreamFailed(
-                self.name,
-                f"{self._endpoint.base_url} returns a web page: the API is elsewhere, often under /v1",
-            )
         stall = self._endpoint.timeouts.stall
         after_finish = _AFTER_FINISH if stall is None else min(stall, _AFTER_FINISH)
         splitter: WholeBody | EventSplitter | None = None
@@ -319,8 +314,12 @@ class EndpointModel:
             if splitter is None and (packet.strip() or not packet):
                 # By its first character and not by its label: servers label streams as JSON, and JSON as a stream.
                 start = packet.lstrip(b"\xef\xbb\xbf \t\r\n")
-                is_text = response.content_type == "text/plain" and not start.startswith(_FIELDS)
-                splitter = WholeBody() if start.startswith((b"{", b"[")) or is_text else EventSplitter()
+                is_json = start.startswith((b"{", b"["))
+                is_text = not start.startswith(_FIELDS) and not any(field.startswith(start) for field in _FIELDS)
+                if response.content_type == "text/html" and not is_json and (is_text or not start):
+                    page = f"{self._endpoint.base_url} returns a web page: the API is elsewhere, often under /v1"
+                    raise UpstreamFailed(self.name, page)
+                splitter = WholeBody() if is_json or is_text else EventSplitter()
             if splitter is None:
                 continue
             for delta in answer.deltas(splitter.feed(packet) if packet else splitter.end()):

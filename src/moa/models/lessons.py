@@ -32,6 +32,9 @@ _BOOKKEEPING = (
 )
 """Fields that an answer does not depend on."""
 
+_GUESSED = {*_BOOKKEEPING, "tools.function.strict"}
+"""Fields that a refusal may mean that names none of them, or only ``tools``."""
+
 _OURS = {"stream_options"}
 """Fields that every call has, so they are dropped only where a refusal names them."""
 
@@ -316,7 +319,7 @@ _ABOUT_SOMETHING_ELSE = re.compile(
 def _guess(request: Request) -> Lesson | None:
     body = request.body
     optional = _optional(body)
-    extras = {path for path in optional if path in _BOOKKEEPING or path.startswith("messages.")} - _OURS
+    extras = {path for path in optional if path in _GUESSED or path.startswith("messages.")} - _OURS
     if any(message["role"] == "developer" for message in request.messages):
         return Lesson(Profile(roles={"developer": "system"}, refuses=frozenset(extras)))
     if extras:

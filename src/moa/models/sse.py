@@ -8,12 +8,15 @@ Notable decisions:
   enough that :meth:`EventSplitter.end` returns such an event instead.
 - JSON without ``data:`` is data, up to the next blank line, and ``error:`` is the data of an event ``error``: servers write
   an error into a stream that way (llama.cpp: ggml-org/llama.cpp#16486).
+- A data line that is a whole JSON object is an event of its own where another data line follows it: servers leave out the
+  blank line, or send JSON lines. Some proxies write ``data: data: {…}``; the field counts once.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -69,24 +72,63 @@ class EventSplitter:
         if self._at_start:
             line, self._at_start = line.removeprefix(_BYTE_ORDER_MARK), False
         if not line:
-            if self._data:
-                events.append(
-                    ServerEvent(
-                        b"\n".join(self._data).decode("utf-8", "replace"), self._name.decode("utf-8", "replace")
-                    )
-                )
-                self._data.clear()
+            self._emit(events)
             self._name, self._bare = b"", False
             return
         if self._bare or line.lstrip().startswith(b"{"):
             self._bare = True
-            self._data.append(line)
+            self._add(line, events)
             return
         field, _, value = line.partition(b":")
         if field == b"error":
             self._name = self._name or b"error"
             self._data.append(value.removeprefix(b" "))
         elif field == b"data":
-            self._data.append(value.removeprefix(b" "))
+            value = value.removeprefix(b" ")
+            self._add(value[5:].lstrip() if value.startswith(b"data:") else value, events)
         elif field == b"event":
             self._name = value.removeprefix(b" ")
+
+    def _add(self, line: bytes, events: list[ServerEvent]) -> None:
+        if len(self._data) == 1 and _is_object(self._data[0]):
+            self._emit(events)
+        self._data.append(line)
+
+    def _emit(self, events: list[ServerEvent]) -> None:
+        if self._data:
+            data = b"\n".join(self._data).decode("utf-8", "replace")
+            events.append(ServerEvent(data, self._name.decode("utf-8", "replace")))
+            self._data.clear()
+
+
+class WholeBody:
+    """Takes an event splitter's place where the body is no stream of events: JSON, one JSON array, JSON lines or text."""
+
+    def __init__(self) -> None:
+        self._packets: list[bytes] = []
+
+    def feed(self, packet: bytes) -> list[ServerEvent]:
+        self._packets.append(packet)
+        return []
+
+    def end(self) -> list[ServerEvent]:
+        """The events: one for each item of an array, each line of JSON lines, or the whole body."""
+        body = b"".join(self._packets).lstrip(_BYTE_ORDER_MARK + b" \t\r\n")
+        text = body.decode("utf-8", "replace")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            splitter = EventSplitter()
+            return [*splitter.feed(body), *splitter.end()] or [ServerEvent(text)]
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            return [ServerEvent(json.dumps(item)) for item in value]
+        return [ServerEvent(text)]
+
+
+def _is_object(line: bytes) -> bool:
+    if not line.rstrip().endswith(b"}"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

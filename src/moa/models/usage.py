@@ -33,12 +33,13 @@ _OUTPUT = (
     *("candidatesTokenCount", "eval_count", "predicted_n"),
 )
 _TOTAL = ("total_tokens", "totalTokens", "totalTokenCount")
-_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
-_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED = (
     # https://api-docs.deepseek.com/guides/kv_cache; https://platform.moonshot.ai/docs: beside prompt_tokens
     *("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cacheReadInputTokens"),
-    *("cachedContentTokenCount", "cache_n"),
+    *("cachedContentTokenCount", "cache_n", "cached_input_tokens", "cached_prompt_tokens", "num_cached_tokens"),
+    *("cache_read_tokens", "cache_read"),  # https://python.langchain.com/api_reference/core/messages: UsageMetadata
 )
 _REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 _BESIDE = {
