@@ -1,4 +1,8 @@
-"""Strict servers: what each vendor refuses, in the words of its own errors, with the source beside it."""
+"""Strict servers: what each vendor refuses, in the words of its own errors, with the source beside it.
+
+A source that is named here was read. Where it does not show the words for one kind of refusal, they are modelled on those
+that it shows.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ class Vendor:
         bare_tool_calls: whether it takes tool calls of the history without ``tools``.
         values: fields with one permitted value.
         error: the body of its refusal of a path in the request, for this reason.
-        source: where its strictness is documented or reported.
+        source: where its strictness is documented or reported; or that it is no certain server's.
     """
 
     name: str
@@ -91,7 +95,7 @@ class Vendor:
 
 
 def openai_words(path: str, reason: str) -> dict[str, Any]:
-    """https://community.openai.com/t/unrecognized-request-argument-supplied/1063842"""
+    """https://github.com/xlinx/sd-webui-decadetw-auto-prompt-llm/issues/29; the words for a value are not confirmed."""
     message = f"Unrecognized request argument supplied: {path}"
     if reason == "value":
         message = (
@@ -103,7 +107,7 @@ def openai_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def pydantic_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/Gitlawb/openclaude/issues/739"""
+    """https://github.com/editor-code-assistant/eca/issues/231; the words for a role are not confirmed."""
     loc: list[str | int] = ["body"]
     steps = path.replace("]", "").replace("[", ".").split(".")
     loc.extend(int(step) if step.isdecimal() else step for step in steps)
@@ -118,7 +122,7 @@ def pydantic_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def groq_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/tashfeenahmed/freellmapi/issues/1070"""
+    """https://github.com/fanenr/chatbot/issues/21 and, for messages, https://github.com/tashfeenahmed/freellmapi/issues/1070."""
     message = f"property '{path}' is unsupported"
     if path.startswith("messages"):
         at, _, field = path.removeprefix("messages[").partition("].")
@@ -130,7 +134,10 @@ def groq_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def serde_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/earendil-works/pi/issues/1048, https://github.com/deepseek-ai/DeepSeek-V3/issues/1093"""
+    """https://github.com/earendil-works/pi/issues/1048 and https://github.com/rikkahub/rikkahub/issues/1433.
+
+    The words for an unknown field are not confirmed.
+    """
     before = "Failed to deserialize the JSON body into the target type"
     if path.endswith("role"):
         message = f"{before}: {path}: unknown variant `{reason}`, expected one of `system`, `user`, `assistant`, `tool`"
@@ -146,7 +153,7 @@ def serde_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def google_words(path: str, reason: str) -> list[Any]:
-    """https://github.com/Vali-98/ChatterUI/issues/227"""
+    """https://github.com/Vali-98/ChatterUI/issues/227; the words for a role are not confirmed."""
     message = f'Invalid JSON payload received. Unknown name "{path.rpartition(".")[2]}": Cannot find field.'
     if path.endswith("role"):
         message = f"Invalid value at 'messages[0].role': role '{reason}' is not supported."
@@ -154,14 +161,17 @@ def google_words(path: str, reason: str) -> list[Any]:
 
 
 def bedrock_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/vercel/ai/issues/7537"""
+    """https://github.com/vxcontrol/pentagi/issues/160 and https://github.com/lastmile-ai/mcp-agent/pull/126."""
     if reason == "tools":
         return {"message": "The toolConfig field must be defined when using toolUse and toolResult content blocks."}
     return {"message": f"Malformed input request: extraneous key [{path}] is not permitted, please reformat your input"}
 
 
 def anthropic_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/BerriAI/litellm/issues/9825"""
+    """https://github.com/anthropics/anthropic-sdk-python/issues/849, as Anthropic answered until February 2025.
+
+    The words for a role are not confirmed.
+    """
     if reason == "tools":
         message = "Requests which include `tool_use` or `tool_result` blocks must define tools"
     elif path.endswith("role"):
@@ -172,7 +182,7 @@ def anthropic_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def xai_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/acedergren/opencode-oci-provider/releases/tag/v0.2.3"""
+    """https://github.com/open-webui/open-webui/issues/21266; the code: https://github.com/neavo/LinguaGacha/issues/159."""
     head, *more = path.split("_")
     camel = head + "".join(part.title() for part in more)
     return {
@@ -182,12 +192,12 @@ def xai_words(path: str, reason: str) -> dict[str, Any]:
 
 
 def vague_words(path: str, reason: str) -> dict[str, Any]:
-    """A server that says nothing of what was wrong, as some gateways do."""
+    """A server that says nothing of what was wrong: the worst case, not a certain vendor's."""
     return {"error": "Bad Request"}
 
 
 def quoting_words(path: str, reason: str) -> dict[str, Any]:
-    """vLLM's, a Python list as text, with the input quoted: https://github.com/vllm-project/vllm/issues/9873"""
+    """vLLM's, a Python list as text, with the input quoted: https://github.com/vllm-project/vllm/issues/10078"""
     quoted = json.dumps({"temperature": 0.3, "seed": 1})
     said = "'msg': 'Extra inputs are not permitted'"
     message = f"[{{'type': 'extra_forbidden', 'loc': ('body', '{path}'), {said}, 'input': {quoted}}}]"
@@ -204,7 +214,7 @@ VENDORS = (
         STANDARD - {"temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty"}
         | {"store", "metadata", "reasoning_effort", "prompt_cache_key", "user", "service_tier", "temperature"},
         openai_words,
-        "https://community.openai.com/t/developer-role-not-accepted-for-o1-o1-mini-o3-mini/1110750",
+        "https://community.openai.com/t/developer-role-not-accepted-for-o1-o1-mini-o3-mini/1110750/7",
         message_fields=MESSAGE | {"refusal", "annotations", "audio"},
         roles=ROLES,
         values={"temperature": 1},
@@ -212,9 +222,10 @@ VENDORS = (
     Vendor(
         "mistral",
         "mistral-large-latest",
-        STANDARD - {"seed", "max_completion_tokens", "stream_options"} | {"random_seed", "parallel_tool_calls"},
+        STANDARD - {"seed", "max_completion_tokens", "stream_options"}
+        | {"random_seed", "parallel_tool_calls", "metadata", "prompt_cache_key"},
         pydantic_words,
-        "https://docs.mistral.ai/api/endpoint/chat",
+        "https://github.com/mistralai/client-python/blob/main/src/mistralai/client/models/chatcompletionrequest.py",
     ),
     Vendor(
         "groq",
@@ -237,14 +248,14 @@ VENDORS = (
         "gemini-2.5-flash",
         STANDARD - {"seed", "frequency_penalty", "presence_penalty"} | {"reasoning_effort"},
         google_words,
-        "https://ai.google.dev/gemini-api/docs/openai",
+        "https://github.com/Vali-98/ChatterUI/issues/227; https://github.com/liliMozi/openhanako/issues/394",
     ),
     Vendor(
         "bedrock",
         "anthropic.claude-3-5-sonnet",
         STANDARD - {"seed", "stream_options"},
         bedrock_words,
-        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
+        "https://github.com/vxcontrol/pentagi/issues/160",
         bare_tool_calls=False,
         roles=ROLES,
     ),
@@ -253,7 +264,8 @@ VENDORS = (
         "claude-sonnet-4-5",
         STANDARD - {"seed", "frequency_penalty"},
         anthropic_words,
-        "https://docs.anthropic.com/en/api/openai-sdk",
+        # Anthropic's own compatible endpoint ignores what it does not know: https://platform.claude.com/docs/en/api/openai-sdk
+        "not a certain server: a proxy that passes every field on to Claude's own API",
         bare_tool_calls=False,
         roles=ROLES - {"developer"},
     ),
@@ -262,9 +274,9 @@ VENDORS = (
         "grok-4",
         STANDARD - {"frequency_penalty", "presence_penalty", "stop"} | {"user"},
         xai_words,
-        "https://docs.x.ai/developers/model-capabilities/text/reasoning",
+        "https://github.com/miaoxworld/NativeTavern/issues/83",
         roles=ROLES,
     ),
-    Vendor("gateway", "vague", STANDARD - {"seed"}, vague_words, "https://github.com/cline/cline/issues/582"),
-    Vendor("vllm", "strict", STANDARD - {"seed"}, quoting_words, "https://github.com/vllm-project/vllm/issues/9873"),
+    Vendor("gateway", "vague", STANDARD - {"seed"}, vague_words, "not a certain server: the worst case"),
+    Vendor("vllm", "strict", STANDARD - {"seed"}, quoting_words, "https://github.com/vllm-project/vllm/issues/10078"),
 )

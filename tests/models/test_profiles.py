@@ -17,10 +17,18 @@ OPENAI = "https://api.openai.com/v1"
 
 
 def test_every_fact_has_a_source_and_a_place() -> None:
-    """Each row names a page and the month in which it was read, and a place that exists."""
+    """Each row names a place that exists, and a page and the month in which it was read, or says what is not confirmed."""
     for facts in FACTS:
-        assert re.match(r"https://\S+.*\(20\d\d-\d\d\)$", facts.source), facts
+        assert re.match(r"https://\S+.*\(20\d\d-\d\d\)$|not confirmed: ", facts.source), facts
         assert facts.place in PROVIDERS or facts.place in HOSTS, facts
+
+
+def test_what_is_not_confirmed_leaves_nothing_out() -> None:
+    """A row without a page that was read refuses no field, drops no image, tool or effort, and lowers no limit."""
+    for facts in FACTS:
+        if facts.source.startswith("not confirmed"):
+            known = facts.profile.facts()
+            assert known.keys() <= {"rename", "roles", "continuation", "ends_with_assistant"}, facts
 
 
 @pytest.mark.parametrize(
@@ -75,14 +83,50 @@ def test_the_users_own_words_override_the_table() -> None:
         ("openai/o4-mini", True),
         ("gpt-5", True),
         ("gpt-5-mini-2026-01-01", True),
+        ("gpt-5-codex", True),
+        ("gpt-5.1-codex-max", True),
+        ("gpt-5.2-chat-latest", True),
+        ("gpt-5.4-pro", True),
+        ("gpt-5.5", True),
         ("gpt-5-chat-latest", False),
+        ("gpt-5.1", False),
+        ("gpt-5.2-2025-12-11", False),
+        ("gpt-5.4-mini", False),
         ("gpt-4o", False),
         ("octopus", False),
     ],
 )
 def test_openais_reasoning_models_refuse_sampling(model: str, refused: bool) -> None:
-    """The o-series and GPT-5 take no temperature; their chat models and older ones do."""
+    """Models that always reason take no temperature; those that reason on request, and older ones, do."""
     assert ("temperature" in profile_at(OPENAI, model).refuses) == refused
+
+
+@pytest.mark.parametrize(
+    ("model", "efforts"),
+    [
+        ("gpt-4o", ()),
+        ("o3-mini", ("low", "medium", "high")),
+        ("o1-mini", ()),
+        ("gpt-5", ("minimal", "low", "medium", "high")),
+        ("gpt-5-pro", ("high",)),
+        ("gpt-5.1", ("none", "low", "medium", "high")),
+        ("gpt-5.1-chat-latest", ("medium",)),
+        ("gpt-5.1-codex-max", None),
+        ("gpt-5.6", None),
+    ],
+)
+def test_the_efforts_of_openais_models(model: str, efforts: tuple[str, ...] | None) -> None:
+    """Each generation takes other values of reasoning_effort; those of a new one are unknown."""
+    assert profile_at(OPENAI, model).efforts == efforts
+
+
+def test_what_vendors_came_to_take_is_sent() -> None:
+    """Cerebras takes penalties, Mistral metadata, Anthropic past tool calls, and Gemini parallel_tool_calls."""
+    assert "frequency_penalty" not in profile_at("https://api.cerebras.ai/v1", "gpt-oss-120b").refuses
+    assert not {"metadata", "prompt_cache_key"} & profile_at("https://api.mistral.ai/v1", "mistral-large").refuses
+    assert profile_at("https://api.anthropic.com/v1", "claude-sonnet-4-5").past_tool_calls is None
+    google = profile_at("https://generativelanguage.googleapis.com/v1beta/openai", "gemini-3-flash")
+    assert "parallel_tool_calls" not in google.refuses
 
 
 def test_merging_is_field_by_field() -> None:
