@@ -28,7 +28,7 @@ def test_what_is_not_confirmed_leaves_nothing_out() -> None:
     for facts in FACTS:
         if facts.source.startswith("not confirmed"):
             known = facts.profile.facts()
-            assert known.keys() <= {"rename", "roles", "continuation", "ends_with_assistant"}, facts
+            assert known.keys() <= {"rename", "roles", "continuation"}, facts
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,15 @@ def test_the_efforts_of_openais_models(model: str, efforts: tuple[str, ...] | No
 
 
 def test_what_vendors_came_to_take_is_sent() -> None:
-    """Cerebras takes penalties, Mistral metadata, Anthropic past tool calls, and Gemini parallel_tool_calls."""
+    """Cerebras takes penalties, Mistral metadata, Claude past tool calls, Gemini parallel_tool_calls, DeepSeek images."""
     assert "frequency_penalty" not in profile_at("https://api.cerebras.ai/v1", "gpt-oss-120b").refuses
     assert not {"metadata", "prompt_cache_key"} & profile_at("https://api.mistral.ai/v1", "mistral-large").refuses
     assert profile_at("https://api.anthropic.com/v1", "claude-sonnet-4-5").past_tool_calls is None
     google = profile_at("https://generativelanguage.googleapis.com/v1beta/openai", "gemini-3-flash")
     assert "parallel_tool_calls" not in google.refuses
+    deepseek = "https://api.deepseek.com"
+    assert profile_at(deepseek, "deepseek-v4-flash-vision-exp").images is None
+    assert profile_at(deepseek, "deepseek-v4-flash").images is False
 
 
 def test_merging_is_field_by_field() -> None:

@@ -193,7 +193,12 @@ FACTS: tuple[Facts, ...] = (
     ),
     Facts("deepseek", Profile(rename=_OLD_LIMIT), "https://api-docs.deepseek.com/news/news0725 (2026-11)"),
     Facts("deepseek", Profile(roles=_NO_DEVELOPER), "https://github.com/earendil-works/pi/issues/1048 (2026-11)"),
-    Facts("deepseek", Profile(images=False), "https://github.com/rikkahub/rikkahub/issues/1433 (2026-11)"),
+    Facts(
+        "deepseek",
+        Profile(images=False),
+        "https://github.com/rikkahub/rikkahub/issues/1433; https://github.com/SillyTavern/SillyTavern/issues/5964 (2026-11)",
+        ("*", "!*vision*"),
+    ),
     Facts(
         "deepseek",
         Profile(json_schema=False),
@@ -264,12 +269,12 @@ FACTS: tuple[Facts, ...] = (
     Facts(
         "perplexity",
         Profile(tools=False, past_tool_calls=False),
-        "https://mastra.ai/models/providers/perplexity.md (2026-11)",
+        "https://github.com/pipecat-ai/pipecat/pull/4862; https://github.com/BerriAI/litellm/issues/11665 (2026-11)",
     ),
     Facts(
         "perplexity",
         Profile(ends_with_assistant=False),
-        "not confirmed: a user message at the end works with any chat model",
+        "https://github.com/BerriAI/litellm/issues/3918 (2026-11)",
     ),
     Facts(
         "cohere",
@@ -282,13 +287,13 @@ FACTS: tuple[Facts, ...] = (
     Facts(
         "anthropic",
         Profile(continuation="prefix"),
-        "https://github.com/langchain-ai/deepagents/issues/1585 (2026-11)",
+        "https://github.com/strands-agents/sdk-python/issues/1694 (2026-11)",
         ("claude-3*", "claude-*-4-0*", "claude-*-4-1*", "claude-*-4-2*", "claude-*-4-5*"),
     ),
     Facts(
         "anthropic",
         Profile(ends_with_assistant=False, continuation="turns"),
-        "https://github.com/langchain-ai/deepagents/issues/1585 (2026-11)",
+        "https://github.com/strands-agents/sdk-python/issues/1694 (2026-11)",
         ("claude-*", "!claude-3*", "!claude-*-4-0*", "!claude-*-4-1*", "!claude-*-4-2*", "!claude-*-4-5*"),
     ),
     Facts("zai", Profile(roles=_NO_DEVELOPER), "https://github.com/openclaw/openclaw/issues/23115 (2026-11)"),
