@@ -120,10 +120,19 @@ class Request:
 
 
 def _without_nulls(body: dict[str, Any]) -> dict[str, Any]:
-    """The body without fields that are null, which means that they are not set; a message's content may be null."""
+    """The body without fields that are null, which means that they are not set; a message's content may be null. An empty
+    list of tools or tool calls means none, and servers refuse it: https://github.com/earendil-works/pi/issues/3649,
+    https://github.com/openai/openai-node/pull/1341
+    """
     body = {name: value for name, value in body.items() if value is not None}
+    if body.get("tools") == []:
+        body = {name: body[name] for name in body if name not in ("tools", "tool_choice", "parallel_tool_calls")}
     body["messages"] = [
-        {name: value for name, value in message.items() if value is not None or name == "content"}
+        {
+            name: value
+            for name, value in message.items()
+            if (value is not None or name == "content") and not (name == "tool_calls" and value == [])
+        }
         for message in body["messages"]
     ]
     return body
