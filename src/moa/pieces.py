@@ -37,8 +37,10 @@ def _joined_function(known: Mapping[str, Any], piece: Mapping[str, Any]) -> dict
 
 
 def joined_reasoning_details(known: Sequence[Any], pieces: Sequence[Any]) -> list[Any]:
-    """Whole blocks of ``reasoning_details`` from their streamed pieces: a block's texts are joined, and its other fields are
-    taken once, the signature among them. A block is what has one ``index`` and one ``type``; without an index, pieces of one
+    """Whole blocks of ``reasoning_details`` or ``thinking_blocks`` from their streamed pieces: a block's texts are
+    joined, and its other fields are taken once, the signature among them.
+
+    A block is what has one ``index`` and one ``type``; without an index, pieces of one
     type that follow each other. A signature ends the text of its block: some servers give all blocks the index 0.
 
     https://openrouter.ai/docs/use-cases/reasoning-tokens
@@ -51,9 +53,13 @@ def joined_reasoning_details(known: Sequence[Any], pieces: Sequence[Any]) -> lis
             continue
         block = dict(blocks[at])
         for key, value in piece.items():
-            if key in ("text", "summary", "data") and isinstance(value, str) and isinstance(block.get(key), str):
+            if (
+                key in ("text", "summary", "data", "thinking")
+                and isinstance(value, str)
+                and isinstance(block.get(key), str)
+            ):
                 block[key] += value
-            elif value is not None:
+            elif value not in (None, ""):
                 block[key] = value
         blocks[at] = block
     return blocks
@@ -70,7 +76,7 @@ def _block_of(blocks: Sequence[Any], piece: Any) -> int | None:
         same_type = piece.get("type") in (None, block.get("type"))
         same_id = piece.get("id") is None or block.get("id") in (None, piece["id"])
         if piece.get("index") == block.get("index") and same_type and same_id:
-            closed = block.get("signature") is not None and (piece.get("index") is None or piece.get("text"))
+            closed = block.get("signature") and (piece.get("index") is None or piece.get("text"))
             return None if closed else at
         if piece.get("index") is None:
             return None

@@ -426,6 +426,16 @@ DETAILS = [
         ],
         id="no index: a signature closes a block",
     ),
+    # https://docs.litellm.ai/docs/reasoning_content
+    pytest.param(
+        [
+            {"type": "thinking", "thinking": "A", "signature": None},
+            {"type": "thinking", "thinking": "B", "signature": ""},
+            {"type": "thinking", "thinking": "", "signature": "S"},
+        ],
+        [{"type": "thinking", "thinking": "AB", "signature": "S"}],
+        id="thinking blocks, an empty signature is none",
+    ),
     pytest.param(["odd", {"type": "t"}], ["odd", {"type": "t"}], id="no blocks at all"),
 ]
 

@@ -103,7 +103,7 @@ _IN_PIECES = frozenset({"refusal", "arguments", "data", "transcript"})
 def _join(fields: dict[str, Any], name: str, value: Any) -> None:
     """Add a piece of a field that arrives in pieces (``logprobs``, ``refusal``), for an answer in one piece."""
     known = fields.get(name)
-    if name == "reasoning_details" and isinstance(value, list):
+    if name in ("reasoning_details", "thinking_blocks") and isinstance(value, list):
         fields[name] = joined_reasoning_details(known if isinstance(known, list) else (), value)
     elif isinstance(value, list):
         if isinstance(known, list):

@@ -24,7 +24,9 @@ from moa.store.figures import usage_object
 MOST_CHOICES = 16
 DONE = frame(b"[DONE]")
 
-OF_MESSAGE = frozenset({"refusal", "annotations", "audio", "function_call", "reasoning_details", "images"})
+OF_MESSAGE = frozenset(
+    {"refusal", "annotations", "audio", "function_call", "reasoning_details", "images", "thinking_blocks"}
+)
 """Fields of a message, or of its delta, that pass through unread; any other unread field belongs to the choice."""
 
 FOR_THE_SERVER = frozenset({"model", "stream", "stream_options", "n", "moa"})
