@@ -14,9 +14,9 @@ ENDLESS = 1000
 
 
 def write(body: Body) -> Script:
-    """As many words as ``max_tokens``, the last of which is a number."""
+    """As many words as ``max_tokens``, none twice, the last of which is a number."""
     most = int(body.get("max_tokens", 12))
-    text = words(" ".join(["pear"] * (min(most, ENDLESS) // 2) + [str(most)]))
+    text = words(" ".join([f"pear{number:x}" for number in range(min(most, ENDLESS) // 2)] + [str(most)]))
     return text + (hang() if most >= ENDLESS else finish("length") + usage(10, most) + done())
 
 
