@@ -197,7 +197,7 @@ OTHERS = [
     ("messages[0].content must be a string", [SEEN], Profile(images=False)),
     ("No endpoints found that support image input", [SEEN], Profile(images=False)),
     ("'messages[0].content' must be a string", [PARTS], Profile(parts=False)),
-    # Bedrock and Anthropic behind a gateway: https://github.com/vercel/ai/issues/7537
+    # Bedrock's Converse (our own reading of its ValidationException)
     (
         "The toolConfig field must be defined when using toolUse and toolResult content blocks.",
         [QUESTION, *CALLED],

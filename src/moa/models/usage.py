@@ -39,7 +39,8 @@ _CACHED = (
     # https://api-docs.deepseek.com/guides/kv_cache; https://platform.moonshot.ai/docs: beside prompt_tokens
     *("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cacheReadInputTokens"),
     *("cachedContentTokenCount", "cache_n", "cached_input_tokens", "cached_prompt_tokens", "num_cached_tokens"),
-    *("cache_read_tokens", "cache_read"),  # https://python.langchain.com/api_reference/core/messages: UsageMetadata
+    # https://reference.langchain.com/python/langchain-core/messages/ai/InputTokenDetails
+    *("cache_read_tokens", "cache_read"),
 )
 _REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 _BESIDE = {
