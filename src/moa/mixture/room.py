@@ -56,7 +56,7 @@ class Room:
         """
         request = self._make_request(references, closing)
         tokens = prompt_tokens(request)
-        size = self._size(tokens)
+        size = self._size(request, tokens)
         if size is None or tokens <= size:
             return request
         bare, context = self._make_request((), closing), self._context(tokens)
@@ -90,14 +90,14 @@ class Room:
         known = traits_of(self._model).profile.context_tokens
         return known or (self._listed(self._model) if tokens > 3000 else None)
 
-    def _size(self, tokens: int) -> int | None:
-        """Tokens that a prompt may have; None where that is unknown."""
+    def _size(self, request: Request, tokens: int) -> int | None:
+        """Tokens that the prompt of a request of so many tokens may have; None where that is unknown."""
         context = self._context(tokens)
         if context is None:
             return self._refused
-        body = self._make_request((), "").body
-        asked = max((body[limit] for limit in TOKEN_LIMITS if isinstance(body.get(limit), int)), default=0)
-        size = context - (min(asked, context // 2) or min(ANSWER, context // 4))
+        limits = [request.body.get(name) for name in TOKEN_LIMITS]
+        answer = max((limit for limit in limits if isinstance(limit, int)), default=0)
+        size = context - (min(answer, context // 2) or min(ANSWER, context // 4))
         return min(size, self._refused or size)
 
 

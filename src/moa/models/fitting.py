@@ -60,6 +60,7 @@ OPENING = "(The conversation begins with the assistant.)"
 
 
 _IDEOGRAPHS = re.compile(r"[\u2e80-\U000e0fff]")
+_SPACES = str.maketrans(dict.fromkeys("\t\n\v\f\r\x1c\x1d\x1e\x1f", " "))
 
 
 def schema_of(request: Request) -> Mapping[str, Any] | None:
@@ -75,9 +76,14 @@ def schema_of(request: Request) -> Mapping[str, Any] | None:
 def text_tokens(text: str) -> int:
     """Tokens of a text, estimated: four letters of English each, three of other alphabets, 1.5 Chinese characters. White
     space counts once."""
+    if text.isascii():
+        text = text.translate(_SPACES).strip()
+        while "  " in text:  # on a long prompt, four times as fast as split and join
+            text = text.replace("  ", " ")
+        return len(text) // 4 + 1
     text = " ".join(text.split())
     ascii_letters = len(text.encode("ascii", "ignore"))
-    ideographs = len(_IDEOGRAPHS.findall(text)) if ascii_letters < len(text) else 0
+    ideographs = len(_IDEOGRAPHS.findall(text))
     return ascii_letters // 4 + (len(text) - ascii_letters - ideographs) // 3 + round(ideographs / 1.5) + 1
 
 

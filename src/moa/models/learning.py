@@ -7,9 +7,10 @@ a refusal of something else teaches nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 from moa.errors import ModelError
@@ -25,7 +26,6 @@ from moa.models.wrapper import Wrapper, opened
 
 MOST_LESSONS = 6
 """The most calls that follow one refused call, each with one lesson more."""
-
 
 LEAST_CONTEXT = 1000
 """Tokens: no server has a smaller context, so a smaller figure counts something else."""
@@ -118,26 +118,28 @@ class Learning(Wrapper):
                     yield Delta(notice=f"{self.name} {notice}", degrades=True)
                 if changes := _described([lesson.profile for lesson in drawn], request):
                     yield Delta(notice=f"{self.name} {changes}")
-                prompt = prompt_tokens(sent, image=0)
+                prompt = cache(partial(prompt_tokens, sent, image=0))  # counted for long prompts only: it takes time
                 for delta in opening:
                     yield self._checked(delta, prompt)
                 async for delta in deltas:
                     yield self._checked(delta, prompt)
                 return
 
-    def _checked(self, delta: Delta, prompt: int) -> Delta:
+    def _checked(self, delta: Delta, prompt: Callable[[], int]) -> Delta:
         """The delta, with a notice where its usage shows that the server cut the prompt without a word.
 
         Ollama does, from the front, at 4,096 tokens by default: https://docs.ollama.com/context-length
         """
-        if delta.usage is None or delta.usage.estimated or not LEAST_CONTEXT <= delta.usage.input_tokens < prompt * CUT:
+        if delta.usage is None or delta.usage.estimated:
             return delta
         read = delta.usage.input_tokens
+        if read < LEAST_CONTEXT or read >= prompt() * CUT:
+            return delta
         size = round(read / 1024) * 1024
         if abs(size - read) < size / 20:
             self._keep(Profile(context_tokens=size))
         notice = (
-            f"{self.name} read {read:,} of about {prompt:,} tokens of its prompt: its server cut off the rest. Raise the "
+            f"{self.name} read {read:,} of about {prompt():,} tokens of its prompt: its server cut off the rest. Raise the "
             "server's context length (Ollama: OLLAMA_CONTEXT_LENGTH) or set context_tokens of the model in moa.toml"
         )
         return delta.replaced(notice="; ".join(filter(None, (delta.notice, notice))), degrades=True)
