@@ -60,7 +60,7 @@ def test_a_nested_mixture_that_is_given_up_leaves_what_it_has_spent() -> None:
 
 
 def test_a_cancelled_run_counts_the_attempts_and_the_calls_inside_a_nested_mixture() -> None:
-    """An attempt that failed, and a proposal of a nested mixture, are paid for, whoever reads on."""
+    """An attempt that failed, and a proposal of a nested mixture, are paid for, whether or not the caller reads on."""
     failing_first = Scripted(
         [UpstreamFailed("scripted/t", "busy"), Scripted("late", first_token=60)], name="scripted/t"
     )

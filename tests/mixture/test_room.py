@@ -66,7 +66,7 @@ async def test_references_that_would_not_fit_are_shortened(known: int | None) ->
 
 
 async def test_references_that_fit_are_whole() -> None:
-    """Nothing is shortened, and nobody is told anything, where all proposals fit."""
+    """Nothing is shortened, and no notice is emitted, where all proposals fit."""
     large = Small(100_000, 100_000)
     answer = await two_long(large).answer("What is it?")
     assert LONG.strip() in large.prompts[0].messages[-1]["content"]

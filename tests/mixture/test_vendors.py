@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +12,7 @@ from moa.messages import Request, collected
 from moa.mixture.mixture import Mixture
 from moa.models.endpoint import Endpoint
 from moa.models.vendors.endpoint import VendorEndpoint
+from tests.fakes.packages import needs
 from tests.fakes.upstream import Upstream, say
 from tests.fakes.vendors import (
     VendorServer,
@@ -30,7 +30,7 @@ from tests.fakes.vendors import (
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,  # the SDKs take seconds to import
-    pytest.mark.skipif(find_spec("pydantic_ai") is None, reason="needs the extra vendors: uv sync --group ci"),
+    needs("pydantic_ai", install="uv sync --group ci"),
 ]
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -110,20 +110,20 @@ def test_what_is_unknown_is_sent_as_it_is(request: Request) -> None:
 
 def test_a_tool_call_and_its_result_become_text() -> None:
     """The call is the assistant's text, and the result the user's, with the tool's name."""
-    told = tool_calls_in_words(
+    plain = tool_calls_in_words(
         [
             {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]},
             {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "Blue."}]},
         ]
     )
-    assert told == [
+    assert plain == [
         {"role": "assistant", "content": 'Let me see.\n\n[Called look with {"at": "sky"}]'},
         {"role": "user", "content": [{"type": "text", "text": "[Result of look]"}, {"type": "text", "text": "Blue."}]},
     ]
 
 
 def test_an_image_is_named_where_it_is_not_seen() -> None:
-    """The image becomes the text [image], and the user is told."""
+    """The image becomes the text [image], and a notice says so."""
     request = Request.of([{"role": "user", "content": [{"type": "text", "text": "What is it?"}, IMAGE]}])
     fitted, notices = fit(request, Profile(images=False))
     assert fitted.messages == [{"role": "user", "content": "What is it?\n[image]"}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from moa.models.provider import Api
 from moa.models.retries import Retried
 from moa.models.vendors.endpoint import VendorEndpoint
 from moa.prices import Price, Prices
+from tests.fakes.packages import needs
 from tests.fakes.vendors import (
     SIGNATURE,
     Reply,
@@ -53,7 +53,7 @@ from tests.models.calling import deltas_of
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,  # the SDKs take seconds to import
-    pytest.mark.skipif(find_spec("pydantic_ai") is None, reason="needs the extra vendors: uv sync --group ci"),
+    needs("pydantic_ai", install="uv sync --group ci"),
 ]
 
 KEY = "sk-0123456789abcdef"

@@ -15,7 +15,7 @@ from moa.messages import Message, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
 from moa.models import traits_of
-from moa.models.fitting import tool_calls_in_words
+from moa.models.fitting import TOKEN_LIMITS, tool_calls_in_words
 from moa.models.thinking import split
 
 AGGREGATOR_ONLY = frozenset(
@@ -31,8 +31,6 @@ REASONING = frozenset(
     {"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "redacted_thinking"}
 )
 """Fields of an assistant's message, and kinds of parts in its content, that hold reasoning."""
-
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 
 FOR_PROPOSERS = (
     *("messages", "temperature", "top_p", "top_k", "min_p", *TOKEN_LIMITS, "seed", "reasoning_effort"),

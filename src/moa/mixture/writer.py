@@ -13,7 +13,6 @@ from moa.errors import CallRejected, MoaError, ModelError, StreamBroken
 from moa.finish_reasons import CUTS, finish_reason_of, is_known
 from moa.messages import Delta, Request
 from moa.mixture.agent import Agent
-from moa.mixture.asking import TOKEN_LIMITS
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
@@ -24,6 +23,7 @@ from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.mixture.silence import noticed
 from moa.models import Model, traits_of
+from moa.models.fitting import TOKEN_LIMITS
 from moa.models.refusals import one_line
 from moa.models.tool_calls import ToolCallReader
 from moa.prices import context_window

@@ -45,6 +45,10 @@ class Meaning:
     permanent: bool = False
     of_request: bool = False
 
+    def is_in(self, text: str) -> bool:
+        """Whether a text has words of this kind."""
+        return self.words is not None and self.words.search(text) is not None
+
 
 def _words(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
@@ -243,9 +247,9 @@ def read_error(error: object, words: str, wait: float | None, status: int | None
 
 
 def _by_words(words: str, whole: str, wait: float | None, status: int | None) -> Meaning | None:
-    if status in (429, None) and TOO_LARGE.words and TOO_LARGE.words.search(words):
+    if status in (429, None) and TOO_LARGE.is_in(words):
         return TOO_LARGE
-    if status in (429, None) and DAILY.words and DAILY.words.search(whole):
+    if status in (429, None) and DAILY.is_in(whole):
         return DAILY
     if status in (400, 413, 422, 500, None) and is_too_long(words):
         return CONTEXT
@@ -256,7 +260,7 @@ def _by_words(words: str, whole: str, wait: float | None, status: int | None) ->
         (NO_MODEL, (400, 404, None)),
     ):
         counts = status in statuses and (meaning is not QUOTA or wait is None or status == 402)
-        if counts and meaning.words and meaning.words.search(words):
+        if counts and meaning.is_in(words):
             return meaning
     return None
 

@@ -231,7 +231,7 @@ def _as_one_text(message: Message) -> Message:
 def tool_calls_in_words(messages: Iterable[Message]) -> list[Message]:
     """The messages with tool calls and their results as text: a call the assistant's, a result the user's."""
     names: dict[str, str] = {}
-    told: list[Message] = []
+    plain: list[Message] = []
     for message in messages:
         calls = [*(message.get("tool_calls") or ())]
         if legacy := message.get("function_call"):
@@ -241,14 +241,14 @@ def tool_calls_in_words(messages: Iterable[Message]) -> list[Message]:
             kept = {**message, "role": "user"}
             for field in ("tool_call_id", "name"):
                 kept.pop(field, None)
-            told.append(_with_opening(kept, f"[Result of {name}]"))
+            plain.append(_with_opening(kept, f"[Result of {name}]"))
         elif calls:
             names |= {str(call.get("id")): _name_of(call) for call in calls}
             kept = {key: value for key, value in message.items() if key not in ("tool_calls", "function_call")}
-            told.append(with_text(kept, "\n".join(_call_in_words(call) for call in calls)))
+            plain.append(with_text(kept, "\n".join(_call_in_words(call) for call in calls)))
         else:
-            told.append(message)
-    return told
+            plain.append(message)
+    return plain
 
 
 def _name_of(call: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Thinking that a model writes into its text, told apart from its answer.
+"""Thinking that a model writes into its text, separated from its answer.
 
 Servers that know a model's format send its reasoning in a field of its own. Others send ``<think>…</think>`` in the text,
 in as many spellings as there are models (:data:`TAGS`). Reasoning is not an answer, and no other agent may read it.
