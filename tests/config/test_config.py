@@ -101,6 +101,29 @@ def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPa
     assert Config(written(folder, one.format("given"), "given.toml")).names()[0] == "given"
 
 
+def test_a_file_that_is_only_found_runs_no_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moa.toml in the current folder may be another person's: its api_key_command needs the user's own word."""
+    text = '[endpoints.mine]\nbase_url = "http://127.0.0.1/v1"\napi_key_command = ["touch", "secret"]\n'
+    path = written(folder, text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    with pytest.raises(ConfigError) as caught:
+        Config()
+    said = str(caught.value)
+    assert said.startswith("moa.toml:3: endpoints.mine.api_key_command: ")
+    assert "'touch'" in said
+    assert "--config moa.toml or MOA_CONFIG=moa.toml" in said
+    assert "secret" not in said
+    Config(path)
+    Config("moa.toml")
+    monkeypatch.setenv("MOA_CONFIG", "moa.toml")
+    Config()
+    monkeypatch.delenv("MOA_CONFIG")
+    path.unlink()
+    (folder / "home" / "moa").mkdir(parents=True)
+    written(folder / "home" / "moa", text)
+    assert Config().endpoints == ["mine"]
+
+
 def test_a_named_file_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--config and MOA_CONFIG are errors if the file does not exist."""
     with pytest.raises(ConfigError, match=r"--config names 'no.toml', but no such file exists"):

@@ -11,6 +11,7 @@ from moa.errors import CallRejected
 from moa.messages import Request
 from moa.models.lessons import lesson_of
 from moa.models.profile import Profile
+from moa.models.refusals import refused
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 QUESTION: dict[str, Any] = {"role": "user", "content": "What is it?"}
@@ -26,7 +27,7 @@ EXTRA = "Extra inputs are not permitted"
 
 def lesson(refusal: object, status: int = 400, messages: list[Any] | None = None, **fields: Any) -> Profile | None:
     """The lesson of a refusal of this request."""
-    error = CallRejected("here/m", "refused", status=status)
+    error = refused("here/m", status, "refused", refusal)
     error.refusal = refusal if isinstance(refusal, str) else json.dumps(refusal)
     found = lesson_of(error, Request.of({"messages": messages or [QUESTION], **fields}))
     return found.profile if found else None

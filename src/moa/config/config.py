@@ -58,9 +58,9 @@ class Config(AsyncClosing):
         memory: Memory | None = None,
     ) -> None:
         self._memory = memory
-        self.path = find(Path(path) if path else None, environ)
+        self.path, runs_programs = find(Path(path) if path else None, environ)
         self._environ = environ
-        self._file = read(self.path) if self.path else File()
+        self._file = read(self.path, runs_programs=runs_programs) if self.path else File()
         self._mixtures: dict[str, Mixture] = {}
         self._opening: list[str] = []
         self._choice: AutoChoice | None = None

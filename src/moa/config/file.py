@@ -15,8 +15,12 @@ from moa.config.tables import File
 from moa.errors import ConfigError
 
 
-def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
     """The file to read: the path given, ``$MOA_CONFIG``, ``./moa.toml`` or ``~/.config/moa/moa.toml``; None if none exists.
+
+    Returns:
+        The file, and whether it may run programs. ``./moa.toml`` may not: it can be another person's, in a folder that the
+        user has cloned or unpacked.
 
     Raises:
         ConfigError: the path, or the variable, names a file that does not exist.
@@ -26,13 +30,23 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
             file = Path(named).expanduser()
             if not file.is_file():
                 raise ConfigError(f"{where} names {str(named)!r}, but no such file exists")
-            return file
-    home = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return next((place for place in (Path("moa.toml"), home / "moa" / "moa.toml") if place.is_file()), None)
+            return file, True
+    here = Path("moa.toml")
+    if here.is_file():
+        return here, False
+    own = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "moa" / "moa.toml"
+    return (own if own.is_file() else None), True
 
 
-def read(path: Path) -> File:
-    """The tables of a file; raises ConfigError for the first thing that is wrong with it."""
+def read(path: Path, *, runs_programs: bool = True) -> File:
+    """The tables of a file.
+
+    Args:
+        runs_programs: whether it may have an ``api_key_command``.
+
+    Raises:
+        ConfigError: for the first thing that is wrong with it.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
         data = tomllib.loads(text)
@@ -52,6 +66,14 @@ def read(path: Path) -> File:
             if why := wrong_name(name):
                 line = line_of(text, (f"{kind}s", name))
                 raise ConfigError(f"{path}:{line}: the name of {kind} {name!r} {why}")
+    for name, endpoint in file.endpoints.items():
+        if endpoint.api_key_command and not runs_programs:
+            where = ("endpoints", name, "api_key_command")
+            raise ConfigError(
+                f"{path}:{line_of(text, where)}: {'.'.join(where)}: a file that is only found in the current folder may not "
+                f"run programs (here {endpoint.api_key_command[0]!r}): if you trust it, name it with --config {path} or "
+                f"MOA_CONFIG={path}"
+            )
     return file
 
 

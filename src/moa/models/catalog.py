@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from urllib.parse import urlsplit
 
 from moa.closing import AsyncClosing
 from moa.errors import ConfigError, KeyMissing, UnknownName
@@ -22,7 +21,7 @@ from moa.models.limits import Limited, Limits
 from moa.models.plugins import plugin, plugin_names
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
-from moa.models.provider import Api, Provider, is_own_network
+from moa.models.provider import Api, Provider, is_remote
 from moa.models.providers import PROVIDERS
 from moa.models.retries import Retried
 from moa.models.vendors.endpoint import OF_VENDORS, VendorEndpoint
@@ -120,7 +119,7 @@ class Catalog(AsyncClosing):
         """Local providers and endpoints whose address is outside the user's own network, so that calls may be billed."""
         urls = {name: known.url(self._environ) for name, known in PROVIDERS.items() if known.local}
         urls |= {name: access.base_url for name, access in self._access.items() if access.base_url}
-        return frozenset(name for name, url in urls.items() if url and not is_own_network(urlsplit(url).hostname))
+        return frozenset(name for name, url in urls.items() if is_remote(url))
 
     def register(self, provider: str, make: Callable[[str], Model], *, local: bool = False) -> None:
         """Let ``make`` create the models of a provider.

@@ -24,7 +24,6 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import aiohttp
-from yarl import URL
 
 from moa.closing import AsyncClosing
 from moa.errors import ModelError, UpstreamFailed
@@ -38,7 +37,7 @@ from moa.models.error_codes import parsed
 from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
-from moa.models.provider import is_own_network
+from moa.models.provider import is_remote
 from moa.models.refusals import message_of, refused, without_secrets
 from moa.models.sse import EventSplitter, WholeBody
 
@@ -254,7 +253,7 @@ class EndpointModel:
             model_id=model_id,
             identity=f"{endpoint.base_url} {model_id}",
             continuation=_CONTINUATIONS.get(continuation or ""),
-            remote=not is_own_network(URL(endpoint.base_url).host),
+            remote=is_remote(endpoint.base_url),
         )
 
     @property

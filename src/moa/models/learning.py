@@ -17,10 +17,9 @@ from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
 from moa.models.attempts import attempts_of
-from moa.models.contexts import is_too_long
 from moa.models.fitting import fit, has_path, prompt_tokens, schema_of
 from moa.models.json_schema import following
-from moa.models.lessons import STATUSES, Lesson, lesson_of
+from moa.models.lessons import Lesson, lesson_of
 from moa.models.profile import Profile
 from moa.models.wrapper import Wrapper, opened
 
@@ -106,8 +105,6 @@ class Learning(Wrapper):
                         continue
                     if lesson and lesson.profile.context_tokens:
                         self._keep(lesson.profile)
-                    if error.status in STATUSES and is_too_long(error.refusal or error.reason):
-                        error.code, error.retryable = "context_length_exceeded", False
                     for delta in opening:
                         yield delta
                     raise

@@ -18,7 +18,8 @@ from typing import Any
 
 from moa.errors import ModelError
 from moa.messages import Request
-from moa.models.contexts import context_in, is_too_long
+from moa.models.contexts import context_in
+from moa.models.error_codes import CONTEXT
 from moa.models.fitting import EFFORTS, NEEDED, TOKEN_LIMITS, images_of, schema_of
 from moa.models.profile import Profile
 
@@ -61,7 +62,7 @@ def lesson_of(error: ModelError, request: Request) -> Lesson | None:
     refusal = error.refusal or error.reason
     if error.status not in STATUSES:
         return None
-    if is_too_long(refusal):
+    if error.code == CONTEXT.code:
         size = context_in(refusal)
         return Lesson(Profile(context_tokens=size)) if size else None
     text, places = _text_and_places(refusal)

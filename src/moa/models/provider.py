@@ -120,6 +120,11 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def is_remote(url: str | None) -> bool:
+    """Whether a server is outside the user's own network, so that a call may be billed whatever the server is called."""
+    return url is not None and not is_own_network(urlsplit(url).hostname)
+
+
 _OWN_SUFFIXES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 
 

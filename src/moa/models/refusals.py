@@ -28,7 +28,7 @@ def refused(
         body: the server's error: JSON, or its text.
     """
     wait = wait_in(headers or {}, parsed(body), message, limited=status == 429)
-    reading = read_error(body, message, wait, status)
+    reading = read_error(body, _message(body) or message, wait, status)  # the whole message: the shown one is cut
     kind = _KINDS.get(status) or (UpstreamFailed if status >= 500 else CallRejected)
     if status in (401, 403) and reading.meaning in (QUOTA, FILTERED, REGION):
         kind = CallRejected
@@ -50,7 +50,7 @@ def broken_by(
         headers: of the response, which had the status 200.
     """
     wait = wait_in({}, parsed(error), message, limited=True)
-    reading = read_error(error, message, wait)
+    reading = read_error(error, _message(error) or message, wait)
     if reading.status is not None and not began:
         return refused(model, reading.status, message, error)
     said = f"the answer broke off: {message}" if message else "the answer broke off, and its server does not say why"
