@@ -59,13 +59,18 @@ class ConfigError(MoaError):
 
 
 class UnknownName(ConfigError):
-    """No such mixture, provider or model."""
+    """No such mixture, provider or model.
+
+    Attributes:
+        statement: the message without ``hint``, which may name a command that only some users have.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name = kind, name
         near = get_close_matches(name, list(known), n=1, cutoff=0.5)
         suggestion = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"no {kind} is called {name!r}{suggestion}{f' {hint}' if hint else ''}")
+        self.statement = f"no {kind} is called {name!r}{suggestion}"
+        super().__init__(f"{self.statement} {hint}".rstrip())
 
 
 class KeyMissing(ConfigError):

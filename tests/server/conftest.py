@@ -14,9 +14,9 @@ from tests.fakes.upstream import Upstream
 
 
 class Serve(Protocol):
-    """Gives the server of these arguments whose moa.toml is ``CONFIG`` and ``more``; starts it when it is first needed."""
+    """Gives the server of these arguments whose moa.toml is ``first``, ``CONFIG`` and ``more``; starts it when needed."""
 
-    def __call__(self, *args: str, more: str = "") -> Awaitable[Served]: ...
+    def __call__(self, *args: str, first: str = "", more: str = "") -> Awaitable[Served]: ...
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +30,12 @@ async def serve(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
     started: dict[tuple[str, ...], Served] = {}
     async with AsyncExitStack() as stack:
 
-        async def server(*args: str, more: str = "") -> Served:
-            if (*args, more) not in started:
-                served = Served(
-                    tmp_path_factory.mktemp("server"), *args, config=CONFIG.format(base_url=upstream.base_url) + more
-                )
-                started[*args, more] = await stack.enter_async_context(served)
-            return started[*args, more]
+        async def server(*args: str, first: str = "", more: str = "") -> Served:
+            if (*args, first, more) not in started:
+                config = first + CONFIG.format(base_url=upstream.base_url) + more
+                served = Served(tmp_path_factory.mktemp("server"), *args, config=config)
+                started[*args, first, more] = await stack.enter_async_context(served)
+            return started[*args, first, more]
 
         yield server
 

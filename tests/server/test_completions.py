@@ -32,6 +32,7 @@ from tests.fakes.upstream import (
     words,
 )
 from tests.fakes.waiting import PATIENCE
+from tests.server.conftest import Serve
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -60,21 +61,39 @@ async def client(server: Served) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def test_the_sdk_lists_mixtures_and_single_models(client: AsyncOpenAI) -> None:
-    """Mixtures of the file and presets are listed as moa/NAME, their members as provider/name."""
+    """The list has the mixtures that can be called, all of it every mixture and its members; each has a row by its name."""
     import openai
 
-    models = {model.id: model async for model in client.models.list()}
+    listed = [model.id async for model in client.models.list()]
+    assert "moa/trio" in listed and not {"moa/paper", "moa/keyless"} & {*listed}
+    assert all(name.startswith("moa/") for name in listed)
+    models = {model.id: model async for model in client.models.list(extra_query={"all": "true"})}
     assert {"moa/trio", "moa/auto", "moa/paper", "up/a", "up/last"} <= set(models)
     assert not any("/moa/" in name or name.startswith("openai/") for name in models)
     one = await client.models.retrieve("moa/trio")
     assert (one.id, one.object, one.owned_by) == ("moa/trio", "model", models["up/a"].owned_by)
-    assert (await client.models.retrieve("up/a")).id == "up/a"
+    for name, full in {
+        "up/a": "up/a",
+        "trio": "moa/trio",
+        "moa/keyless": "moa/keyless",
+        "up/unlisted": "up/unlisted",
+    }.items():
+        assert (await client.models.retrieve(name)).id == full
     keyless = (models["moa/keyless"].model_extra or {})["moa"]
     assert keyless["available"] is False
     assert "OPENAI_API_KEY" in keyless["why_not"]
     with pytest.raises(openai.NotFoundError) as caught:
         await client.models.retrieve("moa/nothing")
     assert caught.value.code == "model_not_found"
+    assert "GET /v1/models?all=true" in caught.value.message
+
+
+async def test_a_configuration_can_have_everything_listed(serve: Serve, http: aiohttp.ClientSession) -> None:
+    """With ``list = "all"`` the plain list holds single models and what lacks a key, too."""
+    server = await serve(first='list = "all"\n')
+    async with http.get(f"{server.url}/models") as response:
+        names = {row["id"] for row in (await response.json())["data"]}
+    assert {"moa/trio", "moa/keyless", "up/a"} <= names
 
 
 async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstream) -> None:

@@ -280,12 +280,12 @@ async def test_a_port_in_use_is_an_error(server: Served, upstream: Upstream, tmp
 
 async def test_a_caller_cannot_start_a_download_of_weights(http: aiohttp.ClientSession, server: Served) -> None:
     """The list and the error report mixtures without weights; their models are not listed."""
-    _, _, listed = await get(http, f"{server.url}/models")
+    _, _, listed = await get(http, f"{server.url}/models?all=true")
     rows = {row["id"]: row for row in json.loads(listed)["data"]}
     assert rows["moa/local-mix"]["moa"]["available"] is False
     assert not any(name.startswith("local/") and name.count("/") > 1 for name in rows)
     status, payload, _ = await post(http, server, asking("moa/local-mix"))
-    assert status == 503 and "moa check" in payload["error"]["message"]
+    assert status == 503 and "weights" in payload["error"]["message"]
 
 
 SHORT = """

@@ -92,6 +92,11 @@ class Config(AsyncClosing):
         return self._file.default or "auto"
 
     @property
+    def lists_all(self) -> bool:
+        """Whether a server's list of models shows single models, and mixtures that lack an API key or weights, too."""
+        return self._file.list == "all"
+
+    @property
     def endpoints(self) -> list[str]:
         """The names of the file's own endpoints."""
         return [*self._file.endpoints]

@@ -203,3 +203,4 @@ class File(Table):
     cache: CacheTable = CacheTable()
     models: dict[str, ModelTable] = {}
     parameters: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}
+    list: Literal["mixtures", "all"] = "mixtures"

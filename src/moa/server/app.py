@@ -8,20 +8,21 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from moa.config.config import Config
-from moa.errors import UnknownName
 from moa.server import completions, mixtures, runs, static
 from moa.server.admission import Admission
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
+from moa.server.encoding import json_response
 from moa.server.failures import Refusal, error_response, openai_error, refusal_of
 from moa.server.keys import Keys
 from moa.server.local_pages import LocalPages
@@ -188,18 +189,17 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 def _models(desk: Desk, model_list: ModelList) -> APIRouter:
     router = APIRouter(tags=["models"])
 
-    @router.get("/v1/models", summary="List every mixture and every single model that can be called")
-    async def list_models(request: Request) -> JSONResponse:
+    @router.get(
+        "/v1/models", summary="List the mixtures that can be called; with all=true every mixture and single model"
+    )
+    async def list_models(request: Request, everything: Annotated[bool, Query(alias="all")] = False) -> Response:
         desk.caller(request)
-        return JSONResponse({"object": "list", "data": model_list.rows})
+        return json_response({"object": "list", "data": model_list.listed(all_models=everything)})
 
     @router.get("/v1/models/{name:path}", summary="Get one of them")
-    async def get_model(name: str, request: Request) -> JSONResponse:
+    async def get_model(name: str, request: Request) -> Response:
         desk.caller(request)
-        for row in model_list.rows:
-            if row["id"] == name:
-                return JSONResponse(row)
-        raise refusal_of(UnknownName("model", name, model_list.ids))
+        return json_response(model_list.row(name))
 
     return router
 

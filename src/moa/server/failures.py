@@ -29,6 +29,8 @@ from moa.errors import (
 )
 from moa.models.error_codes import CONTEXT, QUOTA
 
+LISTED = "GET /v1/models?all=true lists the models of this server"
+
 PATIENCE = 5.0
 """Seconds for ``Retry-After`` where an upstream hit its rate limit and gave no time."""
 
@@ -86,7 +88,7 @@ def refusal_of(error: Exception) -> Refusal:
         case RequestRejected():
             return Refusal(400, str(error), param=error.param)
         case UnknownName():
-            return Refusal(404, str(error), code="model_not_found", param="model")
+            return Refusal(404, f"{error.statement} ({LISTED})", code="model_not_found", param="model")
         case ConfigError():
             return Refusal(503, str(error), "server_error", "not_configured", "model", permanent=True)
         case ScheduleError():

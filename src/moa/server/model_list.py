@@ -1,7 +1,8 @@
 """The models that callers can select: mixtures as ``moa/NAME``, single models as ``provider/name``.
 
-A caller can select what ``GET /v1/models`` lists and the models of endpoints in ``moa.toml``; nothing else is reachable. So
-no request makes the server call an address, read a file, download weights or use a key that the operator has not configured.
+A caller can select what ``GET /v1/models?all=true`` lists and the models of endpoints in ``moa.toml``; nothing else is
+reachable. So no request makes the server call an address, read a file, download weights or use a key that the operator has
+not configured.
 """
 
 from __future__ import annotations
@@ -34,13 +35,36 @@ class ModelList:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of ``GET /v1/models``: every mixture, then every member of a mixture that can be called here."""
+        """The rows of ``GET /v1/models?all=true``: every mixture, then every member of a mixture that can be called here."""
         rows = []
         for listed in self._config.listed():
             missing = self._missing(listed.name)
             more = {"description": listed.description, "available": missing is None, "why_not": missing}
             rows.append(self._row(f"moa/{listed.name}", moa={k: v for k, v in more.items() if v is not None}))
         return rows + [self._row(name) for name in self._members if self._can_be_called(name)]
+
+    @cached_property
+    def callable_mixtures(self) -> list[dict[str, Any]]:
+        """The rows of the mixtures that can be called here: what a client's menu of models should show."""
+        return [row for row in self.rows if row.get("moa", {}).get("available")]
+
+    def listed(self, *, all_models: bool = False) -> list[dict[str, Any]]:
+        """The rows of ``GET /v1/models``."""
+        return self.rows if all_models or self._config.lists_all else self.callable_mixtures
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The row of one model, also of an endpoint's model that is in no mixture.
+
+        Raises:
+            Refusal: 404, there is none.
+        """
+        name = full_name(name)
+        for row in self.rows:
+            if row["id"] == name:
+                return row
+        if is_single_model(name) and self._may_be_called(name):
+            return self._row(name)
+        raise refusal_of(UnknownName("model", name, self.ids))
 
     @cached_property
     def _members(self) -> dict[str, None]:
@@ -88,7 +112,7 @@ class ModelList:
             self._check_weights(self._config.mixture(name))
             return
         if name not in self._members and name.partition("/")[0] not in self._config.endpoints:
-            raise UnknownName("model", name, self.ids, "(GET /v1/models lists them)")
+            raise UnknownName("model", name, self.ids)
         self._check_weights(self._config.model(name))
 
     def forget(self, name: str) -> None:
@@ -103,14 +127,18 @@ class ModelList:
 
     def _single_model(self, name: str) -> Mixture:
         if name not in self._single:
-            if name not in self.ids and name.partition("/")[0] not in self._config.endpoints:
-                raise UnknownName("model", name, self.ids, "(GET /v1/models lists them)")
+            if not self._may_be_called(name):
+                raise UnknownName("model", name, self.ids)
             self._single[name] = Mixture([], self._config.model(name), name=name, prices=self._config.prices)
         self._single.move_to_end(name)
         if len(self._single) > MOST_SINGLE:
             oldest, _ = self._single.popitem(last=False)
             self._config.catalog.forget(oldest)
         return self._single[name]
+
+    def _may_be_called(self, name: str) -> bool:
+        """Whether a single model is listed, or is a model of an endpoint in ``moa.toml``."""
+        return name in self.ids or name.partition("/")[0] in self._config.endpoints
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, **more}
@@ -140,6 +168,7 @@ class ModelList:
                 self._check_weights(agent.model)
         elif model.name.startswith("local/") and model.name not in self._downloaded:
             if weights.find_local(model.name.removeprefix("local/")) is None:
-                remedy = f"download them with `moa check {model.name}`"
-                raise ConfigError(f"the weights of {model.name} are not on the server's machine; {remedy}")
+                raise ConfigError(
+                    f"the weights of {model.name} are not on the server's machine; its operator can download them"
+                )
             self._downloaded.add(model.name)
