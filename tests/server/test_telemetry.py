@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moa.errors import AggregatorFailed
 from moa.messages import Answer, Call, Cost, Usage
-from moa.server.telemetry import Metrics, trace_run
+from moa.server.spans import RunSpan
+from moa.server.telemetry import Metrics
 from tests.fakes.packages import needs
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def seconds(span: ReadableSpan) -> tuple[float, float]:
 @needs("opentelemetry.sdk")
 def test_a_run_and_each_of_its_calls_are_spans(exporter: InMemorySpanExporter) -> None:
     """Names, times and attributes follow OpenTelemetry's conventions for generative AI."""
-    trace_run("moa/trio", ANSWER, BEGAN)
+    RunSpan(BEGAN).end("moa/trio", ANSWER)
     run, ann, last = (spans(exporter)[name] for name in ("chat moa/trio", "chat a", "chat org/c"))
     assert run.attributes and ann.attributes and last.attributes and run.context
     assert (run.kind, ann.kind) == (trace.SpanKind.SERVER, trace.SpanKind.CLIENT)
@@ -91,8 +92,8 @@ def test_a_run_and_each_of_its_calls_are_spans(exporter: InMemorySpanExporter) -
 def test_no_message_text_is_in_a_span(exporter: InMemorySpanExporter) -> None:
     """Neither of answers nor of errors."""
     failed = Answer(calls=ANSWER.calls, error=AggregatorFailed("secret", ["secret"]), duration=1.0, run_id="e" * 32)
-    trace_run("moa/trio", ANSWER, BEGAN)
-    trace_run("moa/trio", failed, BEGAN)
+    RunSpan(BEGAN).end("moa/trio", ANSWER)
+    RunSpan(BEGAN).end("moa/trio", failed)
     finished = exporter.get_finished_spans()
     assert len(finished) == 8
     assert not any("secret" in span.to_json() for span in finished)
@@ -105,7 +106,7 @@ def test_a_call_that_was_cut_off_ends_when_its_run_does(exporter: InMemorySpanEx
     """Its span does not end at its start."""
     before = time.time()
     began = before - 2.0
-    trace_run("moa/trio", Answer(calls=(Call("ann", 1, "up/a", started=0.5),), run_id="d" * 32), began)
+    RunSpan(began).end("moa/trio", Answer(calls=(Call("ann", 1, "up/a", started=0.5),), run_id="d" * 32))
     span = spans(exporter)["chat a"]
     assert span.start_time and span.end_time
     assert span.start_time / 1e9 == pytest.approx(began + 0.5)
@@ -114,7 +115,7 @@ def test_a_call_that_was_cut_off_ends_when_its_run_does(exporter: InMemorySpanEx
 
 def test_without_a_configured_sdk_nothing_is_recorded() -> None:
     """The API alone makes spans that cost nothing."""
-    trace_run("moa/trio", ANSWER, BEGAN)
+    RunSpan(BEGAN).end("moa/trio", ANSWER)
 
 
 def test_metrics_count_calls_by_model_and_outcome() -> None:

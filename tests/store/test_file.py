@@ -84,7 +84,9 @@ def test_a_file_of_an_older_version_is_read(old: Path) -> None:
         stored = archive.saved("old", "ann")
         assert stored and stored.lines == OLD_LINES and stored.outcome == "answered"
         assert stored.begun == Begun("old", "ann", 1.0, "moa/trio", REQUEST, {"layers": []})
-        archive.write([Begun("new", "ann", 2.0, "moa/trio", REQUEST), Ended("new", "failed", Answer())])
+        new = Begun("new", "ann", 2.0, "moa/trio", REQUEST, request_id="req-1")
+        archive.write([new, Ended("new", "failed", Answer())])
+        assert (saved := archive.saved("new")) and saved.begun == new
         rows = archive.rows("ann")
         assert [(row.run, row.cost, row.answer) for row in rows] == [("new", Cost(0.0), ""), ("old", Cost(0.25), "So.")]
 

@@ -29,6 +29,7 @@ from moa.errors import ConfigError, StreamBroken, TimedOut, Unreachable, Upstrea
 from moa.models.provider import is_loopback
 from moa.models.real_calls import check_real_call
 from moa.models.refusals import one_line
+from moa.models.trace_context import TRACE_HEADERS
 
 _MODEL = "%7Bmodel%7D"
 """``{model}`` as it stands in a URL."""
@@ -114,7 +115,7 @@ class Connection:
         if http.closed:
             raise Unreachable(model, f"the session passed to the endpoint of {self.base_url} is closed")
         url = URL(str(self._url).replace(_MODEL, quote(model.partition("/")[2], safe="")), encoded=True)
-        headers = {**self._headers, **(key or {})}
+        headers = {**TRACE_HEADERS.get(), **self._headers, **(key or {})}
         # A file and not bytes: aiohttp warns of bytes beyond a megabyte, and a long prompt has more.
         data = io.BytesIO(json.dumps(body).encode()) if body is not None else None
         try:

@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from moa.config.config import Config
 from moa.server import completions, mixtures, runs, static
 from moa.server.admission import Admission
+from moa.server.correlation import REQUEST_ID, Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
@@ -136,6 +137,7 @@ def create_app(
     )
     app.state.server = server
     app.add_middleware(LocalPages)
+    app.add_middleware(Correlation)  # around all others
     _answer_errors(app, server.metrics)
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
@@ -174,7 +176,8 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return answer(request, refusal_of(error))
+        # Starlette sends this response from outside all middleware.
+        return answer(request, refusal_of(error), {"x-request-id": REQUEST_ID.get() or ""})
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

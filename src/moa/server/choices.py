@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -13,12 +12,12 @@ from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.mixture import Mixture
 from moa.pieces import joined_reasoning_details
+from moa.server.spans import RunSpan
 from moa.store.outcome import recorded
 from moa.store.recording import Recording
 
-Report = Callable[[Answer, str, float], None]
-"""Called when a run has ended: its answer; ``answered``, ``degraded``, ``failed`` or ``cancelled``; and when the run
-started, in seconds since 1970."""
+Report = Callable[[Answer, str, RunSpan], None]
+"""Called when a run has ended: its answer; ``answered``, ``degraded``, ``failed`` or ``cancelled``; and its span."""
 
 NewChoice = Callable[[int, Sequence[Reference] | None], "Choice"]
 """Makes the choice with this index, from these proposals; None calls the proposers."""
@@ -58,7 +57,6 @@ class Choice:
         self.extra: dict[str, Any] = {}
         self._run = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
         self._report, self._recording = report, recording
-        self._started = time.time()
 
     @property
     def answer(self) -> Answer:
@@ -71,10 +69,11 @@ class Choice:
         Raises:
             RunError: the run failed.
         """
+        span = RunSpan()
         events = recorded(
             self._run,
             recording=self._recording,
-            on_end=lambda outcome, answer: self._report(answer, outcome, self._started),
+            on_end=lambda outcome, answer: self._report(answer, outcome, span),
         )
         async with aclosing(events):
             async for event in events:

@@ -28,6 +28,7 @@ from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
 from moa.server.choices import Choice, Report, Step, steps_of
 from moa.server.connection import ClientGone, EventStream, unless_gone
+from moa.server.correlation import REQUEST_ID
 from moa.server.described import ERROR_RESPONSES, request_body
 from moa.server.desk import Desk
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result
@@ -60,7 +61,9 @@ def routes(
         if recordings is None:
             return None
         model, body, table = full_name(parsed.model), parsed.request.body, tables.written(parsed.model)
-        return lambda: recordings.new(owner=desk.owner(key), model=model, request=body, mixture=table)
+        return lambda: recordings.new(
+            owner=desk.owner(key), model=model, request=body, mixture=table, request_id=REQUEST_ID.get()
+        )
 
     @router.post(
         dialect.path,

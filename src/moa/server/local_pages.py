@@ -18,7 +18,7 @@ from moa.server.origins import is_local_page
 
 API = "/v1/"
 
-READABLE = "x-moa-run, retry-after"
+READABLE = "x-moa-run, x-request-id, retry-after"
 """Headers of a response that a page may read."""
 
 SECONDS_VALID = "600"

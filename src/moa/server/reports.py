@@ -6,7 +6,8 @@ from moa.messages import Answer
 from moa.server.choices import Report
 from moa.server.desk import Desk
 from moa.server.keys import Key
-from moa.server.telemetry import Metrics, log_run, trace_run
+from moa.server.spans import RunSpan
+from moa.server.telemetry import Metrics, log_run
 
 
 class Reports:
@@ -18,10 +19,10 @@ class Reports:
     def of(self, model: str, key: Key) -> Report:
         """The function to call when a run of this model, requested with this key, has ended."""
 
-        def report(answer: Answer, outcome: str, started: float) -> None:
+        def report(answer: Answer, outcome: str, span: RunSpan) -> None:
             self._desk.charge(key, answer)
             self._metrics.count(model, answer, outcome, key.name)
             log_run(model, answer, outcome, key.name)
-            trace_run(model, answer, started)
+            span.end(model, answer)
 
         return report

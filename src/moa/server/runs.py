@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from moa.prices import Prices
 from moa.server.body import object_of
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
+from moa.server.correlation import REQUEST_ID
 from moa.server.described import object_body
 from moa.server.desk import Desk
 from moa.server.encoding import json_response
@@ -68,6 +69,7 @@ def routes(
             request=order.request.body,
             mixture=order.table,
             continues=order.continues,
+            request_id=REQUEST_ID.get(),
         )
         try:
             starting = runner.start(order, reports.of(order.model, key), recording)

@@ -1,22 +1,20 @@
-"""The answer of a run that has ended -> metrics, spans and one log line. None of them holds message text.
+"""The answer of a run that has ended -> metrics and one log line. None of them holds message text.
 
 Everything is derived from the finished :class:`Answer`, which is a fold of the run's events, so nothing happens here while
-the run is in progress. Metrics are in Prometheus' format. Spans follow OpenTelemetry's conventions for generative AI; they
-cost nothing unless its SDK is installed and configured. https://opentelemetry.io/docs/specs/semconv/gen-ai/
+the run is in progress. Metrics are in Prometheus' format.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from moa.messages import Answer, Call
+from moa.server.correlation import REQUEST_ID
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -90,6 +88,7 @@ def log_run(model: str, answer: Answer, outcome: str, key: str) -> None:
     """Log one line of JSON about a run that has ended."""
     line = {
         "run": answer.run_id,
+        "request_id": REQUEST_ID.get(),
         "model": model,
         "key": key,
         "outcome": outcome,
@@ -104,67 +103,6 @@ def log_run(model: str, answer: Answer, outcome: str, key: str) -> None:
         "error": type(answer.error).__name__ if answer.error else None,
     }
     log.info(json.dumps(line))
-
-
-def trace_run(model: str, answer: Answer, started: float) -> None:
-    """Emit a span for a run that has just ended, and one for each of its calls. ``started``: seconds since 1970."""
-    tracer = trace.get_tracer("moa")
-    start = int(started * 1e9)
-    run = tracer.start_span(f"chat {model}", kind=trace.SpanKind.SERVER, start_time=start)
-    if run.is_recording():
-        run.set_attributes(
-            {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "moa",
-                "gen_ai.request.model": model,
-                "gen_ai.response.id": f"chatcmpl-{answer.run_id}",
-                "gen_ai.usage.input_tokens": answer.usage.input_tokens,
-                "gen_ai.usage.output_tokens": answer.usage.output_tokens,
-                "moa.degraded": len(answer.degraded),
-            }
-        )
-        if answer.error:
-            run.set_status(trace.StatusCode.ERROR, type(answer.error).__name__)
-        if answer.finish_reason:
-            run.set_attribute("gen_ai.response.finish_reasons", [answer.finish_reason])
-        if answer.cost.dollars is not None:
-            run.set_attribute("moa.cost", answer.cost.dollars)
-        for call in answer.calls:
-            _trace_call(tracer, run, call, started)
-    run.end(_end(start, answer.duration))
-
-
-def _trace_call(tracer: trace.Tracer, run: trace.Span, call: Call, run_started: float) -> None:
-    start = int((run_started + (call.started or 0.0)) * 1e9)
-    provider, _, model = call.model.partition("/")
-    attributes: dict[str, str | int | Sequence[str]] = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": provider,
-        "gen_ai.request.model": model,
-        "moa.agent": call.agent,
-        "moa.layer": call.layer,
-        "moa.role": call.role,
-    }
-    if call.usage:
-        attributes["gen_ai.usage.input_tokens"] = call.usage.input_tokens
-        attributes["gen_ai.usage.output_tokens"] = call.usage.output_tokens
-    if call.finish_reason:
-        attributes["gen_ai.response.finish_reasons"] = [call.finish_reason]
-    span = tracer.start_span(
-        f"chat {model}",
-        context=trace.set_span_in_context(run),
-        kind=trace.SpanKind.CLIENT,
-        start_time=start,
-        attributes=attributes,
-    )
-    if call.dropped:
-        span.set_status(trace.StatusCode.ERROR, "dropped")
-    span.end(_end(start, call.duration))
-
-
-def _end(start: int, duration: float | None) -> int:
-    """Nanoseconds since 1970; the present time for a call or run that was cut off."""
-    return time.time_ns() if duration is None else start + int(duration * 1e9)
 
 
 def _rounded(seconds: float | None) -> float | None:

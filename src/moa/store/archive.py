@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS runs (
 );
 CREATE INDEX IF NOT EXISTS runs_by_owner ON runs (owner, number);
 CREATE TABLE IF NOT EXISTS run_requests (
-    number INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, request BLOB NOT NULL, mixture TEXT
+    number INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE, request BLOB NOT NULL, mixture TEXT, request_id TEXT
 );
 CREATE TABLE IF NOT EXISTS run_lines (
     number INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, first INTEGER NOT NULL, lines BLOB NOT NULL,
@@ -69,6 +69,7 @@ class Begun:
         request: the Chat Completions body, without the model.
         mixture: the mixture's table as the run used it; None for a single model.
         continues: the ID of the run whose proposals this one took over.
+        request_id: the ``x-request-id`` of the request that started it; None outside a server.
     """
 
     run: str
@@ -78,6 +79,7 @@ class Begun:
     request: Mapping[str, Any]
     mixture: Mapping[str, Any] | None = None
     continues: str | None = None
+    request_id: str | None = None
 
     @property
     def question(self) -> str:
@@ -155,6 +157,9 @@ class Archive(Closing):
         self._file = file
         file.execute("PRAGMA foreign_keys = ON")
         file.executescript(SCHEMA)
+        with self._transaction():
+            if "request_id" not in [column for _, column, *_ in file.execute("PRAGMA table_info(run_requests)")]:
+                file.execute("ALTER TABLE run_requests ADD COLUMN request_id TEXT")  # a store of an earlier version
         file.create_function("folded", 1, str.casefold, deterministic=True)
         self._sweep()
 
@@ -255,15 +260,16 @@ class Archive(Closing):
     def saved(self, run: str, owner: str | None = None) -> SavedRun | None:
         """A whole run; None if there is none of this ID, or if it belongs to another owner."""
         row = self._file.execute(
-            "SELECT owner, started, model, request, mixture, continues, outcome FROM runs JOIN run_requests USING (number) "
-            "WHERE run = ?",
+            "SELECT owner, started, model, request, mixture, continues, request_id, outcome "
+            "FROM runs JOIN run_requests USING (number) WHERE run = ?",
             (run,),
         ).fetchone()
         if row is None or owner not in (None, row[0]):
             return None
-        owner, started, model, request, mixture, continues, outcome = row
+        owner, started, model, request, mixture, continues, request_id, outcome = row
         body, table = json.loads(zlib.decompress(request)), json.loads(mixture) if mixture else None
-        return SavedRun(Begun(run, owner, started, model, body, table, continues), outcome, self.lines(run))
+        begun = Begun(run, owner, started, model, body, table, continues, request_id)
+        return SavedRun(begun, outcome, self.lines(run))
 
     def lines(self, run: str) -> list[bytes]:
         """A run's event lines."""
@@ -288,7 +294,10 @@ def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:
             request = zlib.compress(json.dumps(change.request).encode(), 1)
             return [
                 (statement, tuple(_clean(value) for value in columns)),
-                ("INSERT INTO run_requests VALUES (last_insert_rowid(), ?, ?)", (request, mixture)),
+                (
+                    "INSERT INTO run_requests VALUES (last_insert_rowid(), ?, ?, ?)",
+                    (request, mixture, change.request_id),
+                ),
             ]
         case Lines():
             lines = zlib.compress(b"\n".join(change.lines), 1)

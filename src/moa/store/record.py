@@ -36,6 +36,7 @@ def record_of(saved: SavedRun, outcome: str, prices: Prices) -> dict[str, Any]:
         "model": begun.model,
         "mixture": begun.mixture,
         "continues": begun.continues,
+        "request_id": begun.request_id,
         "messages": begun.request["messages"],
         "parameters": {name: value for name, value in begun.request.items() if name != "messages"},
         "answer": {

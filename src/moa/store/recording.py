@@ -199,9 +199,10 @@ class Recordings:
         request: Mapping[str, Any],
         mixture: Mapping[str, Any] | None = None,
         continues: str | None = None,
+        request_id: str | None = None,
     ) -> Recording:
         """A recording for a run that is about to start; for the arguments see :class:`~moa.store.archive.Begun`."""
-        return Recording(self, lambda run, at: Begun(run, owner, at, model, request, mixture, continues))
+        return Recording(self, lambda run, at: Begun(run, owner, at, model, request, mixture, continues, request_id))
 
     # -- called by recordings ----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.provider import Api
 from moa.models.real_calls import check_real_call
+from moa.models.trace_context import TRACE_HEADERS
 from moa.models.vendors.answers import AnswerReader
 from moa.models.vendors.failures import failure_of
 from moa.models.vendors.requests import details_of, messages_of, parameters_of, settings_of
@@ -195,8 +196,9 @@ class VendorModel:
             from pydantic_ai.direct import model_request_stream
 
             settings = settings_of(request, vendor)
-            if endpoint.headers and "extra_headers" not in vendor.unsupported_settings:
-                settings["extra_headers"] = endpoint.headers
+            headers = {**TRACE_HEADERS.get(), **endpoint.headers}
+            if headers and "extra_headers" not in vendor.unsupported_settings:
+                settings["extra_headers"] = headers
             history = messages_of(request, endpoint.api, provider.name, endpoint.kept)
             responses: list[Any] = []
             RESPONSES.set(responses)
