@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
+import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from moa.errors import ConfigError, UnknownName
-from moa.server.keys import Keys
+from moa.server.keys import Key, Keys, end_of
 from tests.fakes.serving import CONFIG, Served, asking, home, post
 from tests.fakes.terminal import run
 from tests.fakes.upstream import Upstream, hang, words
@@ -198,9 +202,163 @@ async def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:
     path = tmp_path / "config" / "moa" / "keys.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert secret not in path.read_text() and secret not in made.err
-    assert (await run("key", "list", env=env)).out == "ann\t60 requests a minute\t$2.5 a day\n"
+    assert (await run("key", "list", env=env)).out == "ann\t60 requests a minute\t$2.5 a day\tno end\tall models\n"
     assert (await run("key", "remove", "ann", env=env)).code == 0
     assert len(Keys(path)) == 0
+
+
+async def test_a_pattern_that_matches_nothing_is_a_warning(upstream: Upstream, tmp_path: Path) -> None:
+    """The key is made all the same; models of one's own endpoints may have any name; a date in the past is an error."""
+    (tmp_path / "moa.toml").write_text(CONFIG.format(base_url=upstream.base_url))
+    options = (
+        "--config",
+        str(tmp_path / "moa.toml"),
+        "--models",
+        "trio,moa/oops,up/*",
+        "--models",
+        "openai/gpt-4o-mini",
+    )
+    made = await run("key", "add", "ann", *options, "--until", "2999-12-31", env=home(tmp_path))
+    assert made.code == 0 and made.out.startswith("moa-")
+    assert [line.split("'")[1] for line in made.err.splitlines() if "WARNING" in line] == ["moa/oops"]
+    listed = await run("key", "list", env=home(tmp_path))
+    assert listed.out.rstrip().endswith("until 2999-12-31\tmoa/trio,moa/oops,up/*,openai/gpt-4o-mini")
+    for date in ("2020-01-01", "soon"):
+        refused = await run("key", "add", "bob", "--until", date, env=home(tmp_path))
+        assert refused.code == 2 and date in refused.err
+
+
+async def test_a_removed_key_stops_working_at_once(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
+) -> None:
+    """A key made or removed while the server runs is known or unknown from the next request on."""
+    ring = Keys(Path(secrets["file"]))
+    for _ in range(2):
+        headers = bearer(ring.add("eve"))
+        assert (await post(http, server, asking("up/a"), headers=headers))[0] == 200
+        ring.remove("eve")
+        assert (await post(http, server, asking("up/a"), headers=headers))[0] == 401
+    assert len(upstream.requests) == 2
+
+
+async def test_a_damaged_file_opens_no_door(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
+) -> None:
+    """While the file is damaged, a known key may retry and another one is refused; the log has one line about it."""
+    path = Keys(Path(secrets["file"])).path
+    text = path.read_text()
+    for damaged in (text[: len(text) // 2], "", "{}x"):
+        path.write_text(damaged)
+        status, payload, headers = await post(http, server, asking("up/a"), headers=bearer(secrets["ann"]))
+        assert (status, payload["error"]["code"], headers["retry-after"]) == (503, "keys_unreadable", "1")
+        assert str(path) not in str(payload)
+        assert (await post(http, server, asking("up/a"), headers=bearer("moa-wrong")))[0] == 401
+    assert upstream.requests == []
+    path.write_text(text)
+    assert (await post(http, server, asking("up/a"), headers=bearer(secrets["ann"])))[0] == 200
+    assert server.text.count("is no longer a key file") == 1
+
+
+async def test_an_expired_key_is_refused(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
+) -> None:
+    """401 with a code of its own, and the date."""
+    ring = Keys(Path(secrets["file"]))
+    path, before = ring.path, ring.path.read_text()
+    headers = bearer(ring.add("old", until="2999-12-31"))
+    assert (await post(http, server, asking("up/a"), headers=headers))[0] == 200
+    path.write_text(path.read_text().replace("2999-12-31", "2024-02-29"))
+    status, payload, _ = await post(http, server, asking("up/a"), headers=headers)
+    assert (status, payload["error"]["code"]) == (401, "expired_key")
+    assert "2024-02-29" in payload["error"]["message"]
+    path.write_text(before)
+
+
+async def test_a_key_calls_only_its_models(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, secrets: dict[str, str]
+) -> None:
+    """By every route: completions, the lists, runs of a model, of a mixture written in the request, and continued ones."""
+    headers = bearer(Keys(Path(secrets["file"])).add("few", models=["trio", "up/a"]))
+
+    async def call(method: str, path: str, body: object = None) -> tuple[int, Any]:
+        async with http.request(method, server.origin + path, json=body, headers=headers) as response:
+            return response.status, await response.json()
+
+    def inline(*members: str) -> dict[str, Any]:
+        return {"mixture": {"layers": [[*members]], "aggregator": "up/a"}, "messages": asking()["messages"]}
+
+    for model in ("moa/trio", "trio", "up/a"):
+        assert (await post(http, server, asking(model), headers=headers))[0] == 200
+    asked = len(upstream.requests)
+    refused = [
+        *[("/v1/chat/completions", asking(model)) for model in ("moa/safe", "safe", "up/b", "up/any", "moa/nobody")],
+        *[("/runs", asking("up/b")), ("/runs", inline("up/b")), ("/runs", inline("moa/safe"))],
+        ("/mixtures/toml", inline("up/b")),
+    ]
+    for path, body in refused:
+        status, payload = await call("POST", path, body)
+        assert (status, payload["error"]["code"]) == (403, "model_not_found"), (path, body, payload)
+    assert len(upstream.requests) == asked
+    assert (await call("POST", "/runs", inline("up/a", "moa/trio")))[0] == 201
+    assert (await call("GET", "/v1/models/moa/safe"))[0] == 403
+    assert (await call("GET", "/v1/models/up/a"))[0] == 200
+    for query in ("", "?all=true"):
+        _, listed = await call("GET", f"/v1/models{query}")
+        assert [row["id"] for row in listed["data"]] == ["moa/trio", "up/a"]
+    _, shown = await call("GET", "/mixtures")
+    assert [each["name"] for each in shown["mixtures"]] == ["trio"] and shown["models"] == ["up/a"]
+
+
+def test_an_end_is_a_day_or_a_time() -> None:
+    """A day counts to its last moment (UTC); a time without a zone is UTC."""
+    key = Key("ann", "", until="2026-12-31")
+    midnight = datetime(2027, 1, 1, tzinfo=UTC).timestamp()
+    assert not key.has_ended(midnight - 1) and key.has_ended(midnight)
+    assert end_of("2026-12-31T18:00") == midnight - 6 * 3600 == end_of("2026-12-31T19:00+01:00")
+    assert end_of("9999-12-31") > midnight
+
+
+def test_the_new_ann_is_another_caller(tmp_path: Path) -> None:
+    """A key made again under a name has another ID; a key of an older version, without an ID, goes by its name."""
+    ring = Keys(tmp_path / "keys.json")
+    old = Key("ann", hashlib.sha256(b"moa-old").hexdigest())
+    ring.path.write_text(json.dumps([{"name": old.name, "sha256": old.sha256, "dollars_per_day": 2.5}]))
+    found = ring.find("moa-old")
+    assert found and found.id == "ann" and found.dollars_per_day == 2.5
+    ids = {"ann"}
+    for _ in range(2):
+        ring.remove("ann")
+        new = ring.find(ring.add("ann"))
+        assert new and new.id not in ids
+        ids.add(new.id)
+
+
+def test_a_change_of_the_same_size_at_the_same_time_is_seen(tmp_path: Path) -> None:
+    """Also in place, where the time of modification does not move on."""
+    ring = Keys(tmp_path / "keys.json")
+    secret = ring.add("ann")
+    assert ring.find(secret)
+    text = ring.path.read_text()
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    for number in range(50):
+        ring.path.write_text(text.replace(digest, "0" * 64))
+        assert ring.find(secret) is None, number
+        ring.path.write_text(text)
+        assert ring.find(secret), number
+    ring.path.unlink()
+    assert ring.find(secret) is None
+
+
+def test_processes_that_add_keys_at_once_lose_none(tmp_path: Path) -> None:
+    """Each waits for the others."""
+    rings = [Keys(tmp_path / "keys.json") for _ in range(8)]
+    threads = [threading.Thread(target=ring.add, args=(f"key{n}",)) for n, ring in enumerate(rings)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key.name for key in Keys(tmp_path / "keys.json")} == {f"key{n}" for n in range(8)}
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.json"]
 
 
 def test_keys_are_compared_whole(tmp_path: Path) -> None:

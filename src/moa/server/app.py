@@ -196,12 +196,13 @@ def _models(desk: Desk, model_list: ModelList) -> APIRouter:
         "/v1/models", summary="List the mixtures that can be called; with all=true every mixture and single model"
     )
     async def list_models(request: Request, everything: Annotated[bool, Query(alias="all")] = False) -> Response:
-        desk.caller(request)
-        return json_response({"object": "list", "data": model_list.listed(all_models=everything)})
+        key = desk.caller(request)
+        return json_response({"object": "list", "data": model_list.listed(key, all_models=everything)})
 
     @router.get("/v1/models/{name:path}", summary="Get one of them")
     async def get_model(name: str, request: Request) -> Response:
-        desk.caller(request)
+        key = desk.caller(request)
+        desk.check_models(key, [name])
         return json_response(model_list.row(name))
 
     return router

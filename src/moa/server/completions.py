@@ -75,6 +75,7 @@ def routes(
     async def complete(request: Request) -> Response:
         key = desk.caller(request)
         parsed = dialect.read(await desk.read(request))
+        desk.check_models(key, [parsed.model])
         desk.check_limits(key)
         mixture = model_list.mixture(parsed.model)
         return Completion(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from starlette.requests import Request
 
+from moa.errors import ConfigError
 from moa.messages import Answer
 from moa.server.failures import Refusal
 from moa.server.keys import Key, Keys
@@ -32,7 +34,8 @@ class Desk:
         """The key of a request.
 
         Raises:
-            Refusal: 401, the key is missing or unknown; without keys 403, the request comes from another site's web page.
+            Refusal: 401, the key is missing, unknown or has expired; 503, the file of keys is damaged; without keys 403, the
+                request comes from another site's web page.
         """
         if self._keys is None:
             if (origin := foreign_page(request)) is not None:
@@ -40,10 +43,17 @@ class Desk:
                 raise Refusal(403, message, "permission_error", "origin_not_allowed")
             return ANYONE
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = self._keys.find(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
+        try:
+            key = self._keys.find(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
+        except ConfigError:
+            message = "the server cannot read its API keys; retry later"
+            raise Refusal(503, message, "server_error", "keys_unreadable", retry_after=1) from None
         if key is None:
             message = "missing or unknown API key: send it as 'Authorization: Bearer …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")
+        if key.has_ended():
+            message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
+            raise Refusal(401, message, "authentication_error", "expired_key")  # the code is LiteLLM's
         return key
 
     def page_caller(self, request: Request) -> Key:
@@ -59,7 +69,19 @@ class Desk:
 
     def owner(self, key: Key) -> str:
         """The owner of a key's runs; without keys all callers share one."""
-        return "" if self._keys is None else key.name
+        return "" if self._keys is None else key.id
+
+    def check_models(self, key: Key, models: Iterable[str]) -> None:
+        """Check that a key may call all these models, mixtures or single ones. The members of a mixture that the operator
+        has configured are not checked: a caller cannot choose them.
+
+        Raises:
+            Refusal: 403 in OpenAI's form, it may not.
+        """
+        for model in models:
+            if not key.may_call(model):
+                message = f"key {key.name!r} does not have access to model {model!r}"
+                raise Refusal(403, message, code="model_not_found", param="model")
 
     def check_limits(self, key: Key) -> None:
         """Count one request of this key.

@@ -29,6 +29,7 @@ from moa.server.described import object_body
 from moa.server.desk import Desk
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal, refusal_of
+from moa.server.keys import Key
 from moa.server.model_list import ModelList
 
 UNNAMED = "unnamed"
@@ -49,12 +50,14 @@ class Tables:
     def __init__(self, config: Config, model_list: ModelList) -> None:
         self._config, self._model_list = config, model_list
 
-    def listed(self) -> dict[str, Any]:
-        """Every mixture with its table, and every single model, as JSON."""
-        rows = self._model_list.rows
+    def listed(self, key: Key) -> dict[str, Any]:
+        """Every mixture with its table, and every single model, as JSON; those that the key allows."""
+        rows = {row["id"]: row for row in self._model_list.rows if key.may_call(row["id"])}
         mixtures = []
         for listed in self._config.listed():
-            described = next(row["moa"] for row in rows if row["id"] == f"moa/{listed.name}")
+            if f"moa/{listed.name}" not in rows:
+                continue
+            described = rows[f"moa/{listed.name}"]["moa"]
             mixtures.append(
                 {
                     "name": listed.name,
@@ -68,7 +71,7 @@ class Tables:
             )
         return {
             "default": self._config.default,
-            "models": [row["id"] for row in rows if not row["id"].startswith("moa/")],
+            "models": [name for name in rows if not name.startswith("moa/")],
             "mixtures": mixtures,
             "explained": EXPLAINED,
         }
@@ -108,14 +111,15 @@ def routes(desk: Desk, tables: Tables) -> APIRouter:
 
     @router.get("/mixtures", summary="List every mixture with its table, and every single model")
     async def list_mixtures(request: Request) -> Response:
-        desk.page_caller(request)
-        return json_response(await asyncio.to_thread(tables.listed))
+        key = desk.page_caller(request)
+        return json_response(await asyncio.to_thread(lambda: tables.listed(key)))
 
     @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
     async def export(request: Request) -> Response:
-        desk.page_caller(request)
+        key = desk.page_caller(request)
         body = object_of(await desk.read(request))
         name, table = table_of(body.get("mixture"), body.get("name"))
+        desk.check_models(key, members_of(table))
         try:
             tables.mixture(name, table)
         except Refusal as refusal:
@@ -178,6 +182,11 @@ def _agents(table: MixtureTable) -> list[tuple[str, str | AgentTable]]:
                 for place, agent in enumerate(table.aggregator.fallbacks)
             ]
     return agents
+
+
+def members_of(table: MixtureTable) -> list[str]:
+    """The names of the models that a table holds; of nested mixtures, theirs."""
+    return [model for _, model in _members(table)]
 
 
 def _members(table: MixtureTable) -> list[tuple[str, str]]:

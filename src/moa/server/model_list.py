@@ -19,6 +19,7 @@ from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
 from moa.server.failures import refusal_of
+from moa.server.keys import Key
 
 MOST_SINGLE = 256
 """Single models that stay open. A caller can invent names of an endpoint's models, so their number must be bounded."""
@@ -48,9 +49,15 @@ class ModelList:
         """The rows of the mixtures that can be called here: what a client's menu of models should show."""
         return [row for row in self.rows if row.get("moa", {}).get("available")]
 
-    def listed(self, *, all_models: bool = False) -> list[dict[str, Any]]:
-        """The rows of ``GET /v1/models``."""
-        return self.rows if all_models or self._config.lists_all else self.callable_mixtures
+    def listed(self, key: Key, *, all_models: bool = False) -> list[dict[str, Any]]:
+        """The rows of ``GET /v1/models`` for a key. Of a key with a list of models, the single ones are among them, too."""
+        if all_models or self._config.lists_all:
+            rows = self.rows
+        elif key.models is None:
+            return self.callable_mixtures
+        else:
+            rows = self.callable_mixtures + [row for row in self.rows if is_single_model(row["id"])]
+        return [row for row in rows if key.may_call(row["id"])]
 
     def row(self, name: str) -> dict[str, Any]:
         """The row of one model, also of an endpoint's model that is in no mixture.

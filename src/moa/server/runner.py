@@ -19,7 +19,7 @@ from moa.server.admission import Admission
 from moa.server.choices import Choice, Report
 from moa.server.dialects.chat import read_chat
 from moa.server.failures import Refusal
-from moa.server.mixtures import Tables, table_of
+from moa.server.mixtures import Tables, members_of, table_of
 from moa.server.model_list import ModelList
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording, Recordings
@@ -36,6 +36,8 @@ class Order:
 
     Attributes:
         table: the mixture's, as JSON; None for a single model.
+        chosen: the models that the caller chose, which its key must allow: the one that it named, or the members of a
+            mixture of its own.
         proposals: finished proposals of the run that this one continues; their agents are not called again.
         continues: that run's ID.
     """
@@ -44,6 +46,7 @@ class Order:
     mixture: Mixture
     table: Mapping[str, Any] | None
     request: Request
+    chosen: Sequence[str]
     proposals: Sequence[Reference] = ()
     continues: str | None = None
 
@@ -82,10 +85,12 @@ class Runner:
         if subjects == ["model"]:
             parsed = read_chat(fields)
             mixture = self._model_list.mixture(parsed.model)
-            return Order(full_name(parsed.model), mixture, self._tables.written(parsed.model), parsed.request)
+            model = full_name(parsed.model)
+            return Order(model, mixture, self._tables.written(model), parsed.request, [model])
         name, table = table_of(body["mixture"], is_run=True)
         parsed = read_chat({**fields, "model": f"moa/{name}"})
-        return Order(parsed.model, self._tables.mixture(name, table), table_object(table), parsed.request)
+        mixture = self._tables.mixture(name, table)
+        return Order(parsed.model, mixture, table_object(table), parsed.request, members_of(table))
 
     async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
         run = body["continue"]
@@ -100,11 +105,12 @@ class Runner:
             message = f"run {begun.run} is in progress; stop it first"
             raise Refusal(409, message, code="run_under_way", param="continue")
         if begun.mixture is None or self._tables.written(begun.model) == begun.mixture:
-            mixture = self._model_list.mixture(begun.model)
+            mixture, chosen = self._model_list.mixture(begun.model), [begun.model]
         else:
-            mixture = self._tables.mixture(*table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True))
+            name, table = table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True)
+            mixture, chosen = self._tables.mixture(name, table), members_of(table)
         proposals = await asyncio.to_thread(finished_proposals, saved.lines)
-        return Order(begun.model, mixture, begun.mixture, Request(begun.request), proposals, begun.run)
+        return Order(begun.model, mixture, begun.mixture, Request(begun.request), chosen, proposals, begun.run)
 
     async def start(self, order: Order, report: Report, recording: Recording) -> str:
         """Start a run as soon as there is a free slot, and return its ID. Cancelled before that, the run does not start.

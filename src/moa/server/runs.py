@@ -62,6 +62,7 @@ def routes(
     async def start(request: Request) -> Response:
         key = desk.page_caller(request)
         order = await runner.order(object_of(await desk.read(request)), desk.owner(key))
+        desk.check_models(key, order.chosen)
         desk.check_limits(key)
         recording = recordings.new(
             owner=desk.owner(key),
