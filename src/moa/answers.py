@@ -118,13 +118,14 @@ class Attempt:
     warmed a cache, or wrote a piece that another call continues.
 
     ``usage`` and ``cost`` are included in the agent's own; ``cost`` is None until the run knows the model's price. ``calls``
-    are the calls behind it, where the model is a mixture.
+    are the calls behind it, where the model is a mixture. ``part``: its text is a part of the agent's.
     """
 
     reason: str
     usage: Usage = field(default_factory=Usage)
     cost: Cost | None = None
     calls: tuple[Call, ...] = ()
+    part: bool = False
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -194,6 +195,7 @@ class Call:
         cut: the text ends early (``max_tokens``, the deadline or the cost limit).
         calls: the calls behind this one, where the agent's model is a mixture.
         attempts: the calls made for this agent in addition to its last one; ``usage`` and ``cost`` include them.
+        answers: its text is the answer of its run, or of the mixture that made it.
     """
 
     agent: str
@@ -212,6 +214,7 @@ class Call:
     cut: bool = False
     calls: tuple[Call, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ INNER_LINE = (
     '{"agent":"x","layer":1,"model":"s/x","role":"proposer","text":"deep","reasoning":"","finish_reason":null,'
     '"usage":{"input_tokens":3,"output_tokens":2,"cached_tokens":0,"reasoning_tokens":0,"estimated":true},'
     '"cost":{"dollars":null,"at_least":false},"started":0.0,"time_to_first_token":null,"duration":1.0,"dropped":null,'
-    '"cut":false,"calls":[],"attempts":[]}'
+    '"cut":false,"calls":[],"attempts":[],"answers":false}'
 )
 FAILED_ATTEMPT = Attempt("s/p: slow down", Usage(), Cost())
 TOOL = {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -124,7 +124,7 @@ LINES: list[tuple[Event, str]] = [
         (
             f'{{"event":"agent_spent","at":2.0,"agent":"p","layer":1,{SPENT},"attempt":{{"reason":"s/p: slow down",'
             '"usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"estimated":false},'
-            f'"cost":{{"dollars":0.0,"at_least":false}},"calls":[]}},"calls":[{INNER_LINE}]}}'
+            f'"cost":{{"dollars":0.0,"at_least":false}},"calls":[],"part":false}},"calls":[{INNER_LINE}]}}'
         ),
     ),
     (
@@ -206,10 +206,10 @@ def test_an_event_is_written_as_this_line(event: Event, line: str) -> None:
     assert written.isascii() and b"\n" not in written
 
 
-def test_a_nested_call_of_an_earlier_version_has_no_attempts() -> None:
-    """A line of a version that did not report attempts is read."""
+def test_a_nested_call_of_an_earlier_version_is_read() -> None:
+    """Versions before reported neither the attempts of a nested call nor whether it answers."""
     line = encoded_event(AgentFinished(calls=(INNER,), **P, **S)).decode()
-    read = decoded_event(line.replace(',"attempts":[]', ""))
+    read = decoded_event(line.replace(',"attempts":[],"answers":false', ""))
     assert isinstance(read, AgentFinished) and read.calls == (INNER,)
 
 

@@ -97,7 +97,7 @@ async def test_a_configuration_can_have_everything_listed(serve: Serve, http: ai
 
 
 async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstream) -> None:
-    """It has text, finish reason, the usage of all calls, and the model's name from the request."""
+    """It has text, finish reason, the usage of the answering call, and the model's name from the request."""
     answer = await client.chat.completions.create(model="moa/trio", messages=[{"role": "user", "content": "Why?"}])
     assert answer.choices[0].message.content == "the whole answer"
     assert answer.choices[0].message.role == "assistant"
@@ -105,7 +105,7 @@ async def test_the_sdk_gets_a_whole_answer(client: AsyncOpenAI, upstream: Upstre
     assert (answer.object, answer.model) == ("chat.completion", "moa/trio")
     assert answer.id.startswith("chatcmpl-")
     assert answer.usage
-    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (40, 20, 60)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (10, 5, 15)
     assert len(upstream.requests) == 4
 
 
@@ -121,7 +121,7 @@ async def test_the_sdk_streams(client: AsyncOpenAI, upstream: Upstream) -> None:
     contents = [chunk.choices[0].delta.content for chunk in chunks[:-1]]
     assert (contents[0], contents[-1]) == ("", None)
     assert "".join(text or "" for text in contents) == "the whole answer"
-    assert chunks[-1].usage and chunks[-1].usage.total_tokens == 60
+    assert chunks[-1].usage and chunks[-1].usage.total_tokens == 15
 
 
 async def test_the_synchronous_sdk_works_too(server: Served) -> None:
@@ -303,7 +303,8 @@ async def test_a_stream_has_usage_on_request(http: aiohttp.ClientSession, server
     received = await all_events(http, server, asking(stream_options={"include_usage": True}))
     assert all(event["usage"] is None for event in received[:-2])
     assert received[-2]["choices"] == []
-    assert received[-2]["usage"]["total_tokens"] == 60
+    assert received[-2]["usage"]["total_tokens"] == 15
+    assert received[-2]["moa"]["usage"]["total_tokens"] == 60
     assert received[-2]["moa"]["run"] == received[-2]["id"].removeprefix("chatcmpl-")
 
 
@@ -362,13 +363,14 @@ async def test_request_fields_reach_the_agents_that_they_concern(
 async def test_n_runs_the_aggregator_n_times_on_one_set_of_proposals(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
-    """Three choices take three aggregations and call each proposer once; usage and calls count all of it."""
+    """Three choices take three aggregations and call each proposer once; moa counts all of it, usage the prompt once."""
     upstream.script("last", say("one"), say("two"), say("three"))
     _, whole, _ = await post(http, server, asking(n=3))
     assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
     assert sorted(choice["message"]["content"] for choice in whole["choices"]) == ["one", "three", "two"]
     assert [len(upstream.calls(name)) for name in ("a", "b", "c", "last")] == [1, 1, 1, 3]
-    assert whole["usage"]["total_tokens"] == 6 * 15
+    assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (10, 3 * 5)
+    assert whole["moa"]["usage"]["total_tokens"] == 6 * 15
     assert len(whole["moa"]["calls"]) == 6
     upstream.script("last", say("one"), say("two"), say("three"))
     received = await all_events(http, server, asking(n=3))
@@ -519,8 +521,11 @@ async def test_the_moa_object_accounts_for_every_call(
     assert payload["cost"] == pytest.approx(405e-6)
     assert payload["cost_is_at_least"] is False
     assert [call["cached_tokens"] for call in payload["calls"]] == [0, 0, 60, 0]
-    assert whole["usage"]["prompt_tokens"] == sum(call["input_tokens"] for call in payload["calls"]) == 130
-    assert whole["usage"]["prompt_tokens_details"]["cached_tokens"] == 60
+    assert payload["usage"]["prompt_tokens"] == sum(call["input_tokens"] for call in payload["calls"]) == 130
+    assert payload["usage"]["prompt_tokens_details"]["cached_tokens"] == 60
+    assert [call.get("answers") for call in payload["calls"]] == [None, None, None, True]
+    assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (10, 5)
+    assert whole["usage"]["cost"] == payload["cost"]
     assert payload["degraded"] == []
     for call in payload["calls"]:
         assert 0 <= call["time_to_first_token"] <= call["duration"] <= payload["duration"]

@@ -50,12 +50,18 @@ async def test_the_answer_begins_while_proposals_are_written_and_is_whole(tmp_pa
         Served(tmp_path, config=CONFIG.format(base_url=upstream.base_url)) as server,
         aiohttp.ClientSession() as http,
     ):
-        reading = asyncio.create_task(all_events(http, server, asking("moa/stairs", stream=True)))
+        body = asking("moa/stairs", stream=True, stream_options={"include_usage": True})
+        reading = asyncio.create_task(all_events(http, server, body))
         await upstream.received(3)  # both proposers wait, and the aggregator has been called
         answer_began.set()
         events = await asyncio.wait_for(reading, PATIENCE)
-    assert said(events) == ANSWER
-    assert "A proposal" in said(events, "reasoning_content")
+    assert said(events[:-2]) == ANSWER
+    assert "A proposal" in said(events[:-2], "reasoning_content")
+    *_, aggregation = events[-2]["moa"]["calls"]
+    (piece,) = aggregation["attempts"]
+    assert aggregation["answers"] and piece["part"]
+    assert events[-2]["usage"]["completion_tokens"] == aggregation["output_tokens"]
+    assert events[-2]["usage"]["prompt_tokens"] < aggregation["input_tokens"]
     first, last = upstream.calls("last")
     assert "(unfinished)" in first.body["messages"][0]["content"]
     assert "and its end." in last.body["messages"][0]["content"]

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from moa.closing import AsyncClosing
 from moa.config.auto import AutoChoice, choose
@@ -95,6 +95,11 @@ class Config(AsyncClosing):
     def lists_all(self) -> bool:
         """Whether a server's list of models shows single models, and mixtures that lack an API key or weights, too."""
         return self._file.list == "all"
+
+    @property
+    def whose_usage(self) -> Literal["answer", "all"]:
+        """Whose tokens ``usage`` counts in a server's responses: the call's whose text is the answer, or all calls'."""
+        return self._file.usage
 
     @property
     def endpoints(self) -> list[str]:

@@ -194,9 +194,12 @@ class PriceTable(Table):
 
 
 class File(Table):
-    """A whole moa.toml. ``parameters`` are billions that are active for a token, by model name."""
+    """A whole moa.toml. ``parameters`` are billions that are active for a token, by model name; ``usage`` is whose tokens
+    a server's responses count.
+    """
 
     default: str | None = None
+    usage: Literal["answer", "all"] = "answer"
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}
     prices: dict[str, PriceTable] = {}

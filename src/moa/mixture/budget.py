@@ -53,11 +53,12 @@ class Budget:
         self._count(draft, attempt.usage, cost)
         return replace(attempt, cost=cost)
 
-    def pause(self, draft: Draft, reason: str, *, free: bool = False) -> Attempt:
-        """A call has ended, and another one will follow it; arguments as in :meth:`close`. Returns the call."""
+    def pause(self, draft: Draft, reason: str, *, part: bool = False, free: bool = False) -> Attempt:
+        """A call has ended, and another one will follow it; arguments as in :class:`Attempt` and :meth:`close`. Returns the
+        call."""
         usage, cost = self._settle(draft, free=free)
         self._count(draft, usage, cost)
-        return Attempt(reason, usage, cost)
+        return Attempt(reason, usage, cost, part=part)
 
     def close(self, draft: Draft, *, free: bool = False) -> tuple[Usage, Cost]:
         """A draft's last call has ended.

@@ -80,9 +80,9 @@ class Calls:
         if delta.speaks or delta.extra:
             self._emit(AgentSaid(at=self._now(), agent=draft.agent, layer=draft.layer, delta=delta, role=role))
 
-    def pause(self, draft: Draft, reason: str, error: Exception | None = None) -> None:
-        """Record that a call has ended, for this reason, and that another one will follow it."""
-        self._spent(draft, self._budget.pause(draft, reason, free=_is_free(error)))
+    def pause(self, draft: Draft, reason: str, error: Exception | None = None, *, part: bool = False) -> None:
+        """Record that a call has ended, for this reason, and that another one will follow it; ``part``: its text stays."""
+        self._spent(draft, self._budget.pause(draft, reason, part=part, free=_is_free(error)))
 
     def finish(self, draft: Draft, cut: str | None) -> None:
         """End a usable draft; ``cut`` is the reason if it ends early."""

@@ -124,7 +124,7 @@ class Fold:
     @property
     def answer(self) -> Answer:
         """The answer up to the last event, as a new object."""
-        calls = tuple(call.snapshot() for call in self._calls.values())
+        calls = tuple(call.snapshot(answers=call is self._source) for call in self._calls.values())
         costs = [call.cost for call in calls if call.cost is not None]
         answer = Answer(
             usage=sum((call.usage for call in calls if call.usage), Usage()),
@@ -139,7 +139,7 @@ class Fold:
         )
         if self._selected:
             return replace(answer, text=self._selected.text, finish_reason="stop")
-        if self._answering and self._answering.call.dropped is None:
+        if self._answering and self._answering is self._source:
             call = self._answering.snapshot()
             return replace(
                 answer,
@@ -149,6 +149,13 @@ class Fold:
                 finish_reason=call.finish_reason,
             )
         return answer
+
+    @property
+    def _source(self) -> _OpenCall | None:
+        """The call whose text is the answer; None where there is no answer, or no call of this run wrote it."""
+        if self._selected:
+            return self._calls.get((self._selected.layer, self._selected.agent))
+        return self._answering if self._answering and self._answering.call.dropped is None else None
 
 
 class _OpenCall:
@@ -175,9 +182,10 @@ class _OpenCall:
     def end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
         self.call = replace(self.call, **_figures(event), duration=event.at - self.began, **changes)
 
-    def snapshot(self) -> Call:
+    def snapshot(self, *, answers: bool = False) -> Call:
         return replace(
             self.call,
+            answers=answers,
             text="".join(self.text),
             reasoning="".join(self.reasoning),
             time_to_first_token=None if self.first is None else self.first - self.began,

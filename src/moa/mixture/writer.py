@@ -285,7 +285,7 @@ class Writer:
         if draft.ended or outcome.kind == "skipped":
             return
         if outcome.kind in FOLLOWED:
-            calls.pause(draft, FOLLOWED[outcome.kind])
+            calls.pause(draft, FOLLOWED[outcome.kind], part=outcome.kind in ("paused", "unfinished"))
         elif outcome.error and self._ended_early and not is_blank(draft.text):
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:

@@ -22,8 +22,9 @@ from typing import Any
 
 from moa.errors import ModelError, StreamBroken
 from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
-from moa.messages import Cost, Delta, Request, Usage, estimated_tokens, text_of
+from moa.messages import Call, Cost, Delta, Request, Usage, estimated_tokens, text_of
 from moa.models.refusals import broken_by
+from moa.models.remote_calls import calls_in
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader, ends_early
 from moa.models.usage import Bill, bill_in, finite
@@ -52,6 +53,7 @@ class AnswerReader:
         self.began = self.done = False
         self._model, self._request, self._message_of = model, request, message_of
         self._bill = Bill()
+        self._calls: tuple[Call, ...] = ()
         self._output: list[str] = []  # for an estimate of the usage
         self._tool_calls = ToolCallReader(request)
         self._function_call: list[str] = []  # its arguments; https://platform.openai.com/docs/api-reference/chat/object
@@ -126,6 +128,8 @@ class AnswerReader:
             if not error:
                 choice = _first(chunk.get("choices") or ())
                 self._bill = self._bill.updated(bill_in(chunk, choice))
+                if "moa" in chunk:
+                    self._calls = calls_in(chunk)
                 if not choice and self._message_of(chunk):
                     self._complaint = chunk
                 error = choice.get("error")
@@ -213,7 +217,7 @@ class AnswerReader:
         return self._bill.usage
 
     def bill(self) -> Delta:
-        """The usage as reported; what is missing is estimated from the prompt and the output so far."""
+        """The usage and the calls as reported; what is missing is estimated from the prompt and the output so far."""
         bill, notice = self._bill, ""
         if bill.doubt:
             notice = f"{self._model} reports an impossible {bill.doubt}; its cost is unknown"
@@ -227,7 +231,7 @@ class AnswerReader:
             usage = replace(usage, input_tokens=prompt, estimated=True)
         elif not usage.output_tokens and output:
             usage = replace(usage, output_tokens=output, estimated=True)
-        return Delta(usage=usage, cost=bill.cost, notice=notice)
+        return Delta(usage=usage, cost=bill.cost, calls=self._calls, notice=notice)
 
 
 def _texts(pieces: Iterable[Mapping[str, Any]]) -> Iterator[str]:

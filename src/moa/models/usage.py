@@ -92,11 +92,10 @@ class Bill:
 
 
 _PLACES = (
-    *(
-        ("usage",),
-        ("usage", "tokens"),
-        ("x_groq", "usage"),
-    ),  # OpenAI; Cohere, https://docs.cohere.com/reference/chat; Groq
+    # A server of this project: all calls of a mixture, where usage may count one of them.
+    *(("moa", "usage"), ("moa",)),
+    # OpenAI; Cohere, https://docs.cohere.com/reference/chat; Groq
+    *(("usage",), ("usage", "tokens"), ("x_groq", "usage")),
     *(("meta", "tokens"), ("meta", "billed_units")),  # Cohere's older API
     *(("usageMetadata",), ("usage_metadata",)),  # Gemini
     ("amazon-bedrock-invocationMetrics",),
@@ -161,6 +160,8 @@ def _cost(reported: Mapping[str, Any]) -> Cost | None:
     provider's price is added; None where that is missing, since a fee alone is not the cost.
     """
     dollars = next((found for name in _DOLLARS if (found := _dollars(reported, name)) is not None), None)
+    if (at_least := reported.get("cost_is_at_least")) is not None:  # a server of this project
+        return Cost(dollars, at_least is True)
     if dollars is not None and reported.get("is_byok") is True:
         details = reported.get("cost_details")
         upstream = _dollars(details, "upstream_inference_cost") if isinstance(details, Mapping) else None

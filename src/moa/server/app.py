@@ -144,7 +144,9 @@ def create_app(
     app.include_router(_models(desk, model_list))
     for dialect in DIALECTS:
         app.include_router(
-            completions.routes(dialect, desk, model_list, tables, server.admission, server.reports, recorded)
+            completions.routes(
+                dialect, desk, model_list, tables, server.admission, server.reports, recorded, config.whose_usage
+            )
         )
     app.include_router(runs.routes(desk, server.runner, recordings, server.reports, config.prices, keeps=server.keeps))
     app.include_router(mixtures.routes(desk, tables))

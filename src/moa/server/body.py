@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,9 @@ class MoaOptions(BaseModel):
 
     progress: bool | None = Field(None, description="Stream proposals as reasoning_content while they are written.")
     explain: bool = Field(False, description="Report which passages of the proposals each sentence resembles.")
+    usage: Literal["answer", "all"] | None = Field(
+        None, description="Whose tokens usage counts: those of the call whose text is the answer, or of all calls."
+    )
 
 
 def object_of(data: bytes) -> Mapping[str, Any]:

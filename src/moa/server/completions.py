@@ -38,6 +38,7 @@ from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
+from moa.server.usage import WhoseUsage, usage_by_choice
 from moa.store.recording import Recording, Recordings
 
 NewRecording = Callable[[], Recording]
@@ -53,8 +54,14 @@ def routes(
     admission: Admission,
     reports: Reports,
     recordings: Recordings | None,
+    whose_usage: WhoseUsage,
 ) -> APIRouter:
-    """The route of a dialect. ``recordings``: where its runs are recorded; None records none."""
+    """The route of a dialect.
+
+    Args:
+        recordings: where its runs are recorded; None records none.
+        whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
+    """
     router = APIRouter(tags=[dialect.tag])
 
     def recorder(parsed: ParsedRequest, key: Key) -> NewRecording | None:
@@ -84,6 +91,7 @@ def routes(
             parsed,
             reports.of(parsed.model, key),
             admission.slot(),
+            whose_usage=whose_usage,
             new_recording=recorder(parsed, key),
         )
 
@@ -103,6 +111,7 @@ class Completion(Response):
         parsed: the request.
         report: called when each run has ended.
         slot: held while the request is answered; entering it may wait, or raise a Refusal.
+        whose_usage: whose tokens ``usage`` counts, where the request leaves it open.
         new_recording: makes the recording of each run; None records nothing.
     """
 
@@ -114,11 +123,12 @@ class Completion(Response):
         report: Report,
         slot: AbstractAsyncContextManager[None],
         *,
+        whose_usage: WhoseUsage = "answer",
         new_recording: NewRecording | None = None,
     ) -> None:
         super().__init__()
         self._dialect, self._mixture, self._parsed, self._report, self._slot = dialect, mixture, parsed, report, slot
-        self._encoder = parsed.encoder
+        self._encoder, self._whose_usage = parsed.encoder, parsed.usage or whose_usage
         self._new_recording = new_recording
         self._recordings: list[Recording] = []
         self._choices: list[Choice] = []
@@ -219,7 +229,12 @@ class Completion(Response):
 
     async def _results(self) -> list[Result]:
         """Every choice, complete. Attribution runs in a thread: with long texts it would hold up the event loop."""
-        results = [Result(choice.answer, choice.extra) for choice in self._choices]
+        answers = [choice.answer for choice in self._choices]
+        usages = usage_by_choice(answers, self._parsed.request, self._whose_usage)
+        results = [
+            Result(answer, choice.extra, usage=usage)
+            for answer, choice, usage in zip(answers, self._choices, usages, strict=True)
+        ]
         if not self._parsed.explain:
             return results
         return await asyncio.to_thread(

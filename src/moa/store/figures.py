@@ -19,10 +19,13 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def run_object(answer: Answer) -> dict[str, Any]:
-    """The run behind an answer, as in the ``moa`` object of a response: its ID, cost, times and calls."""
+    """The run behind an answer, as in the ``moa`` object of a response: its ID, usage, cost, times and calls. The usage is
+    the sum over all calls.
+    """
     return {
         "run": answer.run_id,
         **cost_fields(answer.cost),
+        "usage": usage_object(answer.usage),
         "time_to_first_token": answer.time_to_first_token,
         "duration": answer.duration,
         "degraded": list(answer.degraded),
@@ -31,8 +34,8 @@ def run_object(answer: Answer) -> dict[str, Any]:
 
 
 def call_object(call: Call) -> dict[str, Any]:
-    """One call: its agent, role and model, and its tokens, dollars and seconds. Nested, where there are any: a mixture's own
-    calls, and the attempts that the figures include.
+    """One call: its agent, role and model, and its tokens, dollars and seconds; ``answers`` where its text is the answer.
+    Nested, where there are any: a mixture's own calls, and the attempts that the figures include.
     """
     fields: dict[str, Any] = {
         "agent": call.agent,
@@ -45,6 +48,8 @@ def call_object(call: Call) -> dict[str, Any]:
         "finish_reason": call.finish_reason,
         "dropped": call.dropped,
     }
+    if call.answers:
+        fields["answers"] = True
     if call.calls:
         fields["calls"] = [call_object(inner) for inner in call.calls]
     if call.attempts:
@@ -54,6 +59,8 @@ def call_object(call: Call) -> dict[str, Any]:
 
 def _attempt_object(attempt: Attempt) -> dict[str, Any]:
     fields = {"reason": attempt.reason, **_spent(attempt)}
+    if attempt.part:
+        fields["part"] = True
     return {**fields, "calls": [call_object(inner) for inner in attempt.calls]} if attempt.calls else fields
 
 

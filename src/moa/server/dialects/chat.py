@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from moa.errors import RequestRejected
 from moa.messages import Answer, Delta, Request
 from moa.server.body import MoaOptions, OpenObject, checked, object_of
-from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, merged, moa_object
+from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object, usage_of
 from moa.server.encoding import frame, json_bytes
 from moa.server.failures import Refusal, openai_error
 from moa.server.history import cleaned
@@ -100,7 +100,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error), param=error.param) from None
-    options = chat.moa or MoaOptions(progress=None, explain=False)
+    options = chat.moa or MoaOptions(progress=None, explain=False, usage=None)
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return ParsedRequest(
         model=chat.model,
@@ -110,6 +110,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         choices=chat.n or 1,
         progress=options.progress,
         explain=options.explain,
+        usage=options.usage,
     )
 
 
@@ -148,7 +149,7 @@ class ChatEncoder:
         chunks = [self._chunk(index, {}, result.answer.finish_reason) for index, result in enumerate(results)]
         moa = moa_object(results, explain=self._explain)
         if self._include_usage:
-            last = {"choices": [], "usage": usage_object(merged(results).usage), "moa": moa}
+            last = {"choices": [], "usage": _usage_object(results, moa), "moa": moa}
             chunks.append(self._head.replace(b', "usage": null', b"") + json_bytes(last)[1:] + b"\n\n")
         else:
             chunks[-1] = chunks[-1].removesuffix(b"}\n\n") + b', "moa": ' + json_bytes(moa) + b"}\n\n"
@@ -158,6 +159,7 @@ class ChatEncoder:
         return frame(openai_error(refusal))
 
     def whole(self, results: Sequence[Result]) -> bytes:
+        moa = moa_object(results, explain=self._explain)
         return json_bytes(
             {
                 "id": self._id,
@@ -165,8 +167,8 @@ class ChatEncoder:
                 "created": self._created,
                 "model": self._model,
                 "choices": [_choice_object(index, result) for index, result in enumerate(results)],
-                "usage": usage_object(merged(results).usage),
-                "moa": moa_object(results, explain=self._explain),
+                "usage": _usage_object(results, moa),
+                "moa": moa,
             }
         )
 
@@ -187,6 +189,14 @@ class ChatEncoder:
         """One frame with one choice. ``extra`` are further fields of the choice, such as ``logprobs``."""
         choice = {"index": index, "delta": delta, "logprobs": None, **(extra or {}), "finish_reason": finish_reason}
         return self._head + b'"choices": [' + json_bytes(choice) + b"]}\n\n"
+
+
+def _usage_object(results: Sequence[Result], moa: Mapping[str, Any]) -> dict[str, Any]:
+    """``usage``, with the dollars of all calls under the name that OpenRouter gives them.
+
+    https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+    return {**usage_object(usage_of(results)), "cost": moa["cost"]}
 
 
 def _only(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -14,14 +14,15 @@ To add an API, write one file with a :class:`Dialect` and add it to ``DIALECTS``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from moa.attribution.shares import Attribution, attribution_json
-from moa.messages import Answer, Delta, Request
+from moa.messages import Answer, Delta, Request, Usage
 from moa.server.failures import ErrorBody, Refusal
+from moa.server.usage import WhoseUsage
 from moa.store.figures import run_object
 
 
@@ -33,11 +34,13 @@ class Result:
         answer: with its usage, its cost and its calls.
         extra: further fields of the message or the choice (``logprobs``, ``refusal``, …), their pieces joined.
         attribution: None also where the request did not ask for it.
+        usage: what the choice adds to the response's usage; see :func:`moa.server.usage.usage_by_choice`.
     """
 
     answer: Answer
     extra: dict[str, Any]
     attribution: Attribution | None = None
+    usage: Usage = field(default_factory=Usage)
 
 
 class Encoder(Protocol):
@@ -54,7 +57,7 @@ class Encoder(Protocol):
         """The next piece of the choice's answer."""
 
     def end(self, results: Sequence[Result]) -> bytes:
-        """The last frames, with every choice's finish reason, the usage, and the ``moa`` object."""
+        """The last frames, with every choice's finish reason, the usage (:func:`usage_of`), and the ``moa`` object."""
 
     def error(self, refusal: Refusal) -> bytes:
         """The last frames of a stream that fails after it started."""
@@ -75,6 +78,7 @@ class ParsedRequest:
         choices: number of answers.
         progress: stream the proposals while they are written; None leaves it to the mixture.
         explain: report which passages of the proposals the answer resembles.
+        usage: whose tokens ``usage`` counts; None leaves it to the configuration.
     """
 
     model: str
@@ -84,6 +88,7 @@ class ParsedRequest:
     choices: int = 1
     progress: bool | None = None
     explain: bool = False
+    usage: WhoseUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,13 @@ def merged(results: Sequence[Result]) -> Answer:
         degraded=tuple(dict.fromkeys(reason for answer in answers for reason in answer.degraded)),
         run_id=first.run_id,
     )
+
+
+def usage_of(results: Sequence[Result]) -> Usage:
+    """The usage of a response, in every dialect: by default the tokens of the call whose text is the answer. The sum over
+    all calls is in :func:`merged`, and in the ``moa`` object.
+    """
+    return sum((result.usage for result in results), Usage())
 
 
 def moa_object(results: Sequence[Result], *, explain: bool) -> dict[str, Any]:
