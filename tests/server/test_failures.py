@@ -227,10 +227,13 @@ async def test_a_mixture_whose_key_is_missing_is_503(http: aiohttp.ClientSession
 async def test_wrong_methods_and_paths_are_404_and_405(
     http: aiohttp.ClientSession, server: Served, method: str, path: str, status: int
 ) -> None:
-    """These errors have OpenAI's form, too."""
+    """These errors have OpenAI's form, too; with a wrong method they name the right ones."""
     async with http.request(method, server.origin + path) as response:
         assert response.status == status
-        assert_openais(await response.json())
+        error = assert_openais(await response.json())
+        if status == 405:
+            right = {"/v1/chat/completions": "POST"}.get(path, "GET")
+            assert right in response.headers["allow"] and right in error["message"]
 
 
 async def test_a_body_that_is_too_large_is_413(http: aiohttp.ClientSession, server: Served) -> None:

@@ -132,7 +132,7 @@ async def test_each_run_has_one_log_line_without_message_text(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
     """JSON with IDs, outcome, tokens, cost and times; no text of a question, a proposal, an answer or an error."""
-    _, whole, _ = await post(http, server, asking(text=SECRET))
+    _, whole, headers = await post(http, server, asking(text=SECRET))
     upstream.script("b", refuse(500, SECRET))
     _, degraded, _ = await post(http, server, asking(text=SECRET))
     upstream.script("last", refuse(500, SECRET))
@@ -140,6 +140,7 @@ async def test_each_run_has_one_log_line_without_message_text(
     line = await server.logged(whole["moa"]["run"])
     assert line == {
         "run": whole["moa"]["run"],
+        "request_id": headers["x-request-id"],
         "model": "moa/trio",
         "key": "anyone",
         "outcome": "answered",

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Match
 
 from moa.config.config import Config
 from moa.server import completions, mixtures, runs, static
@@ -23,12 +24,14 @@ from moa.server.correlation import REQUEST_ID, Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
+from moa.server.directions import no_such_method, no_such_path
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal, error_response, openai_error, refusal_of
 from moa.server.keys import Keys
 from moa.server.local_pages import LocalPages
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
+from moa.server.paths import Paths
 from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
@@ -134,9 +137,11 @@ def create_app(
         description="Mixtures of models, each selectable as a model, behind OpenAI's Chat Completions API.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.server = server
     app.add_middleware(LocalPages)
+    app.add_middleware(Paths)
     app.add_middleware(Correlation)  # around all others
     _answer_errors(app, server.metrics)
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
@@ -183,12 +188,32 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
+        path, method = request.scope["path"], request.method
+        if error.status_code == 405:
+            allowed = _methods_at(request)
+            headers = {"allow": ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else []), "OPTIONS"])}
+            if method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
+            return answer(request, no_such_method(method, path, allowed), headers)
+        if error.status_code == 404:
+            refusal, body = no_such_path(method, path)
+            return error_response(refusal, body=body)
         return answer(request, Refusal(error.status_code, str(error.detail)), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         problem = error.errors()[0]
         return answer(request, Refusal(400, problem["msg"], param=".".join(map(str, problem["loc"][1:]))))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """The methods of all routes at a request's path."""
+
+    def taken(method: str) -> bool:
+        scope = {"type": "http", "path": request.scope["path"], "method": method, "headers": []}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    return [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
 
 
 def _models(desk: Desk, model_list: ModelList) -> APIRouter:

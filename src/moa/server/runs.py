@@ -77,7 +77,7 @@ def routes(
             run = await unless_gone(request.receive, starting)
         except ClientGone:
             raise ClientDisconnect from None
-        return JSONResponse({"run": run}, 201, {"location": f"/runs/{run}", "x-moa-run": run})
+        return JSONResponse({"run": run}, 201, {"location": f"runs/{run}", "x-moa-run": run})
 
     @router.get("/runs", summary="List runs, newest first")
     async def list_runs(
