@@ -1,11 +1,17 @@
 # Untested: it was written without access to Docker. Please report any problem.
 #
-#   docker build -t moa . && docker run --rm -p 127.0.0.1:8000:8000 -e OPENROUTER_API_KEY moa serve --host 0.0.0.0 --no-auth
+#   docker build -t moa .
+#   docker run --rm -v moa:/data moa key add ann          prints a key; without one the server does not start
+#   docker run --rm -v moa:/data -p 8000:8000 -e OPENROUTER_API_KEY moa
 #
-# Inside a container the server listens on every address, so it needs keys (--keys FILE) or --no-auth; publish the
-# port on the host's loopback only, as above, unless there are keys.
+# For yourself alone, without keys, publish the port on the host's loopback only. The server then refuses pages of other
+# sites, and other names than localhost; put no proxy in front of it.
+#
+#   docker run --rm -p 127.0.0.1:8000:8000 -e OPENROUTER_API_KEY moa serve --host 0.0.0.0 --no-auth
+#
+# It has no embedded models: without a provider's API key moa/auto has no model to call.
 FROM python:3.12-slim
-COPY --from=ghcr.io/astral-sh/uv:0.8 /uv /usr/local/bin/uv
+COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv
 WORKDIR /app
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY src src

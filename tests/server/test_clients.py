@@ -1,4 +1,4 @@
-"""Clients beside the usual ones: of HTTP/1.0, web pages, and clients that split a stream into lines as text."""
+"""Clients beside the usual ones: of HTTP/1.0, and clients that split a stream into lines as text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ from tests.fakes.upstream import Upstream, say
 from tests.fakes.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
-
-HERE, THERE = "http://localhost:3000", "https://evil.example"
-PREFLIGHT = {
-    "Access-Control-Request-Method": "POST",
-    "Access-Control-Request-Headers": "authorization,content-type",
-    "Access-Control-Request-Private-Network": "true",
-}
 
 
 async def raw(server: Served, *packets: bytes) -> tuple[bytes, bytes]:
@@ -53,45 +46,6 @@ async def test_a_client_of_http_1_0_gets_no_chunks(server: Served, stream: bool,
         assert rest.startswith(b"data: {") and rest.endswith(b"data: [DONE]\n\n")
     else:
         assert json.loads(rest)["choices"][0]["message"]["content"] == "the whole answer"
-
-
-async def test_a_page_on_this_machine_may_ask_and_read(http: aiohttp.ClientSession, server: Served) -> None:
-    """Its browser asks first and is allowed; then the page may read the answer, errors and the list of models."""
-    url = f"{server.url}/chat/completions"
-    async with http.options(url, headers={"Origin": HERE, **PREFLIGHT}) as response:
-        assert response.status == 204
-        allowed = {name.lower(): value for name, value in response.headers.items()}
-    assert allowed["access-control-allow-origin"] == HERE
-    assert allowed["access-control-allow-headers"] == "authorization,content-type"
-    assert "POST" in allowed["access-control-allow-methods"]
-    assert allowed["access-control-allow-private-network"] == "true"
-    for body, status in ((asking(), 200), (asking(stream=True), 200), (asking("moa/nobody"), 404)):
-        async with http.post(url, json=body, headers={"Origin": HERE}) as response:
-            assert (response.status, response.headers.get("Access-Control-Allow-Origin")) == (status, HERE)
-            assert "Origin" in response.headers["Vary"]
-            await response.read()
-    async with http.get(f"{server.url}/models", headers={"Origin": "app://obsidian.md"}) as response:
-        assert response.headers.get("Access-Control-Allow-Origin") == "app://obsidian.md"
-
-
-@pytest.mark.parametrize("origin", [THERE, "null", "http://localhost.evil.example", "http://[", ""])
-async def test_a_page_elsewhere_may_neither_ask_nor_read(
-    http: aiohttp.ClientSession, server: Served, upstream: Upstream, origin: str
-) -> None:
-    """Its browser is allowed nothing, and without keys the server refuses the request itself."""
-    url = f"{server.url}/chat/completions"
-    async with http.options(url, headers={"Origin": origin, **PREFLIGHT}) as response:
-        assert "Access-Control-Allow-Origin" not in response.headers
-    async with http.post(url, json=asking(), headers={"Origin": origin}) as response:
-        assert response.status == 403
-        assert "Access-Control-Allow-Origin" not in response.headers
-    assert upstream.requests == []
-
-
-async def test_no_other_page_reads_saved_runs(http: aiohttp.ClientSession, server: Served) -> None:
-    """Only the API is open to pages on this machine; saved runs are not."""
-    async with http.get(f"{server.origin}/runs", headers={"Origin": HERE}) as response:
-        assert "Access-Control-Allow-Origin" not in response.headers
 
 
 async def test_an_answers_line_breaks_of_unicode_are_escaped(

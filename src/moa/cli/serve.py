@@ -28,13 +28,26 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Require an API key from this file (see moa key). Required unless --host is a loopback address.",
+            help="Require an API key of this file. Default: the file of moa key, if it has keys. Needed beyond loopback.",
         ),
     ] = None,
     no_auth: Annotated[
         bool,
         typer.Option("--no-auth", help="Disable authentication: anyone who can reach this address can use the server."),
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name under which callers reach a server without keys, beside localhost and IP addresses; repeatable.",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN", help="Web pages that may use the server, such as https://chat.example.com; repeatable."
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +87,8 @@ def serve(
         config=config,
         keys=keys,
         no_auth=no_auth,
+        allow_hosts=allow_host or (),
+        allow_origins=allow_origin or (),
         store=store,
         keep=keep,
         settings=Settings(max_runs, max_queue, max_body),

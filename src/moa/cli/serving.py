@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from moa.config.config import Config
 from moa.errors import ConfigError
 from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
+from moa.server.access import Access
 from moa.server.app import Server, Settings, create_app
 from moa.server.http10 import Protocol
 from moa.server.keys import Keys, default_place
@@ -70,6 +71,8 @@ def serve(
     config: str | None,
     keys: Path | None,
     no_auth: bool,
+    allow_hosts: Sequence[str],
+    allow_origins: Sequence[str],
     store: str | None,
     keep: bool | None,
     settings: Settings,
@@ -78,20 +81,22 @@ def serve(
     """Serve until a signal arrives, and give the exit code.
 
     Raises:
-        ConfigError: the address is in use, or others can reach it and there are no API keys.
+        ConfigError: the address is in use; others can reach it and there are no API keys; an option is invalid.
     """
     ring = _ring(host, keys, no_auth)
+    beyond = not is_loopback(host)
+    access = Access.of(allow_hosts, allow_origins, keyed=ring is not None, no_auth=no_auth, beyond_loopback=beyond)
     place = None if store == "off" else Path(store) if store else store_path()
     if keep and place is None:
         raise ConfigError("--keep needs a store: remove --store off")
-    keep = place is not None and ring is None and is_loopback(host) if keep is None else keep
+    keep = place is not None and ring is None and not beyond if keep is None else keep
     if place is not None:
         keep_secret_in(place.parent)
     turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
     configured = Config(config, memory=turns, on_notice=notify)
     listener = _listener(host, port)
     _log_to_stderr()
-    app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive)
+    app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive, access=access)
     server = _Server(
         uvicorn.Config(
             app,
@@ -111,6 +116,8 @@ def serve(
     if configured.default == "auto":
         choice = configured.auto_choice()
         notify(f"moa/auto is {choice.mixture}: {choice.why}")
+    if ring is not None:
+        notify(f"callers need an API key of {ring.path}; --no-auth disables this")
     if keep:
         notify(f"saving runs with their text in {place}; --no-keep disables this")
     server.run(sockets=[listener])
@@ -125,9 +132,9 @@ def _ring(host: str, path: Path | None, no_auth: bool) -> Keys | None:
         if not is_loopback(host):
             notify(f"WARNING: --no-auth on {host}: anyone who can reach this address can spend your money")
         return None
-    if path is None and is_loopback(host):
-        return None
     ring = Keys(path or default_place())
+    if path is None and not len(ring) and is_loopback(host):
+        return None
     if not len(ring):
         raise ConfigError(
             f"others can reach {host}, but {ring.path} has no API keys: create one with `moa key add NAME`, "

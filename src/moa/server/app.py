@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -19,16 +19,17 @@ from starlette.routing import Match
 
 from moa.config.config import Config
 from moa.server import completions, mixtures, runs, static
+from moa.server.access import Access
 from moa.server.admission import Admission
-from moa.server.correlation import REQUEST_ID, Correlation
+from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
 from moa.server.directions import no_such_method, no_such_path
 from moa.server.encoding import json_response
-from moa.server.failures import Refusal, error_response, openai_error, refusal_of
+from moa.server.entrance import Entrance
+from moa.server.failures import Refusal, error_response, openai_error
 from moa.server.keys import Keys
-from moa.server.local_pages import LocalPages
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.paths import Paths
@@ -113,6 +114,7 @@ def create_app(
     keys: Keys | None = None,
     settings: Settings | None = None,
     archive: Archive | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """The ASGI application. It closes ``config``, ``ledger`` and ``archive`` when it shuts down.
 
@@ -122,6 +124,7 @@ def create_app(
         keys: the callers' keys; None lets anyone use the server.
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
+        access: which hosts and pages may use the server; ``keyed`` is set here.
     """
     server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive)
 
@@ -136,14 +139,15 @@ def create_app(
         title="Mixture-of-Agents",
         description="Mixtures of models, each selectable as a model, behind OpenAI's Chat Completions API.",
         lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from elsewhere, which could read everything that this server's page can
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.server = server
-    app.add_middleware(LocalPages)
+    refuse = _answer_errors(app, server.metrics)
+    app.add_middleware(Entrance, access=replace(access or Access(), keyed=keys is not None), answer=refuse)
     app.add_middleware(Paths)
     app.add_middleware(Correlation)  # around all others
-    _answer_errors(app, server.metrics)
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
     app.include_router(_models(desk, model_list))
@@ -160,17 +164,21 @@ def create_app(
     return app
 
 
-def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
-    """Answer every error in the form of the dialect whose route was called, or else in OpenAI's."""
+def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], Response]:
+    """Answer every error in the form of the dialect whose route was called, or else in OpenAI's. Gives the function that
+    counts a refusal and answers it, for a path."""
     bodies = {dialect.path: dialect.error for dialect in DIALECTS}
 
     def answer(request: Request, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
         return error_response(refusal, headers, bodies.get(request.scope["path"], openai_error))
 
+    def refuse(path: str, refusal: Refusal) -> Response:
+        metrics.refusals.labels(refusal.status).inc()
+        return error_response(refusal, body=bodies.get(path, openai_error))
+
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
-        metrics.refusals.labels(refusal.status).inc()
-        return answer(request, refusal)
+        return refuse(request.scope["path"], refusal)
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:
@@ -180,11 +188,6 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def store_failed(request: Request, error: sqlite3.Error) -> Response:
         log.error("the run store failed: %s", error)
         return answer(request, Refusal(503, "the run store failed; see the server's log", "server_error"))
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Response:
-        # Starlette sends this response from outside all middleware.
-        return answer(request, refusal_of(error), {"x-request-id": REQUEST_ID.get() or ""})
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -204,6 +207,8 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         problem = error.errors()[0]
         return answer(request, Refusal(400, problem["msg"], param=".".join(map(str, problem["loc"][1:]))))
+
+    return refuse
 
 
 def _methods_at(request: Request) -> list[str]:

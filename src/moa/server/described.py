@@ -29,9 +29,10 @@ ERROR = {
 STATUSES: dict[int | str, str] = {
     400: "The request is malformed; `param` names the field.",
     401: "The API key is missing or unknown.",
-    403: "The server has no keys, and the request comes from another site's web page.",
+    403: "The server has no keys, and the request comes through a proxy, from another site's page or for another host.",
     404: "No such model.",
     413: "The body is too large.",
+    415: "A web page sent another type than application/json.",
     429: "Too many requests, or an upstream's rate limit; see Retry-After.",
     502: "No answer: an upstream failed. `causes` lists why.",
     503: "The model is not configured on this server.",

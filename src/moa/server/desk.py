@@ -11,7 +11,6 @@ from moa.errors import ConfigError
 from moa.messages import Answer
 from moa.server.failures import Refusal
 from moa.server.keys import Key, Keys
-from moa.server.origins import foreign_host, foreign_page
 from moa.store.ledger import Ledger
 
 ANYONE = Key("anyone", "")
@@ -34,13 +33,9 @@ class Desk:
         """The key of a request.
 
         Raises:
-            Refusal: 401, the key is missing, unknown or has expired; 503, the file of keys is damaged; without keys 403, the
-                request comes from another site's web page.
+            Refusal: 401, the key is missing, unknown or has expired; 503, the file of keys is damaged.
         """
         if self._keys is None:
-            if (origin := foreign_page(request)) is not None:
-                message = f"requests from pages of {origin} are refused: without keys, any page could spend your money"
-                raise Refusal(403, message, "permission_error", "origin_not_allowed")
             return ANYONE
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
         try:
@@ -55,17 +50,6 @@ class Desk:
             message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
             raise Refusal(401, message, "authentication_error", "expired_key")  # the code is LiteLLM's
         return key
-
-    def page_caller(self, request: Request) -> Key:
-        """The key of a request for saved runs; raises as :meth:`caller` does.
-
-        Without keys, the request must name this machine: a web page can point a domain of its own at this machine (DNS
-        rebinding) and would then read the runs.
-        """
-        if self._keys is None and (host := foreign_host(request)) is not None:
-            message = f"host {host!r} is refused: without keys, runs are shown only under localhost or an IP address"
-            raise Refusal(403, message, "permission_error", "host_not_allowed")
-        return self.caller(request)
 
     def owner(self, key: Key) -> str:
         """The owner of a key's runs; without keys all callers share one."""

@@ -111,12 +111,12 @@ def routes(desk: Desk, tables: Tables) -> APIRouter:
 
     @router.get("/mixtures", summary="List every mixture with its table, and every single model")
     async def list_mixtures(request: Request) -> Response:
-        key = desk.page_caller(request)
+        key = desk.caller(request)
         return json_response(await asyncio.to_thread(lambda: tables.listed(key)))
 
     @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
     async def export(request: Request) -> Response:
-        key = desk.page_caller(request)
+        key = desk.caller(request)
         body = object_of(await desk.read(request))
         name, table = table_of(body.get("mixture"), body.get("name"))
         desk.check_models(key, members_of(table))

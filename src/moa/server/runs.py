@@ -60,7 +60,7 @@ def routes(
 
     @router.post("/runs", status_code=201, summary="Start a run that outlives the connection", openapi_extra=RUN_BODY)
     async def start(request: Request) -> Response:
-        key = desk.page_caller(request)
+        key = desk.caller(request)
         order = await runner.order(object_of(await desk.read(request)), desk.owner(key))
         desk.check_models(key, order.chosen)
         desk.check_limits(key)
@@ -86,7 +86,7 @@ def routes(
         before: Position = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 50,
     ) -> Response:
-        owner = desk.owner(desk.page_caller(request))
+        owner = desk.owner(desk.caller(request))
         rows = await recordings.rows(owner, search=search, before=before, limit=limit + 1)
         shown = [row_object(row, recordings.outcome(row.run, row.outcome)) for row in rows[:limit]]
         following = str(rows[limit - 1].number) if len(rows) > limit else None
@@ -94,14 +94,14 @@ def routes(
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
-        saved = await found(run, desk.owner(desk.page_caller(request)))
+        saved = await found(run, desk.owner(desk.caller(request)))
         outcome = recordings.outcome(run, saved.outcome)
         # In a thread: folding thousands of lines would hold up other runs.
         return await asyncio.to_thread(lambda: json_response(record_of(saved, outcome, prices)))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
-        owner = desk.owner(desk.page_caller(request))
+        owner = desk.owner(desk.caller(request))
         seen = _last_event_id(request) if after is None else after
         if recording := recordings.recent(run, owner):
             count, ended = len(recording.lines), recording.has_ended
@@ -115,7 +115,7 @@ def routes(
 
     @router.post("/runs/{run}/stop", status_code=204, summary="Stop a run; its events so far stay")
     async def stop(run: RunId, request: Request) -> Response:
-        owner = desk.owner(desk.page_caller(request))
+        owner = desk.owner(desk.caller(request))
         if recording := recordings.recent(run, owner):
             await recording.stop()
         else:
@@ -124,7 +124,7 @@ def routes(
 
     @router.delete("/runs/{run}", status_code=204, summary="Stop a run and delete it")
     async def delete(run: RunId, request: Request) -> Response:
-        if not await recordings.delete(run, desk.owner(desk.page_caller(request))):
+        if not await recordings.delete(run, desk.owner(desk.caller(request))):
             raise _no_such(run)
         return Response(status_code=204)
 
