@@ -1,17 +1,36 @@
 """Strict servers: what each vendor refuses, in the words of its own errors, with the source beside it.
 
-A source that is named here was read. Where it does not show the words for one kind of refusal, they are modelled on those
-that it shows.
+A source that is named here was read; the words are in :mod:`tests.fakes.vendor_words`. GitHub Models and Perplexity have
+none: the first no longer exists, and the second no longer speaks Chat Completions.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.upstream import Body, Script, say, whole
+from tests.fakes.vendor_words import (
+    anthropic_words,
+    azure_words,
+    bedrock_words,
+    cohere_words,
+    fastapi_words,
+    google_words,
+    groq_words,
+    moonshot_words,
+    openai_words,
+    pydantic_words,
+    quoting_words,
+    qwen_words,
+    serde_words,
+    sglang_words,
+    vague_words,
+    vercel_words,
+    xai_words,
+    zai_words,
+)
 
 STANDARD = frozenset(
     {
@@ -41,39 +60,45 @@ class Vendor:
 
     Attributes:
         name: of the place, as :mod:`moa.models.profiles` calls it.
-        models: an ID of the strictest kind.
-        takes: the fields of a body that it takes; others are refused.
-        message_fields: the fields of messages that it takes.
+        model: an ID of the strictest kind.
+        takes: the fields of a body that it takes; others are refused. None: it ignores those that it does not know.
+        message_fields: the fields of messages that it takes; None: it ignores those that it does not know.
         roles: the roles that it takes.
         images: whether it takes images.
         bare_tool_calls: whether it takes tool calls of the history without ``tools``.
         values: fields with one permitted value.
+        efforts: the values of ``reasoning_effort`` that it takes; None: any.
+        status: of a refusal.
         error: the body of its refusal of a path in the request, for this reason.
         source: where its strictness is documented or reported; or that it is no certain server's.
     """
 
     name: str
     model: str
-    takes: frozenset[str]
+    takes: frozenset[str] | None
     error: Callable[[str, str], Any]
     source: str
-    message_fields: frozenset[str] = MESSAGE
+    message_fields: frozenset[str] | None = MESSAGE
     roles: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
     images: bool = True
     bare_tool_calls: bool = True
     values: Mapping[str, Any] | None = None
+    efforts: tuple[str, ...] | None = None
+    status: int = 400
 
     def script(self, body: Body) -> Script:
         """An answer, or the refusal of the first thing that it does not take."""
         for path, reason in self.faults(body):
-            return whole(self.error(path, reason), status=422 if self.name in ("mistral", "deepseek") else 400)
+            return whole(self.error(path, reason), status=self.status)
         return say(f"From {self.name}.")
 
     def faults(self, body: Body) -> Iterator[tuple[str, str]]:
         """Each thing that it does not take: its path, and why."""
         for field in body:
-            if field not in self.takes:
+            if self.takes is not None and field not in self.takes:
                 yield field, "unknown"
+        if self.efforts is not None and body.get("reasoning_effort", self.efforts[0]) not in self.efforts:
+            yield "reasoning_effort", body["reasoning_effort"]
         for field, value in (self.values or {}).items():
             if body.get(field, value) != value:
                 yield field, "value"
@@ -81,7 +106,7 @@ class Vendor:
             if message["role"] not in self.roles:
                 yield f"messages[{at}].role", message["role"]
             for field in message:
-                if field not in self.message_fields:
+                if self.message_fields is not None and field not in self.message_fields:
                     yield f"messages[{at}].{field}", "unknown"
             parts = message["content"] if isinstance(message.get("content"), list) else []
             if not self.images and any(part["type"] == "image_url" for part in parts):
@@ -92,118 +117,6 @@ class Vendor:
                 and (message.get("tool_calls") or message["role"] == "tool")
             ):
                 yield f"messages[{at}].tool_calls", "tools"
-
-
-def openai_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/xlinx/sd-webui-decadetw-auto-prompt-llm/issues/29; the words for a value are not confirmed."""
-    message = f"Unrecognized request argument supplied: {path}"
-    if reason == "value":
-        message = (
-            f"Unsupported value: '{path}' does not support 0.3 with this model. Only the default (1) is supported."
-        )
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": path if reason == "value" else None}
-    }
-
-
-def pydantic_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/editor-code-assistant/eca/issues/231; the words for a role are not confirmed."""
-    loc: list[str | int] = ["body"]
-    steps = path.replace("]", "").replace("[", ".").split(".")
-    loc.extend(int(step) if step.isdecimal() else step for step in steps)
-    kind, words = ("extra_forbidden", "Extra inputs are not permitted")
-    if path.endswith("role"):
-        kind, words = "enum", "Input should be 'system', 'user', 'assistant' or 'tool'"
-    return {
-        "object": "error",
-        "message": {"detail": [{"type": kind, "loc": loc, "msg": words}]},
-        "type": "invalid_request_error",
-    }
-
-
-def groq_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/fanenr/chatbot/issues/21 and, for messages, https://github.com/tashfeenahmed/freellmapi/issues/1070."""
-    message = f"property '{path}' is unsupported"
-    if path.startswith("messages"):
-        at, _, field = path.removeprefix("messages[").partition("].")
-        message = (
-            f"'messages.{at}' : for 'role:assistant' the following must be satisfied[('messages.{at}' : property "
-            f"'{field}' is unsupported)]"
-        )
-    return {"error": {"message": message, "type": "invalid_request_error"}}
-
-
-def serde_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/earendil-works/pi/issues/1048 and https://github.com/rikkahub/rikkahub/issues/1433.
-
-    The words for an unknown field are not confirmed.
-    """
-    before = "Failed to deserialize the JSON body into the target type"
-    if path.endswith("role"):
-        message = f"{before}: {path}: unknown variant `{reason}`, expected one of `system`, `user`, `assistant`, `tool`"
-    elif reason == "image":
-        message = f"{before}: {path}[1]: unknown variant `image_url`, expected `text` at line 1 column 500"
-    else:
-        message = (
-            f"{before}: unknown field `{path}`, expected one of `messages`, `model`, `temperature`, `seed` at line 1"
-        )
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": "invalid_request_error"}
-    }
-
-
-def google_words(path: str, reason: str) -> list[Any]:
-    """https://github.com/Vali-98/ChatterUI/issues/227; the words for a role are not confirmed."""
-    message = f'Invalid JSON payload received. Unknown name "{path.rpartition(".")[2]}": Cannot find field.'
-    if path.endswith("role"):
-        message = f"Invalid value at 'messages[0].role': role '{reason}' is not supported."
-    return [{"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}}]
-
-
-def bedrock_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/vxcontrol/pentagi/issues/160 and https://github.com/lastmile-ai/mcp-agent/pull/126."""
-    if reason == "tools":
-        return {"message": "The toolConfig field must be defined when using toolUse and toolResult content blocks."}
-    return {"message": f"Malformed input request: extraneous key [{path}] is not permitted, please reformat your input"}
-
-
-def anthropic_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/anthropics/anthropic-sdk-python/issues/849, as Anthropic answered until February 2025.
-
-    The words for a role are not confirmed.
-    """
-    if reason == "tools":
-        message = "Requests which include `tool_use` or `tool_result` blocks must define tools"
-    elif path.endswith("role"):
-        message = f'messages.0: Unexpected role "{reason}". Allowed roles are "user" or "assistant"'
-    else:
-        message = f"{path}: Extra inputs are not permitted"
-    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
-
-
-def xai_words(path: str, reason: str) -> dict[str, Any]:
-    """https://github.com/open-webui/open-webui/issues/21266; the code: https://github.com/neavo/LinguaGacha/issues/159."""
-    head, *more = path.split("_")
-    camel = head + "".join(part.title() for part in more)
-    return {
-        "code": "Client specified an invalid argument",
-        "error": f"Model grok-4 does not support parameter {camel}.",
-    }
-
-
-def vague_words(path: str, reason: str) -> dict[str, Any]:
-    """A server that says nothing of what was wrong: the worst case, not a certain vendor's."""
-    return {"error": "Bad Request"}
-
-
-def quoting_words(path: str, reason: str) -> dict[str, Any]:
-    """vLLM's, a Python list as text, with the input quoted: https://github.com/vllm-project/vllm/issues/10078"""
-    quoted = json.dumps({"temperature": 0.3, "seed": 1})
-    said = "'msg': 'Extra inputs are not permitted'"
-    message = f"[{{'type': 'extra_forbidden', 'loc': ('body', '{path}'), {said}, 'input': {quoted}}}]"
-    if path.endswith("role"):
-        message = f"Unexpected message role: {reason}"
-    return {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
 
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -226,6 +139,7 @@ VENDORS = (
         | {"random_seed", "parallel_tool_calls", "metadata", "prompt_cache_key"},
         pydantic_words,
         "https://github.com/mistralai/client-python/blob/main/src/mistralai/client/models/chatcompletionrequest.py",
+        status=422,
     ),
     Vendor(
         "groq",
@@ -242,6 +156,7 @@ VENDORS = (
         serde_words,
         "https://github.com/earendil-works/pi/issues/1048",
         images=False,
+        status=422,
     ),
     Vendor(
         "google",
@@ -276,6 +191,107 @@ VENDORS = (
         xai_words,
         "https://github.com/miaoxworld/NativeTavern/issues/83",
         roles=ROLES,
+    ),
+    Vendor(
+        "azure",
+        "o3-mini-2025-01-31",
+        STANDARD - {"temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty"}
+        | {"store", "metadata", "reasoning_effort", "prompt_cache_key", "user", "service_tier"},
+        azure_words,
+        "https://learn.microsoft.com/azure/foundry/openai/how-to/reasoning, in its repository's copy",
+        message_fields=MESSAGE | {"refusal", "annotations", "audio"},
+        roles=ROLES,
+        images=False,
+        efforts=("low", "medium", "high"),
+    ),
+    Vendor(
+        # "If you pass any unsupported parameter, it is ignored."
+        "vertex",
+        "google/gemini-3.8-flash",
+        None,
+        google_words,
+        "https://docs.cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview, in a copy",
+        message_fields=None,
+    ),
+    Vendor(
+        "moonshot",
+        "kimi-k3",
+        None,
+        moonshot_words,
+        "https://github.com/api-evangelist/moonshot-ai/blob/main/openapi/moonshot-ai-chat-api-openapi.yml",
+        message_fields=None,
+        values={"temperature": 1},
+        efforts=("low", "high", "max"),
+    ),
+    Vendor(
+        "zai",
+        "glm-5.3",
+        STANDARD - {"max_completion_tokens", "n", "frequency_penalty", "presence_penalty"}
+        | {"request_id", "user_id", "do_sample", "thinking", "meta", "tool_stream"},
+        zai_words,
+        "https://github.com/zai-org/z-ai-sdk-python/blob/main/src/zai/api_resource/chat/completions.py",
+        message_fields=frozenset({"role", "content", "tool_calls", "tool_call_id", "reasoning_content"}),
+    ),
+    Vendor(
+        "qwen",
+        "qwen3.8-flash",
+        None,
+        qwen_words,
+        "https://github.com/ChatLab/ChatLab/issues/480",
+        message_fields=None,
+        roles=ROLES - {"developer"} | {"function"},
+    ),
+    Vendor(
+        "cohere",
+        "command-a-03-2025",
+        STANDARD - {"max_completion_tokens", "n", "tool_choice", "stream_options"}
+        | {"reasoning_effort", "stream_options"},
+        cohere_words,
+        "https://github.com/cohere-ai/cohere-developer-experience/blob/main/fern/pages/v2/text-generation/"
+        "compatibility-api.mdx",
+        roles=ROLES,
+        efforts=("none", "high"),
+        status=422,
+    ),
+    Vendor(
+        "sambanova",
+        "gpt-oss-120b",
+        STANDARD | {"do_sample", "logit_bias", "logprobs", "parallel_tool_calls", "reasoning_effort", "top_k"},
+        fastapi_words,
+        "https://github.com/sambanova/sambanova-python/blob/main/src/sambanova/types/chat/completion_create_params.py",
+        message_fields=None,
+        efforts=("low", "medium", "high"),
+        status=422,
+    ),
+    Vendor(
+        "nebius",
+        "moonshotai/kimi-k2.7-code",
+        STANDARD | {"store", "logit_bias", "logprobs", "top_logprobs", "user", "service_tier", "reasoning_effort"},
+        fastapi_words,
+        "https://docs.tokenfactory.nebius.com/api-reference/inference/create-chat-completion; "
+        "https://github.com/PrimeIntellect-ai/prime-agent/pull/715",
+        message_fields=MESSAGE | {"reasoning_content", "reasoning"},
+        status=422,
+    ),
+    Vendor(
+        # A gateway that takes OpenAI's fields; its documentation names none that it refuses.
+        "vercel",
+        "zai/glm-5.3",
+        None,
+        vercel_words,
+        "https://vercel.com/docs/ai-gateway/openai-compat",
+        message_fields=None,
+        roles=ROLES,
+    ),
+    Vendor(
+        # pydantic models that ignore what they do not know; newer versions take a developer's message, too.
+        "sglang",
+        "on-sglang",
+        None,
+        sglang_words,
+        "https://github.com/sgl-project/sglang/blob/main/python/sglang/srt/entrypoints/openai/protocol.py, as of 2025",
+        message_fields=None,
+        roles=ROLES - {"developer"} | {"function"},
     ),
     Vendor("gateway", "vague", STANDARD - {"seed"}, vague_words, "not a certain server: the worst case"),
     Vendor("vllm", "strict", STANDARD - {"seed"}, quoting_words, "https://github.com/vllm-project/vllm/issues/10078"),

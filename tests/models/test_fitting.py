@@ -137,12 +137,14 @@ def test_an_image_is_named_where_it_is_not_seen() -> None:
         ("xhigh", ("low", "medium", "high"), "high"),
         ("medium", ("low", "high"), "low"),
         ("none", ("none", "high"), "none"),
+        ("low", ("none", "high"), "high"),
+        ("high", ("none",), None),
         ("high", (), None),
         ("mine", ("low",), None),
     ],
 )
 def test_the_nearest_effort_is_sent(wanted: str, taken: tuple[str, ...], effort: str | None) -> None:
-    """Where a model lacks a value of reasoning_effort, it gets the nearest it has, the lesser of two."""
+    """Where a model lacks a value of reasoning_effort, it gets the nearest it has, the lesser of two, but never none."""
     assert nearest_effort(wanted, taken) == effort
 
 

@@ -71,6 +71,15 @@ FIELDS = [
     ({"error": {"type": "invalid_request_error", "message": f"store: {EXTRA}"}}, {"store"}),
     # Cohere
     ({"message": "invalid request: unsupported parameter(s): metadata"}, {"metadata"}),
+    # Cohere's compatibility API: https://github.com/davidmigloz/ai_clients_dart/issues/26
+    ({"id": "3", "message": "unprocessable entity: metadata is not supported"}, {"metadata"}),
+    # Moonshot: https://github.com/countbot-ai/CountBot/issues/61
+    (openai("invalid temperature: only 1 is allowed for this model"), {"temperature"}),
+    # Anthropic, from Opus 4.7 on: https://github.com/UKGovernmentBEIS/inspect_ai/issues/3721
+    (
+        {"error": {"type": "invalid_request_error", "message": "`temperature` is deprecated for this model."}},
+        {"temperature"},
+    ),
 ]
 BODY: dict[str, Any] = {
     "temperature": 0.2,
@@ -249,6 +258,8 @@ def test_the_efforts_of_a_model() -> None:
     message = "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model."
     refusal = openai(f"{message} Supported values are: 'low', 'medium', and 'high'.", "reasoning_effort")
     assert lesson(refusal, reasoning_effort="minimal") == Profile(efforts=("low", "medium", "high"))
+    ollama = 'invalid reasoning value: "xhigh" (must be "high", "medium", "low", or "none")'
+    assert lesson(openai(ollama), reasoning_effort="xhigh") == Profile(efforts=("none", "low", "medium", "high"))
     unknown = openai("Unrecognized request argument supplied: reasoning_effort")
     assert lesson(unknown, reasoning_effort="low") == Profile(refuses=frozenset({"reasoning_effort"}))
 

@@ -22,11 +22,15 @@ async def test_ways_that_work_are_found() -> None:
     def wants_a_flag(request: Request) -> str:
         return "nine, ten" if request.messages[-1].get("prefix") else WHOLE
 
+    def wants_partial(request: Request) -> str:
+        return "nine, ten" if request.messages[-1].get("partial") else WHOLE
+
     def takes_turns(request: Request) -> str:
         return "nine, ten" if "Go on" in text_of(request.messages[-1]) else WHOLE
 
-    assert await ways_to_continue(Scripted(continues)) == ["prefix", "flag", "vllm"]
+    assert await ways_to_continue(Scripted(continues)) == ["prefix", "vllm", "flag", "partial"]
     assert await ways_to_continue(Scripted(wants_a_flag)) == ["flag"]
+    assert await ways_to_continue(Scripted(wants_partial)) == ["partial"]
     assert await ways_to_continue(Scripted(takes_turns)) == ["turns"]
 
 

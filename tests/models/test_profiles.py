@@ -44,6 +44,9 @@ def test_what_is_not_confirmed_leaves_nothing_out() -> None:
         ("https://api.mistral.ai/v1", "mistral", "mistral"),
         ("https://mistral.example/v1", "mistral", None),
         ("https://mine.openai.azure.com/openai/v1", None, "azure"),
+        ("https://mine.services.ai.azure.com/openai/v1", None, "azure"),
+        ("https://api.deepseek.com/beta", None, "deepseek-beta"),
+        ("https://api.deepseek.com/v1", "deepseek", "deepseek"),
         ("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1", None, "bedrock"),
         ("https://generativelanguage.googleapis.com/v1beta/openai", None, "google"),
     ],
@@ -130,6 +133,73 @@ def test_what_vendors_came_to_take_is_sent() -> None:
     deepseek = "https://api.deepseek.com"
     assert profile_at(deepseek, "deepseek-v4-flash-vision-exp").images is None
     assert profile_at(deepseek, "deepseek-v4-flash").images is False
+
+
+@pytest.mark.parametrize(
+    ("place", "model", "way"),
+    [
+        ("https://api.groq.com/openai/v1", "llama-3.3-70b-versatile", "prefix"),
+        ("https://api.groq.com/openai/v1", "openai/gpt-oss-120b", "turns"),
+        ("https://api.mistral.ai/v1", "mistral-large-latest", "flag"),
+        ("https://api.deepseek.com/beta", "deepseek-v4-flash", "flag"),
+        ("https://api.deepseek.com/v1", "deepseek-v4-flash", "turns"),
+        ("https://api.moonshot.ai/v1", "kimi-k2.6", "partial"),
+        ("https://api.moonshot.cn/v1", "moonshot-v1-8k", "partial"),
+        ("https://api.moonshot.ai/v1", "kimi-k3", "turns"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen-plus", "partial"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen3-coder-plus", "partial"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen3-next-80b-a3b-thinking", "turns"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen3.8-max", "turns"),
+        ("https://api.anthropic.com/v1", "claude-sonnet-4-5", "prefix"),
+        ("https://api.anthropic.com/v1", "claude-sonnet-4-6", "turns"),
+        ("https://api.anthropic.com/v1", "claude-opus-5-5", "turns"),
+        (OPENAI, "gpt-6-luna", "turns"),
+        ("https://api.example.com/v1", "any", None),
+    ],
+)
+def test_how_each_maker_continues_a_text(place: str, model: str, way: str | None) -> None:
+    """A prefix where the maker documents one and the model does not think first; a user message at other makers."""
+    assert profile_at(place, model).continuation == way
+
+
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        ("claude-opus-4-6", False),
+        ("claude-opus-4-7", True),
+        ("claude-opus-4-8-20260601", True),
+        ("claude-sonnet-4-5-20250929", False),
+        ("claude-haiku-4-5", False),
+        ("claude-3-5-sonnet-20241022", False),
+        ("claude-opus-4-20250514", False),
+        ("claude-opus-5", True),
+        ("claude-sonnet-5-5", True),
+        ("claude-haiku-5-5", True),
+    ],
+)
+def test_newer_claudes_refuse_sampling(model: str, refused: bool) -> None:
+    """From Opus 4.7 on, a temperature is refused; models before it take one."""
+    assert ("temperature" in profile_at("https://api.anthropic.com/v1", model).refuses) == refused
+
+
+def test_what_other_makers_take() -> None:
+    """Kimi fixes its sampling, Cohere and Ollama have efforts of their own, Grok wants one system message first."""
+    moonshot = "https://api.moonshot.ai/v1"
+    assert "temperature" in profile_at(moonshot, "kimi-k2.6").refuses
+    assert "temperature" not in profile_at(moonshot, "moonshot-v1-8k").refuses
+    assert profile_at(moonshot, "kimi-k3").efforts == ("low", "high", "max")
+    assert profile_at("https://api.cohere.ai/compatibility/v1", "command-a-03-2025").efforts == ("none", "high")
+    assert profile_at("http://127.0.0.1:11434/v1", "qwen3", "ollama").efforts == (
+        "none",
+        "low",
+        "medium",
+        "high",
+        "max",
+    )
+    assert profile_at("https://api.x.ai/v1", "grok-4.7").several_system is False
+    assert "developer" not in profile_at("https://api.x.ai/v1", "grok-4.7").roles
+    azure = profile_at("https://mine.openai.azure.com/openai/v1", "o3-mini")
+    assert (azure.images, azure.rename) == (False, {"max_tokens": "max_completion_tokens"})
 
 
 def test_merging_is_field_by_field() -> None:

@@ -58,7 +58,15 @@ def test_a_wrapper_has_the_name_and_traits_of_the_model_inside(wrap: Callable[[M
 
 @pytest.mark.parametrize(
     ("way", "continuation"),
-    [("prefix", "prefix"), ("vllm", "prefix"), ("flag", "prefix"), ("turns", "turns"), ("none", None), (None, None)],
+    [
+        ("prefix", "prefix"),
+        ("vllm", "prefix"),
+        ("flag", "prefix"),
+        ("partial", "prefix"),
+        ("turns", "turns"),
+        ("none", None),
+        (None, None),
+    ],
 )
 def test_how_an_endpoint_continues_a_text(way: str | None, continuation: Continuation | None) -> None:
     """The ways to send the beginning of an answer are one trait; only the endpoint knows the difference."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, field_validator
 
 from moa.config.schema import STRICT, Count
+from moa.models.continuations import Continuing
 from moa.models.fitting import NEEDED
 from moa.models.profile import Profile
 
@@ -33,7 +34,7 @@ class ProfileTable(BaseModel):
     efforts: list[str] | None = None
     context_tokens: Count | None = None
     answer_tokens: Count | None = None
-    continuation: Literal["prefix", "vllm", "flag", "turns", "none"] | None = None
+    continuation: Continuing | None = None
 
     @field_validator("refuses")
     @classmethod

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from moa.messages import Delta, Request
+from moa.models.continuations import Continuation as Continuation
 from moa.models.profile import Profile
-
-Continuation: TypeAlias = Literal["prefix", "turns"]
-"""How a model continues a text that it has begun.
-
-``prefix``: a request may end with an assistant message that holds the beginning of the answer; the model continues it.
-``turns``: the beginning is an assistant message of its own, and a user message after it asks the model to continue.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,11 @@ import aiohttp
 from moa.closing import AsyncClosing
 from moa.errors import ModelError, UpstreamFailed
 from moa.messages import Delta, Request
-from moa.models import Continuation, Traits
+from moa.models import Traits
 from moa.models.chunks import AnswerReader
 from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
+from moa.models.continuations import WAYS, with_continuation
 from moa.models.credential import Credential, KeySource
 from moa.models.error_codes import parsed
 from moa.models.learning import Learning
@@ -47,7 +48,6 @@ _AFTER_DONE = 0.1  # seconds to wait for the end of the response, which lets the
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 """How a stream of events may begin."""
 
-_CONTINUATIONS: Mapping[str, Continuation] = {"prefix": "prefix", "vllm": "prefix", "flag": "prefix", "turns": "turns"}
 _SECRET_HEADERS = ("auth", "key", "token", "secret")  # parts of their names
 
 
@@ -84,9 +84,9 @@ class Endpoint(AsyncClosing):
         rename: request fields that this server calls by another name, from OpenAI's name to its own; overrides the profile.
         continuation: how its models continue a text that they have begun. With ``prefix``, ``vllm`` and ``flag`` the
             beginning is the last message, the assistant's: sent as it is (``prefix``, llama.cpp), with vLLM's
-            ``continue_final_message`` (``vllm``), or with ``"prefix": true`` in the message (``flag``, for Mistral and
-            DeepSeek's beta). ``turns``: a user message asks them to continue. None or ``none``: they cannot, or it is
-            unknown.
+            ``continue_final_message`` (``vllm``), with ``"prefix": true`` in the message (``flag``, for Mistral and
+            DeepSeek's beta) or with ``"partial": true`` (``partial``, for Moonshot and Qwen). ``turns``: a user message asks
+            them to continue. None or ``none``: they cannot, or it is unknown.
         session: an aiohttp session to use for every call: its connector, cookies and tracing apply, and its proxy settings
             unless ``proxy`` is given. It stays the caller's to close, and works in its own event loop only. By default the
             endpoint opens and closes a session per event loop.
@@ -204,12 +204,7 @@ class Endpoint(AsyncClosing):
     def _body_for(self, model: EndpointModel, request: Request) -> dict[str, Any]:
         body = {key: value for key, value in request.body.items() if key != "n"}
         body |= {"model": model.model_id, "stream": True}
-        *before, end = request.body["messages"]
-        if end["role"] == "assistant" and model._continuation == "vllm":
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if end["role"] == "assistant" and model._continuation == "flag":
-            body["messages"] = [*before, {**end, "prefix": True}]
-        return body
+        return with_continuation(body, model._continues)
 
     def _refusal(self, model: str, response: aiohttp.ClientResponse, body: str) -> ModelError:
         if 300 <= response.status < 400:
@@ -247,12 +242,12 @@ class EndpointModel:
 
     def __init__(self, endpoint: Endpoint, model_id: str, continuation: str | None) -> None:
         self.provider, self.model_id, self._endpoint = endpoint.name, model_id, endpoint
-        self._continuation = continuation
+        self._continues = WAYS.get(continuation or "")
         self._traits = Traits(
             provider=self.provider,
             model_id=model_id,
             identity=f"{endpoint.base_url} {model_id}",
-            continuation=_CONTINUATIONS.get(continuation or ""),
+            continuation=self._continues.kind if self._continues else None,
             remote=is_remote(endpoint.base_url),
         )
 

@@ -172,11 +172,12 @@ def _without(body: dict[str, Any], refused: Iterable[str]) -> dict[str, Any]:
 
 
 def nearest_effort(wanted: object, taken: Sequence[str]) -> str | None:
-    """The value of ``reasoning_effort`` that is taken and nearest to the wanted one, the lesser of two; None for none."""
+    """The value of ``reasoning_effort`` that is taken and nearest to the wanted one, the lesser of two; None where there is
+    none. Some effort never becomes ``none``."""
     if wanted in taken or wanted not in EFFORTS:
         return str(wanted) if wanted in taken else None
     at = EFFORTS.index(str(wanted))
-    known = [effort for effort in taken if effort in EFFORTS]
+    known = [effort for effort in taken if effort in EFFORTS and (effort != "none" or wanted == "none")]
     return min(known, key=lambda effort: (abs(EFFORTS.index(effort) - at), EFFORTS.index(effort)), default=None)
 
 

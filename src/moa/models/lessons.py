@@ -158,7 +158,7 @@ def _path_of(place: Sequence[Any], body: Mapping[str, Any]) -> str:
 
 
 _AFTER_ITS_KIND = re.compile(
-    r"(?=\b(?:argument|parameter|param|field|property|key|supplied|input|option|name)(?:s|\(s\))?:?\s+([\w$]+))",
+    r"(?=\b(?:argument|parameter|param|field|property|key|supplied|input|option|name|invalid)(?:s|\(s\))?:?\s+([\w$]+))",
     re.IGNORECASE,
 )
 _BEFORE_ITS_FAULT = re.compile(
@@ -301,7 +301,7 @@ def _limits(text: str, request: Request) -> Profile | None:
 def _efforts(text: str, request: Request) -> Profile | None:
     """The values of ``reasoning_effort`` that are taken, where a refusal of one lists them."""
     effort = request.body.get("reasoning_effort")
-    if effort is None or not re.search(r"effort", text, re.IGNORECASE):
+    if effort is None or not re.search(r"effort|reasoning value", text, re.IGNORECASE):
         return None
     words = re.findall(r"[a-z]+", text.lower())
     taken = tuple(value for value in EFFORTS if value in words and value != effort)

@@ -24,9 +24,11 @@ HOSTS = {
     "github": ("models.github.ai",),
     "openai": ("api.openai.com", "*.api.openai.com"),
     "together": ("api.together.xyz", "api.together.ai"),
+    # https://api-docs.deepseek.com/guides/chat_prefix_completion: only there does it continue a text
+    "deepseek-beta": ("api.deepseek.com/beta*",),
     "deepseek": ("api.deepseek.com",),
 }
-"""Patterns of the hosts of a place, besides the address of the provider of that name."""
+"""Patterns of the hosts of a place, or of its hosts with a path, besides the address of the provider of that name."""
 
 PORTS = {11434: "ollama", 1234: "lmstudio"}
 """Ports that only one kind of server uses by default, wherever it runs."""
@@ -42,7 +44,7 @@ def place_of(base_url: str, provider: str | None = None) -> str | None:
     url = urlsplit(base_url)
     host = (url.hostname or "").lower()
     for place, hosts in HOSTS.items():
-        if matches([host], hosts):
+        if matches([host, f"{host}{url.path}"], hosts):
             return place
     for known in PROVIDERS.values():
         if not known.local and urlsplit(known.base_url).hostname == host:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from moa.errors import ModelError
 from moa.messages import Request
 from moa.models import Model
+from moa.models.continuations import WAYS, Way, with_continuation
 
 QUESTION = (
     "Write the numbers from one to thirty in English words, in lower case, separated by commas, and write nothing else."
@@ -21,27 +22,19 @@ GO_ON = (
 LIMIT = 24
 """Tokens that are enough to see how it continues."""
 
-WAYS = ("prefix", "flag", "vllm", "turns")
-"""The values of ``continuation`` of :class:`moa.models.endpoint.Endpoint`, the best first."""
-
 
 async def ways_to_continue(model: Model) -> list[str]:
-    """Which of :data:`WAYS` work with this model. Makes four small calls; one that fails counts as not working."""
-    return [way for way in WAYS if await _continues(model, _request(way))]
+    """Which of :data:`~moa.models.continuations.WAYS` work with this model. Makes a small call for each; one that fails
+    counts as not working."""
+    return [name for name, way in WAYS.items() if await _continues(model, _request(way))]
 
 
-def _request(way: str) -> Request:
+def _request(way: Way) -> Request:
     question = {"role": "user", "content": QUESTION}
     begun = {"role": "assistant", "content": BEGUN}
     limits = {"max_tokens": LIMIT, "temperature": 0}
-    if way == "flag":
-        return Request.of({"messages": [question, {**begun, "prefix": True}], **limits})
-    if way == "vllm":
-        flags = {"continue_final_message": True, "add_generation_prompt": False}
-        return Request.of({"messages": [question, begun], **limits, **flags})
-    if way == "turns":
-        return Request.of({"messages": [question, begun, {"role": "user", "content": GO_ON}], **limits})
-    return Request.of({"messages": [question, begun], **limits})
+    closing = [{"role": "user", "content": GO_ON}] if way.kind == "turns" else []
+    return Request.of(with_continuation({"messages": [question, begun, *closing], **limits}, way))
 
 
 async def _continues(model: Model, request: Request) -> bool:

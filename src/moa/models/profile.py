@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-Continuing = str
-"""``prefix``, ``vllm``, ``flag``, ``turns`` or ``none``; see :class:`moa.models.endpoint.Endpoint`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -61,7 +58,7 @@ class Profile:
     efforts: tuple[str, ...] | None = None
     context_tokens: int | None = None
     answer_tokens: int | None = None
-    continuation: Continuing | None = None
+    continuation: str | None = None
 
     def merged(self, over: Profile) -> Profile:
         """This profile with the facts of a more special one, which override it one by one."""
