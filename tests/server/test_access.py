@@ -326,7 +326,6 @@ async def test_with_keys_only_allowed_pages_may_read(
         ("null", False),
     ):
         async with http.options(address + CHAT, headers={"Origin": origin, **PREFLIGHT}) as response:
-            assert (response.status == 204) == allowed
             assert ("Access-Control-Allow-Origin" in response.headers) == allowed
         for headers in ({"Origin": origin}, {"Origin": origin, **bearer}):
             async with http.post(address + CHAT, json=asking(), headers=headers) as response:
