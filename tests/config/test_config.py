@@ -390,18 +390,20 @@ async def test_a_tilde_in_the_path_option_is_the_home_folder(folder: Path, monke
 
 
 async def test_what_models_take_is_in_the_file(folder: Path, upstream: Upstream) -> None:
-    """An endpoint's own keys hold for all its models; a model's table overrides them."""
+    """An endpoint's own keys hold for all its models; a model's table overrides them, and a request the fields of both."""
     text = """\
 [endpoints.mine]
 base_url = "{url}"
 refuses = ["seed"]
 rename = {{ max_tokens = "limit" }}
+extra_body = {{ safe = true, tier = {{ name = "flex" }}, seed = 9, top_p = 0.5 }}
 [models."mine/special"]
 takes = ["seed"]
 roles = {{ developer = "system" }}
+extra_body = {{ safe = false }}
 """
     written(folder, text.format(url=upstream.base_url))
-    body = {"messages": [{"role": "developer", "content": "Be brief."}], "seed": 1, "max_tokens": 5}
+    body = {"messages": [{"role": "developer", "content": "Be brief."}], "seed": 1, "max_tokens": 5, "top_p": 0.9}
     async with Config() as config:
         for name in ("plain", "special"):
             upstream.script(name, say("Four."))
@@ -410,12 +412,15 @@ roles = {{ developer = "system" }}
     plain, special = (call.body for call in upstream.requests)
     assert ("seed" in plain, plain["limit"], plain["messages"][0]["role"]) == (False, 5, "developer")
     assert (special["seed"], special["limit"], special["messages"][0]["role"]) == (1, 5, "system")
+    assert (plain["safe"], plain["tier"], plain["top_p"]) == (True, {"name": "flex"}, 0.9)
+    assert (special["safe"], special["tier"]) == (False, {"name": "flex"})
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('[models."a/b"]\nimage = true\n', "models.a/b.image: no such field; did you mean 'images'?"),
+        ('[models."a/b"]\nextra_body = { stream = false }\n', "stream is set by each request"),
         ('[models."a/b"]\nrefuses = ["messages"]\n', "messages cannot be left out of a request"),
         ('[endpoints.a]\nbase_url = "http://a/v1"\ncontext_tokens = 0\n', "context_tokens: should be greater than"),
     ],

@@ -10,6 +10,7 @@ from moa.models import Continuation, Model, ModelWithTraits, Traits, traits_of
 from moa.models.endpoint import Endpoint
 from moa.models.hedge import Hedged
 from moa.models.limits import Limited, Limits
+from moa.models.profile import Profile
 from moa.models.retries import Retried
 from moa.models.scripted import Scripted
 
@@ -54,6 +55,14 @@ def test_a_wrapper_has_the_name_and_traits_of_the_model_inside(wrap: Callable[[M
     assert (wrapped.name, traits_of(wrapped)) == (inside.name, traits_of(inside))
     assert traits_of(wrapped).identity == "http://127.0.0.1/v1 large"
     assert not hasattr(wrap(Scripted("hello")), "requests")
+
+
+@pytest.mark.parametrize(("extra", "same"), [({}, True), ({"tier": 2}, False)])
+def test_an_answer_depends_on_the_fields_that_every_request_gets(extra: dict[str, int], same: bool) -> None:
+    """Models with other settings of ``extra_body`` share no cached answer."""
+    plain = Endpoint("a", "http://127.0.0.1/v1").model("b")
+    other = Endpoint("a", "http://127.0.0.1/v1", profile_of=lambda _: Profile(extra_body=extra)).model("b")
+    assert (traits_of(plain).identity == traits_of(other).identity) == same
 
 
 @pytest.mark.parametrize(

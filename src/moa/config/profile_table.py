@@ -21,6 +21,7 @@ class ProfileTable(BaseModel):
     takes: list[str] = []
     rename: dict[str, str] = {}
     only: dict[str, Any] = {}
+    extra_body: dict[str, Any] = {}
     roles: dict[str, str] = {}
     images: bool | None = None
     parts: bool | None = None
@@ -41,6 +42,13 @@ class ProfileTable(BaseModel):
     def _check_refused(cls, value: list[str]) -> list[str]:
         if needed := sorted(NEEDED.intersection(value)):
             raise ValueError(f"{needed[0]} cannot be left out of a request: an answer depends on it")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if own := sorted({"model", "messages", "stream", "n"}.intersection(value)):
+            raise ValueError(f"{own[0]} is set by each request")
         return value
 
     def profile(self) -> Profile:

@@ -126,7 +126,7 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         messages = _alternating(messages)
     if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
         messages = [*messages, {"role": "user", "content": CONTINUE}]
-    body = {**request.body, "messages": messages} if messages != request.messages else dict(request.body)
+    body = {**profile.extra_body, **request.body, "messages": messages}
     if profile.json_schema is False and schema_of(request) is not None:
         del body["response_format"]
     body = _with_fields(body, profile, _longest_answer(Request(body), profile))

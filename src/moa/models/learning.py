@@ -7,6 +7,7 @@ a refusal of something else teaches nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -73,7 +74,9 @@ class Learning(Wrapper):
 
     @property
     def traits(self) -> Traits:
-        return replace(super().traits, profile=self.profile)
+        traits, extra = super().traits, self._known.extra_body
+        identity = f"{traits.identity} {json.dumps(extra, sort_keys=True, default=str)}" if extra else traits.identity
+        return replace(traits, profile=self.profile, identity=identity)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Stream the answer of the first call that is not refused. A notice says what the model does not take.

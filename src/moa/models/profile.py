@@ -23,6 +23,7 @@ class Profile:
         takes: fields that it takes although a more general profile says that it refuses them.
         rename: fields that it calls by another name, from OpenAI's name to its own.
         only: fields that have one permitted value. They are left out where a request has another one.
+        extra_body: fields that every request gets, unless it has them.
         roles: roles of messages that it lacks, and the role that replaces each.
         images: whether it sees images. Where it does not, each image becomes the text ``[image]``.
         parts: whether a message may be a list of content parts. Where it may not, the parts become one text.
@@ -45,6 +46,7 @@ class Profile:
     takes: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict, hash=False)
     only: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     roles: Mapping[str, str] = field(default_factory=dict, hash=False)
     images: bool | None = None
     parts: bool | None = None
@@ -68,7 +70,7 @@ class Profile:
         }
         merged["refuses"] = (self.refuses - over.takes) | over.refuses
         merged["takes"] = (self.takes - over.refuses) | over.takes
-        for name in ("rename", "only", "roles"):
+        for name in ("rename", "only", "extra_body", "roles"):
             merged[name] = {**getattr(self, name), **getattr(over, name)}
         for name in over.takes:
             merged["only"].pop(name, None)
