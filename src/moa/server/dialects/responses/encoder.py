@@ -1,0 +1,208 @@
+"""The answer to a Responses request: one object, or events that build it.
+
+https://platform.openai.com/docs/api-reference/responses/object and …/responses-streaming
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from moa.messages import Answer, Delta
+from moa.server.connection import COMMENT
+from moa.server.dialects.dialect import Result, merged, moa_object
+from moa.server.dialects.responses.items import OF_REASONING
+from moa.server.dialects.responses.output import Event, Item, Message, Reasoning, ToolCall
+from moa.server.dialects.responses.tools import Tools
+from moa.server.encoding import json_bytes
+from moa.server.failures import Refusal
+
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of answers that end early, as ``incomplete_details.reason``."""
+
+
+class ResponsesEncoder:
+    """See :class:`~moa.server.dialects.dialect.Encoder`.
+
+    Args:
+        model: as the request names it.
+        echo: fields of the request that the response repeats.
+        tools: the request's.
+        explain: send the attribution.
+    """
+
+    def __init__(self, model: str, echo: Mapping[str, Any], tools: Tools, *, explain: bool = False) -> None:
+        self._model, self._echo, self._tools, self._explain = model, echo, tools, explain
+        self._run_id, self._created = "", 0
+        self._opened = False
+        self._events = 0
+        self._items: list[Item] = []
+        self._open: list[int] = []
+        self._calls: dict[int, int] = {}
+
+    def start(self, run_id: str) -> None:
+        self._run_id, self._created = run_id, int(time.time())
+
+    def keep_alive(self) -> bytes:
+        if not self._run_id:
+            return COMMENT
+        return self._opening() or self._frames([self._lifecycle("response.in_progress", "in_progress")])
+
+    def progress(self, text: str, index: int) -> bytes:
+        return self._opening() + self._frames(self._reason(text, {}))
+
+    def delta(self, delta: Delta, index: int) -> bytes:
+        return self._opening() + self._frames(self._added(delta))
+
+    def end(self, results: Sequence[Result]) -> bytes:
+        return self._opening() + self._frames(self._ended(results))
+
+    def error(self, refusal: Refusal) -> bytes:
+        # SDKs raise on the first event, Codex reads the second. OpenAI's servers send both.
+        fields = {"type": refusal.kind, "code": refusal.code, "message": refusal.message, "param": refusal.param}
+        error = {"code": refusal.code or "server_error", "message": refusal.message}
+        failed = self._lifecycle("response.failed", "failed", error=error)
+        return self._opening() + self._frames([{**fields, "type": "error", "error": fields}, failed])
+
+    def whole(self, results: Sequence[Result]) -> bytes:
+        answer, extra = results[0].answer, results[0].extra
+        calls = tuple({**call, "index": index} for index, call in enumerate(answer.tool_calls))
+        delta = Delta(reasoning=answer.reasoning, text=answer.text, tool_calls=calls, extra=extra)
+        *_, last = [*self._added(delta), *self._ended(results)]
+        return json_bytes(last["response"])
+
+    def _opening(self) -> bytes:
+        """The first events of the stream; nothing when they were sent."""
+        if self._opened:
+            return b""
+        self._opened = True
+        first = ("response.created", "response.in_progress")
+        return self._frames(self._lifecycle(event, "in_progress") for event in first)
+
+    def _frames(self, events: Iterable[Event]) -> bytes:
+        frames = []
+        for event in events:
+            data = json_bytes({**event, "sequence_number": self._events})
+            frames.append(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), data))
+            self._events += 1
+        return b"".join(frames)
+
+    def _added(self, delta: Delta) -> Iterator[Event]:
+        """The events of one piece of the answer."""
+        extra = delta.extra or {}
+        if delta.reasoning or any(name in extra for name in OF_REASONING):
+            yield from self._reason(delta.reasoning, extra)
+        before = ""
+        if delta.thought and isinstance(message := self._last, Message):
+            message.take_back(delta.thought)
+            before = "\n\n"
+        if delta.text:
+            logprobs = (extra.get("logprobs") or {}).get("content") or ()
+            yield from self._say(lambda message: message.add(delta.text, logprobs, before=before))
+        if isinstance(refusal := extra.get("refusal"), str) and refusal:
+            yield from self._say(lambda message: message.refuse(refusal))
+        if isinstance(self._last, Message) and isinstance(annotations := extra.get("annotations"), list):
+            self._last.annotate(annotations)
+        for piece in delta.tool_calls:
+            yield from self._call(piece)
+
+    @property
+    def _last(self) -> Item | None:
+        """The item that is being written."""
+        return self._items[-1] if self._open and self._open[-1] == len(self._items) - 1 else None
+
+    def _reason(self, text: str, extra: Mapping[str, Any]) -> Iterator[Event]:
+        if not isinstance(self._last, Reasoning):
+            yield from self._closed()
+            yield from self._opened_item(Reasoning(self._next_id))
+        item = self._items[-1]
+        if isinstance(item, Reasoning):
+            item.add_blocks(extra)
+            yield from self._placed(len(self._items) - 1, item.add(text))
+
+    def _say(self, write: Callable[[Message], Iterator[Event]]) -> Iterator[Event]:
+        if not isinstance(self._last, Message):
+            yield from self._closed()
+            yield from self._opened_item(Message(self._next_id))
+        item = self._items[-1]
+        if isinstance(item, Message):
+            yield from self._placed(len(self._items) - 1, write(item))
+
+    def _call(self, piece: Mapping[str, Any]) -> Iterator[Event]:
+        index = int(piece.get("index") or 0)
+        place = self._calls.get(index)
+        if place is None or place not in self._open:
+            if not isinstance(self._last, ToolCall):
+                yield from self._closed()
+            place = self._calls[index] = len(self._items)
+            yield from self._opened_item(ToolCall(self._next_id, piece, self._tools))
+        if isinstance(call := self._items[place], ToolCall):
+            yield from self._placed(place, call.add(piece))
+
+    @property
+    def _next_id(self) -> str:
+        return f"{self._run_id}_{len(self._items)}"
+
+    def _opened_item(self, item: Item) -> Iterator[Event]:
+        place = len(self._items)
+        self._items.append(item)
+        self._open.append(place)
+        yield {"type": "response.output_item.added", "output_index": place, "item": item.item("in_progress")}
+
+    def _placed(self, place: int, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            yield {**event, "output_index": place, "item_id": self._items[place].id}
+
+    def _closed(self, status: str = "completed") -> Iterator[Event]:
+        """Close the items that are open."""
+        for place in self._open:
+            item = self._items[place]
+            yield from self._placed(place, item.closing())
+            yield {"type": "response.output_item.done", "output_index": place, "item": item.item(status)}
+        self._open.clear()
+
+    def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
+        answer = results[0].answer
+        reason = INCOMPLETE.get(answer.finish_reason or "")
+        status = "incomplete" if reason else "completed"
+        if not any(isinstance(item, Message | ToolCall) for item in self._items):
+            yield from self._say(lambda message: message.add(""))
+        yield from self._closed(status)
+        yield self._lifecycle(
+            f"response.{status}",
+            status,
+            incomplete_details={"reason": reason} if reason else None,
+            completed_at=None if reason else int(time.time()),
+            usage=_usage(merged(results)),
+            moa=moa_object(results, explain=self._explain),
+        )
+
+    def _lifecycle(self, event: str, status: str, **fields: Any) -> Event:
+        """An event with the whole response as it is now."""
+        statuses = ["in_progress" if place in self._open else "completed" for place in range(len(self._items))]
+        response = {
+            "id": f"resp_{self._run_id}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "model": self._model,
+            "output": [item.item(status) for item, status in zip(self._items, statuses, strict=True)],
+            "usage": None,
+            **self._echo,
+            **fields,
+        }
+        return {"type": event, "response": response}
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    usage = answer.usage
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total_tokens,
+    }
