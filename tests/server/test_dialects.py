@@ -34,6 +34,9 @@ class ShortEncoder:
     def start(self, run_id: str) -> None:
         self.run_id = run_id
 
+    def keep_alive(self) -> bytes:
+        return frame(b"waiting")
+
     def progress(self, text: str, index: int) -> bytes:
         return b""
 

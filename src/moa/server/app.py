@@ -25,6 +25,7 @@ from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
+from moa.server.dialects.messages import MESSAGES
 from moa.server.dialects.responses import RESPONSES
 from moa.server.directions import no_such_method, no_such_path
 from moa.server.encoding import json_response
@@ -41,7 +42,7 @@ from moa.store.archive import Archive
 from moa.store.ledger import Ledger
 from moa.store.recording import Recordings
 
-DIALECTS = (CHAT, RESPONSES)
+DIALECTS = (CHAT, RESPONSES, MESSAGES)
 
 RUNS_IN_MEMORY = 32
 """Finished runs that stay available where none are stored."""

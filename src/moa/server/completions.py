@@ -139,7 +139,7 @@ class Completion(Response):
             await unless_gone(receive, self._respond(scope, receive, send))
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = EventStream(send)
+        stream = EventStream(send, self._encoder.keep_alive)
         try:
             async with self._slot:
                 await self._unless_stopped(

@@ -3,7 +3,8 @@
 Notable decisions:
 - A stream's status line waits for its first packet, so that a run that fails before it can still get an error status.
   After :data:`QUIET` seconds without a packet the stream starts anyway, with a comment, so that no proxy times out.
-- Comments are part of every server-sent event stream, whatever its dialect; clients skip them.
+- Comments are part of every server-sent event stream, whatever its dialect; clients skip them. A dialect whose clients wait
+  for events may send one of its own instead.
   https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -20,8 +21,9 @@ from starlette.types import Receive, Scope, Send
 
 from moa.closing import cancelled
 
-QUIET = 15.0
-"""Seconds without a packet after which a comment is sent."""
+QUIET = 10.0
+"""Seconds without a packet after which the connection is kept alive. Codex waits 300 s for an event
+(``stream_idle_timeout_ms``), Claude Code shows a stall after 20 s, and nginx closes a silent connection after 60 s."""
 
 COMMENT = b": still at work\n\n"
 
@@ -57,15 +59,19 @@ async def _disconnected(receive: Receive) -> None:
 class EventStream:
     """The response of one request as server-sent events.
 
+    Args:
+        send: of the request.
+        keep_alive: writes the frame that is sent when there is nothing else to send.
+
     Attributes:
         headers: further headers; they can be set until the stream starts.
         started: whether the status has been sent.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, keep_alive: Callable[[], bytes] = lambda: COMMENT) -> None:
         self.headers: Mapping[str, str] = {}
         self.started = False
-        self._send = send
+        self._send, self._frame = send, keep_alive
         self._last_sent = time.monotonic()
         self._sending = asyncio.Lock()  # shared by the packets and the comments between them
 
@@ -112,7 +118,7 @@ class EventStream:
         while True:
             await asyncio.sleep(max(0.0, self._last_sent + QUIET - time.monotonic()))
             if time.monotonic() - self._last_sent >= QUIET:
-                await self.write(COMMENT)
+                await self.write(self._frame())
 
 
 class StreamResponse(Response):

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from moa.errors import RequestRejected
 from moa.messages import Answer, Delta, Request
 from moa.server.body import MoaOptions, OpenObject, checked, object_of
+from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object, usage_of
 from moa.server.encoding import frame, json_bytes
 from moa.server.failures import Refusal, openai_error
@@ -136,6 +137,9 @@ class ChatEncoder:
             head["usage"] = None
         # All chunks of an answer start with the same fields, so these are encoded once.
         self._head = f"data: {json.dumps(head)[:-1]}, ".encode()
+
+    def keep_alive(self) -> bytes:
+        return COMMENT
 
     def progress(self, text: str, index: int) -> bytes:
         return self._opening(index) + self._chunk(index, {"reasoning_content": text})

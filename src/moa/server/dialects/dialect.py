@@ -50,6 +50,10 @@ class Encoder(Protocol):
         """The run has started. Frames that open the response belong to the first ``progress`` or ``delta``: until then the
         response can still become an error with a status of its own."""
 
+    def keep_alive(self) -> bytes:
+        """A frame for a time in which there is nothing to send: a comment, or an event of the dialect's own. Called before
+        ``start`` too."""
+
     def progress(self, text: str, index: int) -> bytes:
         """Text about the proposals, for the part of the answer that clients fold away (reasoning, thinking)."""
 

@@ -2,7 +2,7 @@
 
 import { delay, server } from "./server.js";
 
-const SILENCE = 45_000; // milliseconds after which a silent connection counts as broken; the server sends something every 15 s
+const SILENCE = 45_000; // milliseconds after which a silent connection counts as broken; the server sends something every 10 s
 const LAST = new Set(["run_finished", "run_failed", "run_stopped"]);
 
 /** The events of a run, from its first. Ends with the run's last event, or when the server has no more. */

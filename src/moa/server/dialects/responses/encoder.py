@@ -12,9 +12,9 @@ from typing import Any
 from moa.messages import Answer, Delta
 from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Result, merged, moa_object
-from moa.server.dialects.responses.items import OF_REASONING
 from moa.server.dialects.responses.output import Event, Item, Message, Reasoning, ToolCall
 from moa.server.dialects.responses.tools import Tools
+from moa.server.dialects.seal import has_blocks
 from moa.server.encoding import json_bytes
 from moa.server.failures import Refusal
 
@@ -91,7 +91,7 @@ class ResponsesEncoder:
     def _added(self, delta: Delta) -> Iterator[Event]:
         """The events of one piece of the answer."""
         extra = delta.extra or {}
-        if delta.reasoning or any(name in extra for name in OF_REASONING):
+        if delta.reasoning or has_blocks(extra):
             yield from self._reason(delta.reasoning, extra)
         before = ""
         if delta.thought and isinstance(message := self._last, Message):
@@ -118,7 +118,7 @@ class ResponsesEncoder:
             yield from self._opened_item(Reasoning(self._next_id))
         item = self._items[-1]
         if isinstance(item, Reasoning):
-            item.add_blocks(extra)
+            item.blocks.add(extra)
             yield from self._placed(len(self._items) - 1, item.add(text))
 
     def _say(self, write: Callable[[Message], Iterator[Event]]) -> Iterator[Event]:

@@ -8,21 +8,15 @@ https://platform.openai.com/docs/api-reference/responses/create (``input``)
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moa.server.dialects.responses.tools import Tools, arguments_of
+from moa.server.dialects.seal import unsealed
 
 Item = Mapping[str, Any]
 Message = dict[str, Any]
-
-SEAL = "moa:"
-"""Begins ``encrypted_content`` that this server wrote."""
-
-OF_REASONING = ("reasoning_details", "thinking_blocks")
-"""Fields of a message that hold a vendor's own blocks of reasoning, with their signatures."""
 
 
 def messages_of(items: str | Sequence[Item], instructions: object, tools: Tools) -> list[Message]:
@@ -96,10 +90,8 @@ class Conversation:
             for part in _list(item.get(name))
             if isinstance(part, Mapping)
         ]
-        sealed = unsealed(item.get("encrypted_content"))
-        for name in OF_REASONING:
-            if isinstance(sealed.get(name), list):
-                turn[name] = [*turn.get(name, ()), *sealed[name]]
+        for name, blocks in unsealed(item.get("encrypted_content")).items():
+            turn[name] = [*turn.get(name, ()), *blocks]
         if text := "\n\n".join(filter(None, texts)):
             known = turn.get("reasoning_content")
             turn["reasoning_content"] = f"{known}\n\n{text}" if known else text
@@ -193,19 +185,3 @@ def _output(item: Item) -> object:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def sealed(blocks: Mapping[str, Any]) -> str:
-    """Blocks of reasoning as ``encrypted_content``, which a client sends back as it is."""
-    return SEAL + base64.b64encode(json.dumps(blocks).encode()).decode()
-
-
-def unsealed(text: object) -> dict[str, Any]:
-    """The blocks in ``encrypted_content``; empty where this server did not write it."""
-    if not isinstance(text, str) or not text.startswith(SEAL):
-        return {}
-    try:
-        blocks = json.loads(base64.b64decode(text.removeprefix(SEAL), validate=True))
-    except (ValueError, RecursionError):
-        return {}
-    return blocks if isinstance(blocks, dict) else {}

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from moa.pieces import joined_reasoning_details
-from moa.server.dialects.responses.items import OF_REASONING, sealed
 from moa.server.dialects.responses.tools import Tools, arguments_in, call_item, input_of
+from moa.server.dialects.seal import Sealed
 
 Event = dict[str, Any]
 """An event of the stream, without ``sequence_number``, ``output_index`` and ``item_id``."""
@@ -24,17 +23,18 @@ class Reasoning:
 
     Attributes:
         id: the item's ID.
+        blocks: a vendor's own blocks of reasoning, which the client sends back unread.
     """
 
     def __init__(self, number: str) -> None:
         self.id = f"rs_{number}"
         self._text: list[str] = []
-        self._blocks: dict[str, list[Any]] = {}
+        self.blocks = Sealed()
 
     def item(self, status: str = "completed") -> dict[str, Any]:
         text = "".join(self._text)
         summary = [{"type": "summary_text", "text": text}] if text else []
-        seal = {"encrypted_content": sealed(self._blocks)} if self._blocks else {}
+        seal = {"encrypted_content": str(self.blocks)} if self.blocks else {}
         return {"id": self.id, "type": "reasoning", "status": status, "summary": summary, **seal}
 
     def add(self, text: str) -> Iterator[Event]:
@@ -45,12 +45,6 @@ class Reasoning:
             yield {"type": "response.reasoning_summary_part.added", "summary_index": 0, "part": part}
         self._text.append(text)
         yield {"type": "response.reasoning_summary_text.delta", "summary_index": 0, "delta": text}
-
-    def add_blocks(self, fields: Mapping[str, Any]) -> None:
-        """Add a vendor's own blocks of reasoning, which the client sends back unread."""
-        for name in OF_REASONING:
-            if isinstance(pieces := fields.get(name), list):
-                self._blocks[name] = joined_reasoning_details(self._blocks.get(name, []), pieces)
 
     def closing(self) -> Iterator[Event]:
         if self._text:

@@ -1,0 +1,145 @@
+"""Anthropic's Messages API: ``POST /v1/messages``.
+
+https://platform.claude.com/docs/en/api/messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from moa.errors import RequestRejected
+from moa.messages import Request
+from moa.models.fitting import prompt_tokens
+from moa.server.body import MoaOptions, OpenObject, checked, object_of
+from moa.server.dialects.chat import Tokens
+from moa.server.dialects.dialect import Dialect, ParsedRequest
+from moa.server.dialects.messages.blocks import choice_of, functions_of, messages_of
+from moa.server.dialects.messages.encoder import MessagesEncoder, messages_error
+from moa.server.failures import Refusal
+from moa.server.history import cleaned
+
+ALIAS = "claude-moa-"
+"""Begins the names of mixtures for Claude Code, which lists no models whose names begin otherwise."""
+
+BUDGETS = ((4096, "low"), (16384, "medium"))
+"""``thinking.budget_tokens`` below each of these is that effort; from the last on it is ``high``."""
+
+
+class Thinking(OpenObject):
+    type: str
+    budget_tokens: int | None = None
+    display: str | None = None
+
+
+class OutputConfig(OpenObject):
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class MessagesBody(OpenObject):
+    """An Anthropic request. Blocks and tools that no model here understands are passed over."""
+
+    model: Annotated[str, Field(min_length=1, description="moa/NAME, claude-moa-NAME, or provider/name.")]
+    messages: list[dict[str, Any]] = Field(description="The conversation.", min_length=1)
+    system: str | list[dict[str, Any]] | None = None
+    max_tokens: Tokens | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: dict[str, Any] | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    moa: MoaOptions | None = None
+
+
+def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
+    """A request from its body.
+
+    Raises:
+        Refusal: 400; with the field in ``param``.
+    """
+    given, request = _read(body)
+    options = given.moa or MoaOptions(progress=None, explain=False)
+    thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
+    encoder = MessagesEncoder(given.model, prompt_tokens(request), thinking=thinking, explain=options.explain)
+    return ParsedRequest(
+        model=f"moa/{given.model.removeprefix(ALIAS)}" if given.model.startswith(ALIAS) else given.model,
+        request=request,
+        encoder=encoder,
+        stream=bool(given.stream),
+        progress=options.progress if thinking else False,
+        explain=options.explain,
+    )
+
+
+def estimated_tokens_of(body: Mapping[str, Any]) -> int:
+    """The estimated input tokens of a request.
+
+    Raises:
+        Refusal: 400; with the field in ``param``.
+    """
+    return prompt_tokens(_read(body)[1])
+
+
+def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Request]:
+    try:
+        given = checked(MessagesBody, body)
+        return given, cleaned(Request.of(_chat_body(given)))
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+    except RequestRejected as error:
+        raise Refusal(400, str(error), param=error.param) from None
+
+
+def _chat_body(given: MessagesBody) -> dict[str, Any]:
+    """The request as a body of Chat Completions."""
+    tools, choice = functions_of(given.tools or ()), given.tool_choice
+    one_at_a_time = choice is not None and choice.get("disable_parallel_tool_use") is True
+    return {
+        "messages": messages_of(given.messages, given.system),
+        "max_tokens": given.max_tokens,
+        "temperature": given.temperature,
+        "top_p": given.top_p,
+        "top_k": given.top_k,
+        "stop": given.stop_sequences or None,
+        "tools": tools,
+        "tool_choice": choice_of(choice) if tools else None,
+        "parallel_tool_calls": False if one_at_a_time and tools else None,
+        "response_format": _response_format(given),
+        "reasoning_effort": _effort(given),
+    }
+
+
+def _response_format(given: MessagesBody) -> dict[str, Any] | None:
+    form = given.output_format or (given.output_config and given.output_config.format)
+    if not form or form.get("type") != "json_schema":
+        return None
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": form.get("schema"), "strict": True}}
+
+
+def _effort(given: MessagesBody) -> str | None:
+    if given.output_config and given.output_config.effort:
+        return given.output_config.effort
+    budget = given.thinking and given.thinking.budget_tokens
+    if not budget:
+        return None
+    return next((effort for most, effort in BUDGETS if budget < most), "high")
+
+
+MESSAGES = Dialect(
+    path="/v1/messages",
+    name="messages",
+    tag="messages",
+    summary="Create a message",
+    body=MessagesBody,
+    read=lambda data: read_messages(object_of(data)),
+    error=messages_error,
+)
