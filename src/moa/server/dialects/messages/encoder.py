@@ -82,7 +82,8 @@ class MessagesEncoder:
         self._block: dict[str, Any] | None = None
         self._blocks = 0
         self._sealed = Sealed()
-        self._calls: list[Mapping[str, Any]] = []
+        self._live: object = None
+        self._waiting: list[Mapping[str, Any]] = []
 
     def start(self, run_id: str) -> None:
         self._run_id = run_id
@@ -162,12 +163,12 @@ class MessagesEncoder:
 
     def _call(self, piece: Mapping[str, Any]) -> Iterator[Event]:
         """The first call streams; the pieces of all others wait until it has ended."""
-        self._calls.append(piece)
-        if int(piece.get("index") or 0) != int(self._calls[0].get("index") or 0):
-            return
-        if len(self._calls) == 1:
+        if self._block is None or self._block["type"] != "tool_use":
             yield from self._start(block_of(piece))
-        if arguments := str((piece.get("function") or {}).get("arguments") or ""):
+            self._live = piece.get("index")
+        if piece.get("index") != self._live:
+            self._waiting.append(piece)
+        elif arguments := _arguments(piece):
             yield self._delta({"type": "input_json_delta", "partial_json": arguments})
 
     def _write(self, kind: str, empty: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[Event]:
@@ -184,7 +185,7 @@ class MessagesEncoder:
         return {"type": "content_block_delta", "index": self._blocks, "delta": delta}
 
     def _stop(self) -> Iterator[Event]:
-        """Stop the block that is open; after the first tool call, send the others."""
+        """Stop the block that is open, and send the calls that waited for it."""
         if self._block is None:
             return
         if self._block["type"] == "thinking":
@@ -192,16 +193,11 @@ class MessagesEncoder:
             self._sealed = Sealed()
         yield {"type": "content_block_stop", "index": self._blocks}
         self._blocks += 1
-        self._block, calls = None, self._calls
-        if not calls:
-            return
-        self._calls = []
-        for call in joined_tool_calls(piece for piece in calls if piece.get("index") != calls[0].get("index")):
-            yield {"type": "content_block_start", "index": self._blocks, "content_block": block_of(call)}
-            arguments = str((call.get("function") or {}).get("arguments") or "")
-            yield self._delta({"type": "input_json_delta", "partial_json": arguments})
-            yield {"type": "content_block_stop", "index": self._blocks}
-            self._blocks += 1
+        self._block, waiting, self._waiting = None, self._waiting, []
+        for call in joined_tool_calls(waiting):
+            yield from self._start(block_of(call))
+            yield self._delta({"type": "input_json_delta", "partial_json": _arguments(call)})
+            yield from self._stop()
 
     def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
         yield from self._stop()
@@ -228,9 +224,13 @@ def block_of(call: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "tool_use", "id": str(call.get("id") or ""), "name": str(function.get("name") or ""), "input": {}}
 
 
+def _arguments(call: Mapping[str, Any]) -> str:
+    return str((call.get("function") or {}).get("arguments") or "")
+
+
 def _input(call: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        value = json.loads((call.get("function") or {}).get("arguments") or "{}")
+        value = json.loads(_arguments(call) or "{}")
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {}
