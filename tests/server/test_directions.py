@@ -16,7 +16,6 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("method", "path", "remedy"),
     [
-        ("POST", "/v1/responses", "Responses API"),
         ("GET", "/v1/responses/resp_1", "/v1/chat/completions"),
         ("POST", "/v1/completions", "/v1/chat/completions"),
         ("POST", "/v1/embeddings", "embeddings"),
@@ -48,7 +47,7 @@ async def test_a_wrong_address_is_answered_with_what_to_set(
     assert f"{method} {path}" in error["message"] and remedy in error["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/messages?beta=true", "/v1/messages/count_tokens", "/v1/messages/batches"])
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/complete"])
 async def test_a_client_of_the_messages_api_gets_its_own_form(
     http: aiohttp.ClientSession, server: Served, path: str
 ) -> None:
@@ -56,7 +55,7 @@ async def test_a_client_of_the_messages_api_gets_its_own_form(
     async with http.post(server.origin + path, json={}) as response:
         body = await response.json()
     assert (response.status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
-    assert "/v1/chat/completions" in body["error"]["message"]
+    assert "/v1/messages" in body["error"]["message"]
 
 
 def test_a_long_path_is_not_repeated_whole() -> None:

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
 
 from moa.config.config import Config
-from moa.server import completions, mixtures, runs, static
+from moa.server import completions, mixtures, runs, static, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
 from moa.server.correlation import Correlation
@@ -159,6 +159,7 @@ def create_app(
                 dialect, desk, model_list, tables, server.admission, server.reports, recorded, config.whose_usage
             )
         )
+    app.include_router(token_counts.routes(DIALECTS, desk))
     app.include_router(runs.routes(desk, server.runner, recordings, server.reports, config.prices, keeps=server.keeps))
     app.include_router(mixtures.routes(desk, tables))
     app.include_router(static.router)
@@ -170,6 +171,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], R
     """Answer every error in the form of the dialect whose route was called, or else in OpenAI's. Gives the function that
     counts a refusal and answers it, for a path."""
     bodies = {dialect.path: dialect.error for dialect in DIALECTS}
+    bodies |= {dialect.counting[0]: dialect.error for dialect in DIALECTS if dialect.counting}
 
     def answer(request: Request, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
         return error_response(refusal, headers, bodies.get(request.scope["path"], openai_error))

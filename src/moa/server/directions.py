@@ -5,11 +5,11 @@ The status is 404, which no SDK retries.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from moa.server.dialects.messages.encoder import messages_error
 from moa.server.failures import ErrorBody, Refusal, openai_error
 
 
@@ -21,11 +21,6 @@ class Direction(NamedTuple):
     error: ErrorBody = openai_error
 
 
-def anthropic_error(refusal: Refusal) -> bytes:
-    """The refusal in the form of Anthropic's API. https://docs.anthropic.com/en/api/errors"""
-    return json.dumps({"type": "error", "error": {"type": "not_found_error", "message": refusal.message}}).encode()
-
-
 CHAT = "set your client to Chat Completions (OpenAI compatible), POST /v1/chat/completions"
 BASE = "set a base URL that ends in /v1"
 API = r"(chat/completions|completions|responses|messages|models|embeddings|moderations|audio|images)"
@@ -35,10 +30,8 @@ DIRECTIONS = (
         r"/v1/v1(/.*)?", "the base URL ends in /v1 already, and your client adds it once more: remove one of the two"
     ),
     Direction(rf"/v1/{API}/{API}(/.*)?", f"{BASE}: your client adds the rest of the path"),
-    Direction(r"/v1/responses(/.*)?", f"this server does not speak the Responses API: {CHAT}"),
-    Direction(
-        r"/v1/(messages|complete)(/.*)?", f"this server does not speak the Messages API: {CHAT}", anthropic_error
-    ),
+    Direction(r"/v1/messages(/.*)?", "this server has POST /v1/messages and /v1/messages/count_tokens", messages_error),
+    Direction(r"/v1/complete", "set your client to the Messages API, POST /v1/messages", messages_error),
     Direction(r"/v1/completions", f"this server answers conversations only: {CHAT}"),
     Direction(
         r"/v1/(embeddings|rerank|score)", "mixtures have no embeddings: set another server for them in your client"

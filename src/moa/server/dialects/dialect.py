@@ -105,6 +105,7 @@ class Dialect:
         body: describes request bodies in the OpenAPI document.
         read: checks a body; raises Refusal (400).
         error: writes the body of an error response.
+        counting: path and answer of a route that counts the tokens of a request; None without one.
     """
 
     path: str
@@ -114,6 +115,7 @@ class Dialect:
     body: type[BaseModel]
     read: Callable[[bytes], ParsedRequest]
     error: ErrorBody
+    counting: tuple[str, Callable[[int], Any]] | None = None
 
 
 def merged(results: Sequence[Result]) -> Answer:

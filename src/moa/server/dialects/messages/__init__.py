@@ -67,7 +67,7 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         Refusal: 400; with the field in ``param``.
     """
     given, request = _read(body)
-    options = given.moa or MoaOptions(progress=None, explain=False)
+    options = given.moa or MoaOptions(progress=None, explain=False, usage=None)
     thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
     encoder = MessagesEncoder(given.model, prompt_tokens(request), thinking=thinking, explain=options.explain)
     return ParsedRequest(
@@ -77,16 +77,8 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         stream=bool(given.stream),
         progress=options.progress if thinking else False,
         explain=options.explain,
+        usage=options.usage,
     )
-
-
-def estimated_tokens_of(body: Mapping[str, Any]) -> int:
-    """The estimated input tokens of a request.
-
-    Raises:
-        Refusal: 400; with the field in ``param``.
-    """
-    return prompt_tokens(_read(body)[1])
 
 
 def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Request]:
@@ -142,4 +134,5 @@ MESSAGES = Dialect(
     body=MessagesBody,
     read=lambda data: read_messages(object_of(data)),
     error=messages_error,
+    counting=("/v1/messages/count_tokens", lambda tokens: {"input_tokens": tokens}),
 )

@@ -1,6 +1,7 @@
 """The answer to an Anthropic request: one message, or events that build it.
 
-A block starts, grows and stops before the next one starts, so the pieces of parallel tool calls wait for their turn.
+A block starts, grows and stops before the next one starts. So the first tool call streams, and what follows it (other
+calls, text) waits for the end of the answer.
 
 https://platform.claude.com/docs/en/api/messages and …/docs/en/build-with-claude/streaming
 """
@@ -11,10 +12,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from moa.messages import Answer, Delta
+from moa.messages import Delta, Usage
 from moa.pieces import joined_tool_calls
 from moa.server.connection import COMMENT
-from moa.server.dialects.dialect import Result, merged, moa_object
+from moa.server.dialects.dialect import Result, moa_object, usage_of
 from moa.server.dialects.seal import SEAL, Sealed, has_blocks
 from moa.server.encoding import json_bytes
 from moa.server.failures import Refusal
@@ -84,6 +85,7 @@ class MessagesEncoder:
         self._sealed = Sealed()
         self._live: object = None
         self._waiting: list[Mapping[str, Any]] = []
+        self._texts: list[tuple[str, Mapping[str, Any], str]] = []
 
     def start(self, run_id: str) -> None:
         self._run_id = run_id
@@ -114,7 +116,7 @@ class MessagesEncoder:
         if text := answer.text or str(extra.get("refusal") or ""):
             content.append({"type": "text", "text": text})
         content += [{**block_of(call), "input": _input(call)} for call in answer.tool_calls]
-        end = {"stop_reason": _stop_reason(results[0]), "usage": usage_object(merged(results))}
+        end = {"stop_reason": _stop_reason(results[0]), "usage": usage_object(usage_of(results))}
         moa = moa_object(results, explain=self._explain)
         return json_bytes({**self._message, "content": content, **end, "moa": moa})
 
@@ -152,17 +154,14 @@ class MessagesEncoder:
         refusal = extra.get("refusal")
         before = "\n\n" if delta.thought else ""  # what was sent was reasoning; the answer begins here
         if text := delta.text + (refusal if isinstance(refusal, str) else ""):
-            yield from self._write("text", {"text": ""}, {"type": "text_delta", "text": before + text})
+            yield from self._write("text", {}, before + text)
         for piece in delta.tool_calls:
             yield from self._call(piece)
 
     def _think(self, text: str) -> Iterator[Event]:
-        yield from self._write(
-            "thinking", {"thinking": "", "signature": ""}, {"type": "thinking_delta", "thinking": text}
-        )
+        yield from self._write("thinking", {"signature": ""}, text)
 
     def _call(self, piece: Mapping[str, Any]) -> Iterator[Event]:
-        """The first call streams; the pieces of all others wait until it has ended."""
         if self._block is None or self._block["type"] != "tool_use":
             yield from self._start(block_of(piece))
             self._live = piece.get("index")
@@ -171,10 +170,14 @@ class MessagesEncoder:
         elif arguments := _arguments(piece):
             yield self._delta({"type": "input_json_delta", "partial_json": arguments})
 
-    def _write(self, kind: str, empty: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[Event]:
+    def _write(self, kind: str, fields: Mapping[str, Any], text: str) -> Iterator[Event]:
+        """Add to a block of this kind. During a tool call the text waits: the call may not have ended."""
+        if self._block is not None and self._block["type"] == "tool_use":
+            self._texts.append((kind, fields, text))
+            return
         if self._block is None or self._block["type"] != kind:
-            yield from self._start({"type": kind, **empty})
-        yield self._delta(delta)
+            yield from self._start({"type": kind, kind: "", **fields})
+        yield self._delta({"type": f"{kind}_delta", kind: text})
 
     def _start(self, block: dict[str, Any]) -> Iterator[Event]:
         yield from self._stop()
@@ -185,7 +188,7 @@ class MessagesEncoder:
         return {"type": "content_block_delta", "index": self._blocks, "delta": delta}
 
     def _stop(self) -> Iterator[Event]:
-        """Stop the block that is open, and send the calls that waited for it."""
+        """Stop the block that is open, if any."""
         if self._block is None:
             return
         if self._block["type"] == "thinking":
@@ -193,23 +196,25 @@ class MessagesEncoder:
             self._sealed = Sealed()
         yield {"type": "content_block_stop", "index": self._blocks}
         self._blocks += 1
-        self._block, waiting, self._waiting = None, self._waiting, []
-        for call in joined_tool_calls(waiting):
-            yield from self._start(block_of(call))
-            yield self._delta({"type": "input_json_delta", "partial_json": _arguments(call)})
-            yield from self._stop()
+        self._block = None
 
     def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
         yield from self._stop()
+        for call in joined_tool_calls(self._waiting):
+            yield from self._start(block_of(call))
+            yield self._delta({"type": "input_json_delta", "partial_json": _arguments(call)})
+            yield from self._stop()
+        for kind, fields, text in self._texts:
+            yield from self._write(kind, fields, text)
+        yield from self._stop()
         delta = {"stop_reason": _stop_reason(results[0]), "stop_sequence": None}
         moa = moa_object(results, explain=self._explain)
-        yield {"type": "message_delta", "delta": delta, "usage": usage_object(merged(results)), "moa": moa}
+        yield {"type": "message_delta", "delta": delta, "usage": usage_object(usage_of(results)), "moa": moa}
         yield {"type": "message_stop"}
 
 
-def usage_object(answer: Answer) -> dict[str, Any]:
+def usage_object(usage: Usage) -> dict[str, Any]:
     """``usage`` in the form of Anthropic's API, whose input tokens do not include those that come from a cache."""
-    usage = answer.usage
     return {
         "input_tokens": max(0, usage.input_tokens - usage.cached_tokens),
         "cache_creation_input_tokens": 0,

@@ -100,7 +100,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error).replace("'messages'", "'input'"), param="input") from None
-    options = given.moa or MoaOptions(progress=None, explain=False)
+    options = given.moa or MoaOptions(progress=None, explain=False, usage=None)
     echo = {name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()}
     return ParsedRequest(
         model=given.model,
@@ -109,6 +109,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         stream=bool(given.stream),
         progress=options.progress,
         explain=options.explain,
+        usage=options.usage,
     )
 
 
@@ -149,4 +150,8 @@ RESPONSES = Dialect(
     body=ResponsesBody,
     read=lambda data: read_responses(object_of(data)),
     error=openai_error,
+    counting=(
+        "/v1/responses/input_tokens",
+        lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
+    ),
 )

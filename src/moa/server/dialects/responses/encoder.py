@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from moa.messages import Answer, Delta
+from moa.messages import Delta, Usage
 from moa.server.connection import COMMENT
-from moa.server.dialects.dialect import Result, merged, moa_object
+from moa.server.dialects.dialect import Result, moa_object, usage_of
 from moa.server.dialects.responses.output import Event, Item, Message, Reasoning, ToolCall
 from moa.server.dialects.responses.tools import Tools
 from moa.server.dialects.seal import has_blocks
@@ -38,8 +38,9 @@ class ResponsesEncoder:
         self._opened = False
         self._events = 0
         self._items: list[Item] = []
-        self._open: list[int] = []
-        self._calls: dict[int, int] = {}
+        self._open = set[int]()
+        self._current: int | None = None
+        self._calls: dict[int, tuple[int, ToolCall]] = {}
 
     def start(self, run_id: str) -> None:
         self._run_id, self._created = run_id, int(time.time())
@@ -108,59 +109,62 @@ class ResponsesEncoder:
             yield from self._call(piece)
 
     @property
-    def _last(self) -> Item | None:
-        """The item that is being written."""
-        return self._items[-1] if self._open and self._open[-1] == len(self._items) - 1 else None
+    def _last(self) -> Reasoning | Message | None:
+        """The reasoning or the message that is being written."""
+        item = None if self._current is None else self._items[self._current]
+        return None if isinstance(item, ToolCall) else item
 
     def _reason(self, text: str, extra: Mapping[str, Any]) -> Iterator[Event]:
-        if not isinstance(self._last, Reasoning):
-            yield from self._closed()
-            yield from self._opened_item(Reasoning(self._next_id))
-        item = self._items[-1]
-        if isinstance(item, Reasoning):
-            item.blocks.add(extra)
-            yield from self._placed(len(self._items) - 1, item.add(text))
+        item = self._last
+        if not isinstance(item, Reasoning):
+            item = Reasoning(self._next_id)
+            yield from self._begun(item)
+        item.blocks.add(extra)
+        yield from self._placed(self._current, item.add(text))
 
     def _say(self, write: Callable[[Message], Iterator[Event]]) -> Iterator[Event]:
-        if not isinstance(self._last, Message):
-            yield from self._closed()
-            yield from self._opened_item(Message(self._next_id))
-        item = self._items[-1]
-        if isinstance(item, Message):
-            yield from self._placed(len(self._items) - 1, write(item))
+        item = self._last
+        if not isinstance(item, Message):
+            item = Message(self._next_id)
+            yield from self._begun(item)
+        yield from self._placed(self._current, write(item))
 
     def _call(self, piece: Mapping[str, Any]) -> Iterator[Event]:
+        """Add to a call; calls stay open to the end, since their pieces may take turns."""
         index = int(piece.get("index") or 0)
-        place = self._calls.get(index)
-        if place is None or place not in self._open:
-            if not isinstance(self._last, ToolCall):
-                yield from self._closed()
-            place = self._calls[index] = len(self._items)
-            yield from self._opened_item(ToolCall(self._next_id, piece, self._tools))
-        if isinstance(call := self._items[place], ToolCall):
-            yield from self._placed(place, call.add(piece))
+        if index not in self._calls:
+            call = ToolCall(self._next_id, piece, self._tools)
+            yield from self._begun(call)
+            self._calls[index] = (len(self._items) - 1, call)
+        place, call = self._calls[index]
+        yield from self._placed(place, call.add(piece))
 
     @property
     def _next_id(self) -> str:
         return f"{self._run_id}_{len(self._items)}"
 
-    def _opened_item(self, item: Item) -> Iterator[Event]:
+    def _begun(self, item: Item) -> Iterator[Event]:
+        """Close the reasoning or message that is open, and open an item."""
+        yield from self._closed()
         place = len(self._items)
         self._items.append(item)
-        self._open.append(place)
+        self._open.add(place)
+        self._current = None if isinstance(item, ToolCall) else place
         yield {"type": "response.output_item.added", "output_index": place, "item": item.item("in_progress")}
 
-    def _placed(self, place: int, events: Iterable[Event]) -> Iterator[Event]:
+    def _placed(self, place: int | None, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
-            yield {**event, "output_index": place, "item_id": self._items[place].id}
+            yield {**event, "output_index": place, "item_id": self._items[place or 0].id}
 
-    def _closed(self, status: str = "completed") -> Iterator[Event]:
-        """Close the items that are open."""
-        for place in self._open:
+    def _closed(self, places: Iterable[int] | None = None, status: str = "completed") -> Iterator[Event]:
+        """Close the items in these places; without places, the reasoning or message that is open."""
+        if places is None:
+            places = () if self._current is None else (self._current,)
+        for place in places:
             item = self._items[place]
             yield from self._placed(place, item.closing())
             yield {"type": "response.output_item.done", "output_index": place, "item": item.item(status)}
-        self._open.clear()
+            self._open.discard(place)
 
     def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
         answer = results[0].answer
@@ -168,13 +172,13 @@ class ResponsesEncoder:
         status = "incomplete" if reason else "completed"
         if not any(isinstance(item, Message | ToolCall) for item in self._items):
             yield from self._say(lambda message: message.add(""))
-        yield from self._closed(status)
+        yield from self._closed(sorted(self._open), status)
         yield self._lifecycle(
             f"response.{status}",
             status,
             incomplete_details={"reason": reason} if reason else None,
             completed_at=None if reason else int(time.time()),
-            usage=_usage(merged(results)),
+            usage=_usage(usage_of(results)),
             moa=moa_object(results, explain=self._explain),
         )
 
@@ -197,8 +201,7 @@ class ResponsesEncoder:
         return {"type": event, "response": response}
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
-    usage = answer.usage
+def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

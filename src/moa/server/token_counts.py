@@ -1,0 +1,44 @@
+"""Routes that count the tokens of a request before it is sent, for the dialects that have one.
+
+A mixture has no tokenizer of its own: the count is an estimate, and the header ``x-moa-estimated`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from moa.models.fitting import prompt_tokens
+from moa.server.described import ERROR_RESPONSES, request_body
+from moa.server.desk import Desk
+from moa.server.dialects.dialect import Dialect
+from moa.server.encoding import json_response
+
+
+def routes(dialects: Sequence[Dialect], desk: Desk) -> APIRouter:
+    """The routes of all dialects that count tokens."""
+    router = APIRouter()
+    for dialect in dialects:
+        if dialect.counting:
+            _add(router, dialect, *dialect.counting, desk)
+    return router
+
+
+def _add(router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int], Any], desk: Desk) -> None:
+    @router.post(
+        path,
+        name=f"{dialect.name}_tokens",
+        tags=[dialect.tag],
+        summary="Estimate the input tokens of a request",
+        openapi_extra=request_body(dialect.body),
+        responses=ERROR_RESPONSES,
+    )
+    async def count(request: Request) -> Response:
+        desk.caller(request)
+        parsed = dialect.read(await desk.read(request))
+        response = json_response(answer(prompt_tokens(parsed.request)))
+        response.headers["x-moa-estimated"] = "true"
+        return response
