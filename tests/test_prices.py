@@ -68,6 +68,11 @@ def test_every_renamed_seller_is_in_the_list() -> None:
         "openai/no-such-model",
         "google/gemma-3",  # in the list, without a price
         "huggingface/Qwen/Qwen3-32B",  # the router's choice is not known
+        "qwen/qwen3.8-max",
+        "nebius/openai/gpt-oss-120b",
+        "sambanova/gpt-oss-120b",
+        "vercel/openai/gpt-oss-120b",  # nor is it another seller's model of this name
+        "nvidia/openai/gpt-oss-120b",
         "gpt-4o-mini",
     ],
 )
@@ -75,6 +80,7 @@ def test_an_unknown_price_is_unknown(model: str) -> None:
     """Without a known price the cost is unknown: not 0, and not another seller's price."""
     assert Prices().price(model, MILLION) == Cost(None)
     assert Prices().per_million(model) is None
+    assert Prices({f"{model.partition('/')[0]}/*": Price(1, 2)}).price(model, MILLION) == Cost(3.0)
 
 
 @pytest.mark.parametrize("model", ["local/smollm2", "ollama/qwen3", "openrouter/some/new-model:free"])

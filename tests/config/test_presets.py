@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -97,6 +98,62 @@ def test_no_preset_names_a_deprecated_model(name: str) -> None:
         entry = _list_entry(seller, model)
         assert entry, f"{member} is not in the price list"
         assert not entry[0].deprecated, f"{member} is deprecated"
+
+
+ANNOUNCED = {
+    # https://developers.openai.com/api/docs/deprecations
+    "openai/gpt-3.5*": "2026-10-23",
+    "openai/gpt-4": "2026-10-23",
+    "openai/gpt-4-*": "2026-10-23",
+    "openai/o[14]*": "2026-10-23",
+    "openai/o3-mini*": "2026-10-23",
+    "openai/gpt-4.1-nano*": "2026-10-23",
+    "openai/gpt-5": "2026-12-11",
+    "openai/gpt-5-*": "2026-12-11",
+    "openai/o3*": "2026-12-11",
+    "openai/gpt-4o*": "2027-01-14",
+    "openai/gpt-4.1*": "2027-01-14",
+    "openai/gpt-5.1*": "2027-04-01",
+    "openai/gpt-5.3-codex*": "2027-04-01",
+    "openai/gpt-5.4-nano*": "2027-04-01",
+    # https://ai.google.dev/gemini-api/docs/deprecations
+    "google/gemini-2*": "2026-06-17",
+    "google/gemini-3-*preview*": "2026-06-25",
+    "google/gemini-3.1-flash-lite*": "2027-05-07",
+    # https://platform.claude.com/docs/en/about-claude/model-deprecations
+    "anthropic/claude-3*": "2026-02-19",
+    "anthropic/claude-sonnet-4-2*": "2026-06-15",
+    "anthropic/claude-opus-4-2*": "2026-06-15",
+    # https://docs.x.ai/developers/migration/may-15-retirement
+    "xai/grok-3*": "2026-05-15",
+    "xai/grok-4-*": "2026-05-15",
+    # https://console.groq.com/docs/deprecations
+    "groq/llama-*": "2026-08-16",
+    "groq/meta-llama/*": "2026-08-16",
+}
+"""Models whose makers have announced when they shut them down, by patterns: the price list has no dates."""
+
+
+def announced(name: str) -> str | None:
+    """The day on which a model is shut down, as announced; None without one. A reseller keeps to the maker's."""
+    bare = name.split("/", 1)[1] if name.startswith(("openrouter/", "vertex/", "vercel/")) else name
+    return next((day for pattern, day in ANNOUNCED.items() if fnmatchcase(bare, pattern)), None)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in OF_THE_PAPER])
+def test_no_preset_names_a_model_with_an_end(name: str) -> None:
+    """No model of a preset of today has a day on which its maker shuts it down."""
+    members = re.findall(r'"([a-z]+/[^"]+)"', json.dumps(preset(name)))
+    assert {member: day for member in members if (day := announced(member))} == {}
+
+
+def test_no_page_names_a_model_with_an_end() -> None:
+    """What a reader copies from the documentation and the examples works next year, too."""
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.py")]
+    named = {name for page in pages for name in re.findall(r"\b[a-z]+/[\w./:-]+[\w]", page.read_text(encoding="utf-8"))}
+    assert "openai/gpt-5.4-mini" in named
+    assert {name: day for name in named if (day := announced(name))} == {}
 
 
 @pytest.mark.parametrize("name", OF_THE_PAPER)

@@ -145,7 +145,7 @@ class Catalog(AsyncClosing):
         if name not in self._models:
             provider, slash, rest = name.partition("/")
             if not slash or not rest:
-                raise ConfigError(f"{name!r} is not a model name; write provider/name, for example openai/gpt-4o-mini")
+                raise ConfigError(f"{name!r} is not a model name; write provider/name, for example openai/gpt-6-luna")
             if self.is_made(provider):
                 self._models[name] = self._makers[provider](rest)
             else:
