@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from moa.messages import Answer, Cost, Reference, Usage
-from moa.store.archive import LINGERING, Archive, Begun, Ended, Lines
+from moa.store.archive import Archive
+from moa.store.bounds import Bounds
+from moa.store.changes import Begun, Ended, Lines
 from moa.store.turns import Turns
 
 LINES = [b'{"event":"run_started"}', '{"text":"Größe"}'.encode(), b"{}"]
@@ -98,18 +100,16 @@ def test_runs_belong_to_their_owner() -> None:
 
 
 def test_the_oldest_runs_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than the limit is kept, lines and requests included; a run in progress stays, for a day."""
+    """No more than the limit is kept, lines and requests included; a run in flight stays, whatever its age."""
     monkeypatch.setattr("moa.store.archive.RUNS_BETWEEN_SWEEPS", 1)
-    now = 1_700_000_000.0
-    monkeypatch.setattr("moa.store.archive.time.time", lambda: now)
-    with Archive(most=3) as archive:
-        archive.write([begun("in progress")])
+    with Archive(bounds=Bounds(runs=3)) as archive:
+        archive.write([begun("in flight")])
         fill(archive, *"abcde")
-        assert [row.run for row in archive.rows()] == ["e", "d", "c", "in progress"]
-        now += LINGERING + 1
+        assert [row.run for row in archive.rows()] == ["e", "d", "c", "in flight"]
+        assert archive.saved("a") is None and archive.lines("a") == []
+        archive.write([ended("in flight")])
         fill(archive, "f")
         assert [row.run for row in archive.rows()] == ["f", "e", "d"]
-        assert archive.saved("a") is None and archive.lines("a") == []
 
 
 def test_half_of_a_surrogate_pair_is_stored(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pytest
 from moa.answers import Answer, Cost, Reference
 from moa.errors import ConfigError
 from moa.models.answer_store import Cache
-from moa.store.archive import Archive, Begun, Ended, Lines
+from moa.store.archive import Archive
+from moa.store.changes import Begun, Ended, Lines
 from moa.store.ledger import Ledger
 from moa.store.turns import Turns
 

@@ -12,7 +12,8 @@ from moa import Mixture, Scripted
 from moa.answers import Reference
 from moa.mixture.codec import encoded_event
 from moa.store import turns
-from moa.store.archive import Archive, Begun, Lines
+from moa.store.archive import Archive
+from moa.store.changes import Begun, Lines
 from moa.store.turns import Turns
 
 NOON = 1_700_000_000.0

@@ -23,7 +23,8 @@ from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.mixture.mixture import Mixture
 from moa.prices import Prices
-from moa.store.archive import Archive, Begun, Row, SavedRun
+from moa.store.archive import Archive, Row, SavedRun
+from moa.store.changes import Begun
 from moa.store.file import store_path
 from moa.store.record import answer_of, finished_proposals, record_of
 
@@ -199,7 +200,7 @@ def export(run_id: str, store: Path | None) -> int:
     """Print the run as one JSON object, as ``GET /runs/ID`` returns it."""
     with saved_runs(store) as archive:
         saved = _find(archive, run_id)
-    write(json.dumps(record_of(saved, saved.outcome, Prices()), ensure_ascii=False, indent=2))
+    write(json.dumps(record_of(saved, Prices()), ensure_ascii=False, indent=2))
     return 0
 
 

@@ -12,10 +12,11 @@ from moa.config.names import full_name
 from moa.messages import Request
 from moa.mixture.events import Event
 from moa.mixture.run import Run
-from moa.store.archive import Archive, Begun
+from moa.store.archive import Archive
+from moa.store.changes import Begun
 from moa.store.file import store_path
 from moa.store.outcome import recorded
-from moa.store.recording import Recordings
+from moa.store.recordings import Recordings
 
 ID_SHOWN = 8
 """Characters of a run ID that are shown. As a prefix they are enough to name the run."""

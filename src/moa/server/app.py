@@ -39,8 +39,9 @@ from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
 from moa.store.archive import Archive
+from moa.store.bounds import Bounds
 from moa.store.ledger import Ledger
-from moa.store.recording import Recordings
+from moa.store.recordings import Recordings
 
 DIALECTS = (CHAT, RESPONSES, MESSAGES)
 
@@ -83,7 +84,7 @@ class Server:
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.model_list = ModelList(config)
         self.tables = Tables(config, self.model_list)
-        self.recordings = Recordings(archive or Archive(most=RUNS_IN_MEMORY))
+        self.recordings = Recordings(archive or Archive(bounds=Bounds(runs=RUNS_IN_MEMORY)))
         self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.model_list.label)
         self.reports = Reports(self.desk, self.metrics)
@@ -92,6 +93,7 @@ class Server:
     async def start(self) -> None:
         """Load what the first request would otherwise wait for."""
         self._loop = asyncio.get_running_loop()
+        self.recordings.sweep_hourly()
         await asyncio.to_thread(self.config.prices.load)
         await asyncio.to_thread(lambda: self.model_list.rows)
 

@@ -39,7 +39,8 @@ from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
 from moa.server.usage import WhoseUsage, usage_by_choice
-from moa.store.recording import Recording, Recordings
+from moa.store.recording import Recording
+from moa.store.recordings import Recordings
 
 NewRecording = Callable[[], Recording]
 

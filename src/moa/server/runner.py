@@ -22,7 +22,8 @@ from moa.server.failures import Refusal
 from moa.server.mixtures import Tables, members_of, table_of
 from moa.server.model_list import ModelList
 from moa.store.record import finished_proposals
-from moa.store.recording import Recording, Recordings
+from moa.store.recording import Recording
+from moa.store.recordings import Recordings
 
 ABOUT_DELIVERY = ("stream", "stream_options", "n", "moa")
 """Fields of a chat request that define how its answer is delivered; a run of the server's own takes none of them."""
@@ -101,7 +102,7 @@ class Runner:
         if saved is None:
             raise Refusal(404, f"no run has the ID {run!r}", code="run_not_found", param="continue")
         begun = saved.begun
-        if self._recordings.outcome(begun.run, saved.outcome) == "running":
+        if saved.outcome == "running":
             message = f"run {begun.run} is in progress; stop it first"
             raise Refusal(409, message, code="run_under_way", param="continue")
         if begun.mixture is None or self._tables.written(begun.model) == begun.mixture:
@@ -116,12 +117,16 @@ class Runner:
         """Start a run as soon as there is a free slot, and return its ID. Cancelled before that, the run does not start.
 
         Raises:
-            Refusal: 429, all slots are taken and the queue is full; 503, the server is shutting down.
+            Refusal: 409, another request continues the same run; 429, all slots are taken and the queue is full; 503, the
+                server is shutting down.
         """
         message = "the server is shutting down; retry on another instance"
         shutting_down = Refusal(503, message, "server_error", "stopping")
         if self.draining:
             raise shutting_down
+        if order.continues and not await self._recordings.claim(order.continues):
+            message = f"run {order.continues} is in progress or is being continued; stop that run first"
+            raise Refusal(409, message, code="run_under_way", param="continue")
         task = asyncio.create_task(self._run(order, report, recording))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -132,6 +137,7 @@ class Runner:
             started.cancel()
             if recording.begun is None:
                 await cancelled(task, grace=None)
+                await self._recordings.release(order.continues or "")
         if recording.begun is None:
             if task.cancelled():
                 raise shutting_down

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -24,7 +24,8 @@ from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.store.archive import SavedRun
 from moa.store.record import record_of, row_object
-from moa.store.recording import PACKET, Recordings
+from moa.store.recording import PACKET
+from moa.store.recordings import NotStopped, Recordings
 
 MOST_ROWS = 200
 
@@ -88,16 +89,15 @@ def routes(
     ) -> Response:
         owner = desk.owner(desk.caller(request))
         rows = await recordings.rows(owner, search=search, before=before, limit=limit + 1)
-        shown = [row_object(row, recordings.outcome(row.run, row.outcome)) for row in rows[:limit]]
+        shown = [row_object(row) for row in rows[:limit]]
         following = str(rows[limit - 1].number) if len(rows) > limit else None
         return json_response({"runs": shown, "next": following, "kept": keeps})
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
         saved = await found(run, desk.owner(desk.caller(request)))
-        outcome = recordings.outcome(run, saved.outcome)
         # In a thread: folding thousands of lines would hold up other runs.
-        return await asyncio.to_thread(lambda: json_response(record_of(saved, outcome, prices)))
+        return await asyncio.to_thread(lambda: json_response(record_of(saved, prices)))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
@@ -108,24 +108,23 @@ def routes(
             packets = _packets(recording.follow(seen))
         else:
             saved = await found(run, owner)
-            count, ended = len(saved.lines), True
-            packets = _packets(_in_groups(saved.lines, seen))
+            count, ended = len(saved.lines), saved.outcome != "running"
+            packets = _packets(_in_groups(saved.lines, seen) if ended else recordings.follow(run, seen))
         # An EventSource reconnects whenever a stream ends, unless it gets a 204.
         return Response(status_code=204) if ended and seen >= count else StreamResponse(packets)
 
     @router.post("/runs/{run}/stop", status_code=204, summary="Stop a run; its events so far stay")
     async def stop(run: RunId, request: Request) -> Response:
-        owner = desk.owner(desk.caller(request))
-        if recording := recordings.recent(run, owner):
-            await recording.stop()
-        else:
-            await found(run, owner)
+        with _in_time(run):
+            if not await recordings.stop(run, desk.owner(desk.caller(request))):
+                raise _no_such(run)
         return Response(status_code=204)
 
     @router.delete("/runs/{run}", status_code=204, summary="Stop a run and delete it")
     async def delete(run: RunId, request: Request) -> Response:
-        if not await recordings.delete(run, desk.owner(desk.caller(request))):
-            raise _no_such(run)
+        with _in_time(run):
+            if not await recordings.delete(run, desk.owner(desk.caller(request))):
+                raise _no_such(run)
         return Response(status_code=204)
 
     return router
@@ -150,6 +149,16 @@ def _last_event_id(request: Request) -> int:
         message = f"Last-Event-ID is {value[:60]!r}; expected the ID of an event, a number"
         raise Refusal(400, message, param="Last-Event-ID")
     return int(value)
+
+
+@contextmanager
+def _in_time(run: str) -> Iterator[None]:
+    """Report that another process did not stop a run in time."""
+    try:
+        yield
+    except NotStopped:
+        message = f"run {run} is in progress in another process, which did not stop it in time; try again"
+        raise Refusal(503, message, "server_error", "run_not_stopped") from None
 
 
 def _no_such(run: str) -> Refusal:

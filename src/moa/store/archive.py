@@ -3,41 +3,47 @@
 Notable decisions:
 - A run is stored as its event lines. Nothing that can be derived from them is stored, except the columns that lists show.
 - Lines are stored in compressed batches, each under the number of its first line, so that a killed process loses little.
-- Deleted text is overwritten, in the file and in its write-ahead log.
+- Long strings of requests are stored once, however many runs hold them.
+- Deleted text is overwritten, in the file and in its write-ahead log. The file does not shrink: its space is used again.
 - The methods block. One thread at a time may use an archive.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moa.answers import Answer, Cost
+from moa.answers import Cost
 from moa.closing import Closing
-from moa.messages import Request, text_of
 from moa.mixture.codec import decoded_event
 from moa.mixture.events import AnswerBegan
+from moa.store import blobs, processes
+from moa.store.bounds import Bounds, sweep, used_bytes
+from moa.store.changes import Begun, Change, statements, storable
 from moa.store.file import opened
 from moa.store.turns import forget
 
-RUNS_KEPT = 10_000
+DEFAULT = Bounds()
+
 RUNS_BETWEEN_SWEEPS = 64
 
-LINGERING = 86400.0
-"""Seconds for which sweeps spare a run without an end: it is in progress, or its process was killed."""
+LOCKED, CAUGHT_UP = 0.5, 2.0
+"""Seconds: a claim that waited longer than the first for the file was locked out, as were the heartbeats of other processes.
+Within the second they are written."""
+
+LOG_KEPT = 16 * 2**20
+"""Bytes of the write-ahead log that stay on the disk after a large write."""
 
 SHOWN = 200
 """Characters of question and answer in a list."""
-
-_LARGEST = 2**63 - 1
-"""The largest integer that SQLite stores."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -56,57 +62,7 @@ CREATE TABLE IF NOT EXISTS run_lines (
 );
 """
 
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A run began.
-
-    Attributes:
-        run: the run ID.
-        owner: the name of the caller's API key; empty where there are no keys.
-        started: seconds since 1970.
-        model: the model that the caller requested, ``moa/<mixture>`` or ``provider/name``.
-        request: the Chat Completions body, without the model.
-        mixture: the mixture's table as the run used it; None for a single model.
-        continues: the ID of the run whose proposals this one took over.
-        request_id: the ``x-request-id`` of the request that started it; None outside a server.
-    """
-
-    run: str
-    owner: str
-    started: float
-    model: str
-    request: Mapping[str, Any]
-    mixture: Mapping[str, Any] | None = None
-    continues: str | None = None
-    request_id: str | None = None
-
-    @property
-    def question(self) -> str:
-        """The text of the last user message."""
-        request = Request(self.request)
-        return "" if request.last_user is None else text_of(request.messages[request.last_user])
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Further event lines of a run; ``first`` is the number of the first of them, from 1."""
-
-    run: str
-    first: int
-    lines: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run ended; ``outcome`` is ``answered``, ``degraded``, ``failed`` or ``stopped``."""
-
-    run: str
-    outcome: str
-    answer: Answer
-
-
-Change = Begun | Lines | Ended
+log = logging.getLogger("moa.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +97,32 @@ class Archive(Closing):
 
     Args:
         path: the file, created if it is missing; None keeps everything in memory.
-        most: how many runs are stored; the oldest are deleted first.
+        bounds: what is stored; the oldest runs are deleted first, runs in flight never.
+        process: the ID of this process among those that share the file; None makes a new one.
 
     Raises:
         ConfigError: the file cannot be opened, or is not a run store.
     """
 
-    def __init__(self, path: Path | None = None, *, most: int = RUNS_KEPT) -> None:
-        self._most, self._since_sweep = most, 0
-        self._between_sweeps = min(RUNS_BETWEEN_SWEEPS, max(1, most // 10))
+    def __init__(self, path: Path | None = None, *, bounds: Bounds = DEFAULT, process: str | None = None) -> None:
+        self.path, self.process = path, process or processes.new_process()
+        self._bounds, self._since_sweep = bounds, 0
+        self._between_sweeps = min(RUNS_BETWEEN_SWEEPS, max(1, bounds.runs // 10))
         self._traces = False
         self._file = opened(path, self._prepare)
+        self._processes = processes.Processes(self._file, self.process)
+        if process is None:
+            self.sweep()
 
     def _prepare(self, file: sqlite3.Connection) -> None:
-        self._file = file
         file.execute("PRAGMA foreign_keys = ON")
-        file.executescript(SCHEMA)
-        with self._transaction():
-            if "request_id" not in [column for _, column, *_ in file.execute("PRAGMA table_info(run_requests)")]:
-                file.execute("ALTER TABLE run_requests ADD COLUMN request_id TEXT")  # a store of an earlier version
+        file.execute(f"PRAGMA journal_size_limit = {LOG_KEPT}")
+        file.executescript(SCHEMA + blobs.SCHEMA + processes.SCHEMA)
+        if "request_id" not in _columns(file):  # a store of an earlier version
+            with _transaction(file):
+                if "request_id" not in _columns(file):  # no other process has just done it
+                    file.execute("ALTER TABLE run_requests ADD COLUMN request_id TEXT")
         file.create_function("folded", 1, str.casefold, deterministic=True)
-        self._sweep()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -169,17 +130,35 @@ class Archive(Closing):
         """Write all changes in one transaction. Changes to deleted runs are ignored.
 
         Raises:
-            sqlite3.Error: nothing was written.
+            Exception: nothing was written.
         """
-        ready = [_statements(change) for change in changes]  # compressed before the transaction locks the file
-        with self._transaction():
+        known = set[bytes]()
+
+        def is_stored(digest: bytes) -> bool:
+            stored = digest in known or blobs.is_stored(self._file, digest)
+            known.add(digest)
+            return stored
+
+        ready = [statements(change, self.process, is_stored) for change in changes]
+        with _transaction(self._file):
             for statement, values in (each for statements in ready for each in statements):
                 self._file.execute(statement, values)
-            self._since_sweep += sum(isinstance(change, Begun) for change in changes)
-            if self._since_sweep >= self._between_sweeps:
-                self._sweep()
+        begun = sum(isinstance(change, Begun) for change in changes)
+        self._since_sweep += begun
+        is_too_large = begun and self._bounds.bytes is not None and used_bytes(self._file) > self._bounds.bytes
+        if self._since_sweep >= self._between_sweeps or is_too_large:
+            self.sweep()
         if self._traces:
             self._wipe()
+
+    def sweep(self) -> None:
+        """Delete runs beyond the bounds. A failure is logged: the next sweep tries it again."""
+        self._since_sweep = 0
+        try:
+            with _transaction(self._file):
+                sweep(self._file, self._bounds, self.process)
+        except sqlite3.Error as error:
+            log.error("old runs cannot be deleted from the run store: %s", error)
 
     def delete(self, run: str) -> None:
         """Delete a run, and the proposals that are stored for its turn. Their text is overwritten.
@@ -188,35 +167,39 @@ class Archive(Closing):
             sqlite3.Error: nothing was deleted.
         """
         begun = [decoded_event(line) for line in self.lines(run) if line.startswith(b'{"event":"answer_began"')]
-        with self._transaction():
+        with _transaction(self._file):
             self._file.execute("DELETE FROM runs WHERE run = ?", (run,))
             forget(self._file, (event for event in begun if isinstance(event, AnswerBegan)))
         self._wipe()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All statements inside, or none of them."""
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._file.execute("COMMIT")
-        except BaseException:
-            if self._file.in_transaction:  # on a full disk SQLite has rolled back by itself
-                self._file.execute("ROLLBACK")
-            raise
+    def claim(self, run: str) -> bool:
+        """Claim the right to continue a run; see :meth:`~moa.store.processes.Processes.claim`.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        while True:
+            began = processes.clock()
+            with _transaction(self._file):
+                if processes.clock() - began < LOCKED:
+                    return self._processes.claim(run)
+            time.sleep(CAUGHT_UP)
+
+    def release(self, run: str) -> None:
+        """Give up a claim; see :meth:`~moa.store.processes.Processes.release`."""
+        self._processes.release(run)
+
+    def ask_to_stop(self, run: str) -> None:
+        """Ask the process that runs this run to stop it."""
+        self._processes.ask_to_stop(run)
+
+    def ask_to_follow(self, run: str) -> None:
+        """Ask the process that runs this run to write its lines at once, for some seconds."""
+        self._processes.ask_to_follow(run)
 
     def _wipe(self) -> None:
         """Empty the write-ahead log, which still holds deleted text; while another process reads, the next write retries."""
         self._traces = bool(self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
-
-    def _sweep(self) -> None:
-        """Delete all but the most recent runs; runs without an end stay for a day."""
-        self._since_sweep = 0
-        last = "SELECT number FROM runs ORDER BY number DESC LIMIT 1 OFFSET ?"
-        self._file.execute(
-            f"DELETE FROM runs WHERE number <= ({last}) AND (outcome <> 'running' OR started < ?)",
-            (self._most, time.time() - LINGERING),
-        )
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -240,14 +223,14 @@ class Archive(Closing):
             # SQLite's own lower() knows only ASCII, but is ten times as fast and does not block other threads.
             fold = "lower" if search.isascii() else "folded"
             wanted.append(f"(instr({fold}(question), ?) OR instr({fold}(answer), ?))")
-            values += [_clean(search).casefold()] * 2
+            values += [storable(search).casefold()] * 2
         found = self._file.execute(
             "SELECT number, run, started, outcome, model, substr(question, 1, ?), substr(answer, 1, ?), "
-            "cost, cost_is_at_least, duration, time_to_first_token, tokens, continues "
-            f"FROM runs WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?",
+            "cost, cost_is_at_least, duration, time_to_first_token, tokens, continues, process, beat "
+            f"FROM runs LEFT JOIN run_processes USING (number) WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?",
             (SHOWN, SHOWN, *values, limit),
         ).fetchall()
-        return [_row(*columns) for columns in found]
+        return [self._row(*columns) for columns in found]
 
     def named(self, beginning: str, limit: int = 5) -> list[str]:
         """Run IDs that begin with this text, the latest first."""
@@ -258,70 +241,84 @@ class Archive(Closing):
         return [run for (run,) in found]
 
     def saved(self, run: str, owner: str | None = None) -> SavedRun | None:
-        """A whole run; None if there is none of this ID, or if it belongs to another owner."""
+        """A whole run; None if there is none of this ID, or if it belongs to another owner.
+
+        Raises:
+            sqlite3.Error: the file cannot be read, or is damaged here.
+        """
         row = self._file.execute(
-            "SELECT owner, started, model, request, mixture, continues, request_id, outcome "
-            "FROM runs JOIN run_requests USING (number) WHERE run = ?",
+            "SELECT number, owner, started, model, request, mixture, continues, request_id, outcome, process, beat "
+            "FROM runs JOIN run_requests USING (number) LEFT JOIN run_processes USING (number) WHERE run = ?",
             (run,),
         ).fetchone()
-        if row is None or owner not in (None, row[0]):
+        if row is None or owner not in (None, row[1]):
             return None
-        owner, started, model, request, mixture, continues, request_id, outcome = row
-        body, table = json.loads(zlib.decompress(request)), json.loads(mixture) if mixture else None
+        number, owner, started, model, request, mixture, continues, request_id, *state = row
+        with _or_damaged(run):
+            body = blobs.restored(json.loads(zlib.decompress(request)), blobs.texts_of(self._file, number))
+            table = json.loads(mixture) if mixture else None
+        outcome = self._processes.outcome(*state)  # before the lines: none comes after an end
         begun = Begun(run, owner, started, model, body, table, continues, request_id)
         return SavedRun(begun, outcome, self.lines(run))
 
-    def lines(self, run: str) -> list[bytes]:
-        """A run's event lines."""
+    def outcome(self, run: str) -> str | None:
+        """The outcome of a run; None if there is none."""
+        row = self._file.execute(
+            "SELECT outcome, process, beat FROM runs LEFT JOIN run_processes USING (number) WHERE run = ?", (run,)
+        ).fetchone()
+        return self._processes.outcome(*row) if row else None
+
+    def lines(self, run: str, after: int = 0) -> list[bytes]:
+        """A run's event lines after the one with this number.
+
+        Raises:
+            sqlite3.Error: the file cannot be read, or is damaged here.
+        """
         batches = self._file.execute(
-            "SELECT lines FROM run_lines JOIN runs USING (number) WHERE run = ? ORDER BY first", (run,)
+            "SELECT first, lines FROM run_lines JOIN runs USING (number) WHERE run = ?1 AND first >= coalesce("
+            "(SELECT max(first) FROM run_lines JOIN runs USING (number) WHERE run = ?1 AND first <= ?2), 0) ORDER BY first",
+            (run, after + 1),
         ).fetchall()
-        return [line for (batch,) in batches for line in zlib.decompress(batch).split(b"\n")]
+        with _or_damaged(run):
+            lines = [line for _, batch in batches for line in zlib.decompress(batch).split(b"\n")]
+        return lines[max(0, after + 1 - batches[0][0]) :] if batches else []
+
+    def beside(self) -> Archive:
+        """Another connection to the file, for another thread; the same object where there is no file."""
+        if self.path is None:
+            return self
+        return Archive(self.path, bounds=self._bounds, process=self.process)
 
     def close(self) -> None:
         self._file.close()
 
-
-def _statements(change: Change) -> list[tuple[str, tuple[Any, ...]]]:
-    match change:
-        case Begun():
-            columns = (change.run, change.owner, change.started, change.model, change.continues, change.question)
-            mixture = None if change.mixture is None else json.dumps(change.mixture)
-            statement = (
-                "INSERT INTO runs (run, owner, started, outcome, model, continues, question) "
-                "VALUES (?, ?, ?, 'running', ?, ?, ?)"
-            )
-            request = zlib.compress(json.dumps(change.request).encode(), 1)
-            return [
-                (statement, tuple(_clean(value) for value in columns)),
-                (
-                    "INSERT INTO run_requests VALUES (last_insert_rowid(), ?, ?, ?)",
-                    (request, mixture, change.request_id),
-                ),
-            ]
-        case Lines():
-            lines = zlib.compress(b"\n".join(change.lines), 1)
-            statement = "INSERT INTO run_lines SELECT number, ?, ? FROM runs WHERE run = ?"
-            return [(statement, (change.first, lines, change.run))]
-        case Ended():
-            answer = change.answer
-            statement = (
-                "UPDATE runs SET outcome = ?, answer = ?, cost = ?, cost_is_at_least = ?, duration = ?, "
-                "time_to_first_token = ?, tokens = ? WHERE run = ?"
-            )
-            figures = (answer.duration, answer.time_to_first_token, min(answer.usage.total_tokens, _LARGEST))
-            cost = (answer.cost.dollars, answer.cost.at_least)
-            return [(statement, (change.outcome, _clean(answer.text), *cost, *figures, change.run))]
+    def _row(self, *columns: Any) -> Row:
+        number, run, started, outcome, model, question, answer, dollars, at_least, *figures, process, beat = columns
+        outcome = self._processes.outcome(outcome, process, beat)
+        return Row(number, run, started, outcome, model, question, answer, Cost(dollars, bool(at_least)), *figures)
 
 
-def _row(*columns: Any) -> Row:
-    number, run, started, outcome, model, question, answer, dollars, at_least, duration, first, tokens, continues = (
-        columns
-    )
-    cost = Cost(dollars, bool(at_least))
-    return Row(number, run, started, outcome, model, question, answer, cost, duration, first, tokens, continues)
+@contextmanager
+def _transaction(file: sqlite3.Connection) -> Iterator[None]:
+    """All statements inside, or none of them."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        file.execute("COMMIT")
+    except BaseException:
+        if file.in_transaction:  # on a full disk SQLite has rolled back by itself
+            file.execute("ROLLBACK")
+        raise
 
 
-def _clean(value: Any) -> Any:
-    """The value, or, of a string, what SQLite can store: half of a surrogate pair, which some servers send, is replaced."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _columns(file: sqlite3.Connection) -> list[str]:
+    return [column for _, column, *_ in file.execute("PRAGMA table_info(run_requests)")]
+
+
+@contextmanager
+def _or_damaged(run: str) -> Iterator[None]:
+    """Say of stored text that cannot be decoded that it is damaged."""
+    try:
+        yield
+    except (zlib.error, ValueError) as error:
+        raise sqlite3.DatabaseError(f"run {run} is damaged in the run store: {error}") from None

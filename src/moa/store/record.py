@@ -19,11 +19,10 @@ from moa.store.archive import Row, SavedRun
 from moa.store.figures import call_object, cost_fields, usage_object
 
 
-def record_of(saved: SavedRun, outcome: str, prices: Prices) -> dict[str, Any]:
+def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
     """The whole run. It includes the attribution, which may take seconds: call it in a thread.
 
     Args:
-        outcome: the outcome to show, as from :meth:`~moa.store.recording.Recordings.outcome`.
         prices: for the estimated cost of interrupted calls.
     """
     begun = saved.begun
@@ -32,7 +31,7 @@ def record_of(saved: SavedRun, outcome: str, prices: Prices) -> dict[str, Any]:
     return {
         "run": begun.run,
         "started": begun.started,
-        "outcome": outcome,
+        "outcome": saved.outcome,
         "model": begun.model,
         "mixture": begun.mixture,
         "continues": begun.continues,
@@ -76,12 +75,12 @@ def finished_proposals(lines: Iterable[bytes]) -> list[Reference]:
     return [Reference(call.agent, call.text, call.cut, call.layer) for call in calls if call.text and not call.dropped]
 
 
-def row_object(row: Row, outcome: str) -> dict[str, Any]:
+def row_object(row: Row) -> dict[str, Any]:
     """A run in a list."""
     return {
         "run": row.run,
         "started": row.started,
-        "outcome": outcome,
+        "outcome": row.outcome,
         "model": row.model,
         "question": row.question,
         "answer": row.answer,

@@ -1,20 +1,13 @@
-"""Runs while they are recorded: their event lines so far, their followers, and their way into the archive.
+"""A run while it is recorded: its event lines so far, and its followers.
 
-Notable decisions:
-- A recording is a list that only grows. Followers read it at their own pace, so a slow one does not block the others.
-- A thread of its own writes to the archive, in batches. Failed writes are retried: a full disk or a locked file costs no
-  answer and blocks no run.
-- A recording stays in memory until its last line is in the archive. Line numbers are the same in both.
+A recording is a list that only grows. Followers read it at their own pace, so a slow one does not block the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from moa.errors import RunError
 from moa.messages import Answer
@@ -31,30 +24,21 @@ from moa.mixture.events import (
     RunStarted,
     RunStopped,
 )
-from moa.store.archive import Archive, Begun, Change, Ended, Lines, Row, SavedRun
+from moa.store.changes import Begun, Change, Ended, Lines
 
 FLUSH = 1.0
 """Minimum seconds between two writes of a run in progress."""
 
-BATCH = 0.25
-"""Seconds for which changes are collected into one write."""
-
-AGAIN = 5.0
-"""Seconds before a failed write is retried."""
-
-MOST_UNSAVED = 32
-"""Ended runs that wait for an archive that cannot be written. Beyond this number, the oldest are lost."""
-
 PACKET = 500
 """Maximum lines that a follower receives at once."""
 
-log = logging.getLogger("moa.server")
-
-T = TypeVar("T")
-
 
 class Recording:
-    """One run, from its first event on. Made by :meth:`Recordings.new`.
+    """One run, from its first event on. Made by :meth:`moa.store.recordings.Recordings.new`.
+
+    Args:
+        start: called with the recording, the run's ID and its start, in seconds since 1970; gives how it began.
+        change: receives every change for the archive after that.
 
     Attributes:
         lines: its event lines so far; the first has the number 1.
@@ -64,13 +48,13 @@ class Recording:
         stopping: whether :meth:`stop` was called while the run was in progress.
     """
 
-    def __init__(self, recordings: Recordings, start: Callable[[str, float], Begun]) -> None:
+    def __init__(self, start: Callable[[Recording, str, float], Begun], change: Callable[[Change], None]) -> None:
         self.lines: list[bytes] = []
         self.outcome = "running"
         self.begun: Begun | None = None
         self.started = asyncio.Event()
         self.stopping = self._cancelled = False
-        self._recordings, self._start = recordings, start
+        self._start, self._change = start, change
         self._task: asyncio.Task[Any] | None = None
         self._more, self._ended = asyncio.Event(), asyncio.Event()
         self._written, self._last_written = 0, 0.0
@@ -87,9 +71,9 @@ class Recording:
         self.lines.append(encoded_event(event))
         self._last = event
         if isinstance(event, RunStarted):
-            self.begun, self._task = self._start(event.run_id, event.started), asyncio.current_task()
+            self._task = asyncio.current_task()
             self._last_written = asyncio.get_running_loop().time()
-            self._recordings.begin(self, self.begun)
+            self.begun = self._start(self, event.run_id, event.started)
             self.started.set()
         elif isinstance(event, AgentFinished | AgentFailed | AgentDropped | AgentRecalled | AgentSpent):
             self._flush_soon()
@@ -122,8 +106,8 @@ class Recording:
         self.outcome = outcome
         self._ended.set()
         self._more.set()
-        self._write()
-        self._recordings.change(Ended(self.begun.run, outcome, answer))
+        self.flush()
+        self._change(Ended(self.begun.run, outcome, answer))
 
     def _add_estimates(self, answer: Answer, now: float) -> None:
         """Record what the calls cost that were cut off, so that every reader of the record counts the same."""
@@ -162,179 +146,16 @@ class Recording:
                 self._task.cancel()
             await self._ended.wait()
 
-    def _flush_soon(self) -> None:
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_at(self._last_written + FLUSH, self._write)
-
-    def _write(self) -> None:
+    def flush(self) -> None:
         """Queue the lines that the archive does not have yet."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
         self._last_written = asyncio.get_running_loop().time()
         if self.begun and self._written < len(self.lines):
-            self._recordings.change(Lines(self.begun.run, self._written + 1, self.lines[self._written :]))
+            self._change(Lines(self.begun.run, self._written + 1, self.lines[self._written :]))
             self._written = len(self.lines)
 
-
-class Recordings:
-    """All runs: those in progress, and those in the archive. :meth:`aclose` closes the archive, too.
-
-    ``owner`` in all methods is the name of an API key; runs of other owners count as missing.
-    """
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._thread = ThreadPoolExecutor(1, "archive")
-        self._recent: dict[str, Recording] = {}
-        self._changes: list[Change] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[None] | None = None
-
-    def new(
-        self,
-        *,
-        owner: str,
-        model: str,
-        request: Mapping[str, Any],
-        mixture: Mapping[str, Any] | None = None,
-        continues: str | None = None,
-        request_id: str | None = None,
-    ) -> Recording:
-        """A recording for a run that is about to start; for the arguments see :class:`~moa.store.archive.Begun`."""
-        return Recording(self, lambda run, at: Begun(run, owner, at, model, request, mixture, continues, request_id))
-
-    # -- called by recordings ----------------------------------------------------------------------------------------
-
-    def begin(self, recording: Recording, begun: Begun) -> None:
-        """Hold a recording until its end is in the archive, and queue its beginning."""
-        self._recent[begun.run] = recording
-        self.change(begun)
-
-    def change(self, change: Change) -> None:
-        """Queue a change for the archive; it is written within :data:`BATCH` seconds."""
-        self._changes.append(change)
-        self._write_in(BATCH)
-
-    # -- writing -----------------------------------------------------------------------------------------------------
-
-    def _write_in(self, seconds: float) -> None:
-        if self._timer is None and self._writing is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_writing)
-
-    def _begin_writing(self) -> asyncio.Future[None]:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write())
-        return self._writing
-
-    async def _write(self) -> None:
-        changes, self._changes = self._changes, []
-        again = BATCH
-        try:
-            await self._in_thread(lambda: self._archive.write(changes))
-        except sqlite3.OperationalError as error:
-            # The disk is full, or another process has locked the file: a later write may succeed.
-            log.error("the run store cannot be written and will be retried: %s", error)
-            self._changes, again = [*self._fewer(changes), *self._changes], AGAIN
-        except Exception:
-            await self._in_thread(lambda: self._write_each(changes))
-            self._forget(changes)
-        else:
-            self._forget(changes)
-        finally:
-            self._writing = None
-            if self._changes:
-                self._write_in(again)
-
-    def _write_each(self, changes: Sequence[Change]) -> None:
-        """Write changes one by one, after a write of all failed: one that the store refuses affects no other."""
-        for change in changes:
-            try:
-                self._archive.write([change])
-            except Exception as error:
-                log.error("run %s cannot be stored", change.run, exc_info=error)
-
-    def _forget(self, changes: Sequence[Change]) -> None:
-        """Release the recordings that have ended: the archive has them now."""
-        for change in changes:
-            if isinstance(change, Ended):
-                self._recent.pop(change.run, None)
-
-    def _fewer(self, changes: list[Change]) -> list[Change]:
-        """The changes without those of the oldest ended runs, if more than :data:`MOST_UNSAVED` are waiting."""
-        ended = [change.run for change in changes if isinstance(change, Ended)]
-        lost = set(ended[:-MOST_UNSAVED])
-        for run in lost:
-            log.error("run %s is lost: the run store could not be written for too long", run)
-            self._recent.pop(run, None)
-        return [change for change in changes if change.run not in lost]
-
-    async def settle(self) -> None:
-        """Write all queued changes now. A failure is logged and retried later."""
-        if self._writing:
-            await asyncio.shield(self._writing)
-        if self._writing or self._changes:
-            await asyncio.shield(self._begin_writing())
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    async def rows(self, owner: str, *, search: str = "", before: int | None = None, limit: int = 50) -> list[Row]:
-        """Runs of an owner for a list, the latest first; for the arguments see :meth:`Archive.rows`."""
-        await self.settle()
-        return await self._in_thread(lambda: self._archive.rows(owner, search=search, before=before, limit=limit))
-
-    def recent(self, run: str, owner: str) -> Recording | None:
-        """The recording of a run in progress, or of one that is not yet in the archive; None if there is none."""
-        recording = self._recent.get(run)
-        return recording if recording and recording.begun and recording.begun.owner == owner else None
-
-    async def saved(self, run: str, owner: str) -> SavedRun | None:
-        """A run up to now; None if there is none."""
-        if (recording := self.recent(run, owner)) and recording.begun:
-            return SavedRun(recording.begun, recording.outcome, recording.lines[:])
-        return await self._in_thread(lambda: self._archive.saved(run, owner))
-
-    def outcome(self, run: str, outcome: str) -> str:
-        """The outcome of a run, given the archive's. A run without an end that is not recorded here was ``broken off``."""
-        recording = self._recent.get(run)
-        if recording:
-            return recording.outcome
-        return "broken off" if outcome == "running" else outcome
-
-    # -- ending ------------------------------------------------------------------------------------------------------
-
-    async def delete(self, run: str, owner: str) -> bool:
-        """Stop a run if it is in progress, and delete it. False if there is none."""
-        if recording := self.recent(run, owner):
-            await recording.stop()
-            await self.settle()
-            self._recent.pop(run, None)
-            self._changes = [change for change in self._changes if change.run != run]
-        elif await self._in_thread(lambda: self._archive.saved(run, owner)) is None:
-            return False
-        await self._in_thread(lambda: self._archive.delete(run))
-        return True
-
-    async def aclose(self) -> None:
-        """Cancel all runs in progress, write everything, and close the archive."""
-        await asyncio.gather(*(recording.cancel() for recording in [*self._recent.values()]))
-        await self.settle()
-        await asyncio.to_thread(self.close)
-
-    def close(self) -> None:
-        """Write everything and close the archive, without an event loop. Nothing may be recorded afterwards."""
-        self._thread.shutdown()
-        changes, self._changes = self._changes, []
-        try:
-            if changes:
-                self._archive.write(changes)
-        except Exception:
-            self._write_each(changes)
-        finally:
-            self._archive.close()
+    def _flush_soon(self) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_at(self._last_written + FLUSH, self.flush)

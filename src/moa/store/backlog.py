@@ -1,0 +1,240 @@
+"""Changes on their way into the archive.
+
+Notable decisions:
+- A thread of its own writes to the archive, in batches. A full disk or a locked file costs no answer and blocks no run.
+- A batch that fails is written change by change: one that the store refuses affects no other run.
+- What a full, locked, damaged or read-only file does not take stays in memory and is tried again. Beyond a bound in bytes,
+  the oldest runs that have ended are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from moa.store.archive import Archive
+from moa.store.changes import Begun, BrokenOff, Change, Ended, Lines
+
+BATCH = 0.25
+"""Seconds for which changes are collected into one write."""
+
+AGAIN = 5.0
+"""Seconds before a failed write is retried."""
+
+MOST_UNSAVED = 64 * 2**20
+"""Bytes of runs that wait for an archive that cannot be written, about."""
+
+PER_RUN = 4096
+"""Bytes that a waiting run takes beside its text, about."""
+
+MOST_REFUSED = 8
+"""Runs of one batch that the file does not take before the rest of the batch is not tried any more."""
+
+PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""Errors that say something about the file, not about the change: the same change may succeed later.
+https://www.sqlite.org/rescode.html"""
+
+log = logging.getLogger("moa.server")
+
+T = TypeVar("T")
+
+
+class Backlog:
+    """The queue of changes, and the thread that writes them.
+
+    Args:
+        archive: it is closed with the backlog.
+        on_gone: called with the ID of a run that the backlog holds no more: its end is in the archive, or it is lost.
+    """
+
+    def __init__(self, archive: Archive, on_gone: Callable[[str], None]) -> None:
+        self._archive, self._on_gone = archive, on_gone
+        self._thread = ThreadPoolExecutor(1, "archive")
+        self._changes: list[Change] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._trouble = ""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last write failed, and has not succeeded since."""
+        return bool(self._trouble)
+
+    def add(self, change: Change) -> None:
+        """Queue a change; it is written within :data:`BATCH` seconds."""
+        self._changes.append(change)
+        self._write_in(BATCH)
+
+    def remove(self, run: str) -> None:
+        """Forget what waits of a run."""
+        self._changes = [change for change in self._changes if change.run != run]
+
+    async def settle(self) -> None:
+        """Write all queued changes now. A failure is logged and retried later."""
+        if self._writing:
+            await asyncio.shield(self._writing)
+        if self._writing or self._changes:
+            await asyncio.shield(self._begin_writing())
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do other work with the archive, in the thread that writes to it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """Write everything and close the archive, without an event loop. Nothing may be added afterwards."""
+        self._thread.shutdown()
+        changes, self._changes = self._changes, []
+        try:
+            left, trouble = self._written(changes)
+            if lost := {change.run for change in left}:
+                log.error("%s lost: the run store cannot be written: %s", _count(lost), trouble)
+        finally:
+            self._archive.close()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _write_in(self, seconds: float) -> None:
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_writing)
+
+    def _begin_writing(self) -> asyncio.Future[None]:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._write())
+        return self._writing
+
+    async def _write(self) -> None:
+        changes, self._changes = self._changes, []
+        left: list[Change] = []
+        try:
+            left, trouble = await self.in_thread(lambda: self._written(changes))
+            self._report(trouble)
+            left, lost = await self.in_thread(lambda: _fewer(left)) if left else (left, [])
+            self._changes = [*left, *self._changes]
+            waiting = {change.run for change in left}
+            for change in changes:
+                if isinstance(change, Ended | BrokenOff) and change.run not in waiting:
+                    self._on_gone(change.run)
+            self._give_up(lost)
+        finally:
+            self._writing = None
+            if self._changes:
+                self._write_in(AGAIN if left else BATCH)
+
+    def _written(self, changes: Sequence[Change]) -> tuple[list[Change], str]:
+        """Write changes. Returns those that the file does not take now, and why."""
+        try:
+            if changes:
+                self._archive.write(changes)
+            return [], ""
+        except Exception as error:
+            if _is_locked(error):
+                return [*changes], str(error)
+        return self._written_one_by_one(changes)
+
+    def _written_one_by_one(self, changes: Sequence[Change]) -> tuple[list[Change], str]:
+        left, trouble, refused = list[Change](), "", set[str]()
+        for place, change in enumerate(changes):
+            if change.run in refused:
+                left.append(change)
+                continue
+            try:
+                self._archive.write([change])
+            except Exception as error:
+                if not _is_passing(error):
+                    log.error("%s of run %s cannot be stored", type(change).__name__, change.run, exc_info=error)
+                    continue
+                left.append(change)
+                trouble = str(error)
+                refused.add(change.run)
+                if _is_locked(error) or len(refused) >= MOST_REFUSED:
+                    return [*left, *changes[place + 1 :]], trouble
+        return left, trouble
+
+    def _report(self, trouble: str) -> None:
+        """Log that the store cannot be written, and that it can be again; once each."""
+        if trouble and trouble != self._trouble:
+            log.error("the run store cannot be written and will be retried: %s", trouble)
+        elif self._trouble and not trouble:
+            log.warning("the run store can be written again")
+        self._trouble = trouble
+
+    def _give_up(self, lost: Sequence[Change]) -> None:
+        """Lose runs that have waited too long; what the archive has of them is marked as broken off."""
+        runs = dict.fromkeys(change.run for change in lost)
+        if not runs:
+            return
+        log.error("%s lost: the run store could not be written for too long", _count(runs))
+        begun = {change.run for change in lost if isinstance(change, Begun)}
+        for run in runs:
+            self._on_gone(run)
+            if run not in begun:
+                self._changes.append(BrokenOff(run))
+
+
+def _fewer(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
+    """The changes without those of the oldest ended runs, if more than :data:`MOST_UNSAVED` bytes wait; and the others."""
+    sizes = dict[str, int]()
+    for change in changes:
+        sizes[change.run] = sizes.get(change.run, 0) + _size(change)
+    surplus, lost = sum(sizes.values()) - MOST_UNSAVED, set[str]()
+    for change in changes:
+        if surplus > 0 and isinstance(change, Ended):
+            lost.add(change.run)
+            surplus -= sizes[change.run]
+    return [change for change in changes if change.run not in lost], [
+        change for change in changes if change.run in lost
+    ]
+
+
+def _size(change: Change) -> int:
+    match change:
+        case Begun():
+            return PER_RUN + _length(change.request)
+        case Lines():
+            return sum(map(len, change.lines))
+        case Ended():
+            return len(change.answer.text)
+    return 0
+
+
+def _length(value: Any) -> int:
+    """Characters of a JSON value, about."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(name) + _length(item) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(_length, value))
+    return 8
+
+
+def _count(runs: Sized) -> str:
+    return "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
