@@ -123,6 +123,7 @@ def _begun(begun: Begun, process: str, is_stored: Callable[[bytes], bool]) -> li
         "INSERT INTO runs (run, owner, started, outcome, model, continues, question) "
         "VALUES (?, ?, ?, 'running', ?, ?, ?)"
     )
+    into_requests = "INSERT INTO run_requests (number, request, mixture, request_id) " + run.format("?, ?, ?")
     into_processes = "INSERT INTO run_processes (number, process, beat) " + run.format("?, ?")
     blob = "INSERT INTO run_blobs " + run.format("(SELECT id FROM blobs WHERE digest = ?)")
     blobs = list[Statement]()
@@ -132,10 +133,7 @@ def _begun(begun: Begun, process: str, is_stored: Callable[[bytes], bool]) -> li
         blobs.append((blob, (digest, begun.run)))  # fails where the blob has just been deleted; the write is repeated
     return [
         (into_runs, tuple(storable(value) for value in columns)),
-        (
-            "INSERT INTO run_requests (number, request, mixture, request_id) " + run.format("?, ?, ?"),
-            (body, mixture, begun.request_id, begun.run),
-        ),
+        (into_requests, (body, mixture, begun.request_id, begun.run)),
         (into_processes, (process, clock(), begun.run)),
         *blobs,
     ]
