@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
@@ -11,12 +13,14 @@ from hypothesis import strategies as st
 
 from moa import Delta, Mixture, Request
 from moa.errors import AggregatorFailed, CallRejected, ModelError
-from moa.messages import Reference
+from moa.messages import Reference, text_of
 from moa.mixture.room import LEAST, shortened
 from moa.models import Traits
 from moa.models.fitting import prompt_tokens, text_tokens
 from moa.models.profile import Profile
 from moa.models.scripted import Scripted
+from moa.schedules import Staircase
+from tests.mixture.writers import long_text, run, writer
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +98,49 @@ async def test_a_fallback_with_a_larger_context_answers() -> None:
     large = Small(100_000, name="mine/large")
     mixture = Mixture([[Scripted("p", name="x/p")]], Small(1000, 1000), fallbacks=[large])
     assert (await mixture.answer(LONG)).text == "merged"
+
+
+class TurnTaker:
+    """A model of the context that continues its text in turns; it refuses longer prompts, and ``known`` says so before."""
+
+    name = "mine/turns"
+
+    def __init__(self, context: int, known: int | None) -> None:
+        self.context, self.prompts, self.refused = context, list[Request](), 0
+        self.traits = Traits(continuation="turns", profile=Profile(context_tokens=known))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if prompt_tokens(request) > self.context:
+            self.refused += 1
+            error: ModelError = CallRejected(self.name, "400: too long", status=400)
+            error.code = "context_length_exceeded"
+            raise error
+        self.prompts.append(request)
+        shown = "\n".join(text_of(message) for message in request.messages)
+        begun = re.search(r"<begun \S+>\n(.*?)\n</begun", shown, re.DOTALL)
+        pieces = [
+            begun[1] if begun else "",
+            *(text_of(each) for each in request.messages if each["role"] == "assistant"),
+        ]
+        written = len(" ".join(pieces).split())
+        for word in long_text("answer", 400).split()[written:]:
+            yield Delta(text=f"{word} ")
+            await asyncio.sleep(0.05)
+        yield Delta(finish_reason="stop")
+
+
+@pytest.mark.parametrize("known", [4000, None])
+def test_a_conversation_in_turns_that_outgrows_its_model_begins_anew(known: int | None) -> None:
+    """Proposals grow past the model's context while it writes in turns: it gets them shortened, with its own text quoted."""
+    model = TurnTaker(4000, known)
+    proposers = [writer(name, words=1500, pace=60) for name in ("p", "q")]
+    _, answer = run(Mixture([proposers], model, schedule=Staircase((50, 400, 1500), (20, 60, 200))))
+    assert answer.text.strip() == long_text("answer", 400)
+    assert all(prompt_tokens(prompt) <= 4000 for prompt in model.prompts)
+    assert len(model.prompts[1].messages) > 1  # a turn, before it became too long
+    assert "<begun " in text_of(model.prompts[-1].messages[0])
+    assert bool(model.refused) == (known is None)
+    assert [line for line in answer.degraded if "turns read 2 of 2 proposals shortened" in line]
 
 
 texts = st.text(st.sampled_from("abcdefgh\nя日"), max_size=2000)

@@ -46,7 +46,17 @@ You have begun your answer, and the user has read its beginning:
 {text}
 </begun {mark}>
 
-Write the rest of it: go on exactly where it stops, repeat nothing, and bring it to its end."""
+{closing}"""
+
+TO_THE_END = "Write the rest of it: go on exactly where it stops, repeat nothing, and bring it to its end."
+
+A_PIECE = """\
+The responses are still being written. Go on exactly where it stops and repeat nothing; you will be given the rest of the \
+responses."""
+
+ONLY_MORE = """\
+If it lacks something that the responses say, go on with it where it stops and repeat nothing. If it lacks nothing, reply \
+with an empty message."""
 
 
 class Conversation:
@@ -55,10 +65,17 @@ class Conversation:
     Args:
         make_request: makes a request from references.
         way: how the agent's model continues a text; None if it cannot.
+        fits: whether the model can hold a request. A conversation in turns that it cannot hold begins anew, with the text so
+            far quoted.
     """
 
-    def __init__(self, make_request: MakeRequest, way: Continuation | None) -> None:
-        self._make_request, self._way = make_request, way
+    def __init__(
+        self,
+        make_request: MakeRequest,
+        way: Continuation | None,
+        fits: Callable[[Request], bool] = lambda request: True,
+    ) -> None:
+        self._make_request, self._way, self._fits = make_request, way, fits
         self._shown: dict[tuple[int, str], str] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         self._transcript: list[Message] = []
@@ -75,19 +92,27 @@ class Conversation:
         """
         if not written:
             request = self._make_request(references, CLOSING if last else BEGIN)
-            self._remember(references)
-            self._transcript, self._length = request.messages, 0
             self._key = key_of(request.messages)
-            return request
+            return self._begun(request, references, written)
         if self._way == "turns":
-            return self._turn(references, written, ADD if ended else END if last else GO_ON)
+            request = self._turn(references, written, ADD if ended else END if last else GO_ON)
+            if self._fits(request):
+                return request
+            closing = ONLY_MORE if ended else TO_THE_END if last else A_PIECE
+            return self._begun(self.resumed(references, written, closing), references, written)
         request = self._make_request(references, CLOSING if last else BEGIN)
         return request.replaced(messages=[*request.messages, {"role": "assistant", "content": written}])
 
-    def resumed(self, references: Sequence[Reference], written: str) -> Request:
+    def resumed(self, references: Sequence[Reference], written: str, closing: str = TO_THE_END) -> Request:
         """The request for a full restart that includes the text written so far; used when continuing failed."""
         mark = fence(written, self._key)
-        return self._make_request(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written)}")
+        return self._make_request(references, f"{CLOSING}\n\n{RESUME.format(mark=mark, text=written, closing=closing)}")
+
+    def _begun(self, request: Request, references: Sequence[Reference], written: str) -> Request:
+        """The request, which later turns are appended to."""
+        self._transcript, self._length = request.messages, len(written)
+        self._remember(references)
+        return request
 
     def _turn(self, references: Sequence[Reference], written: str, closing: str) -> Request:
         parts = [*(self._new_part(reference) for reference in references), closing]

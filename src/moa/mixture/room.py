@@ -77,6 +77,12 @@ class Room:
             self._notice(f"read {how}: the context of {self._model.name} is too small for all of them")
         return self._make_request(shorter, closing) if shorter else bare
 
+    def fits(self, request: Request) -> bool:
+        """Whether the model can hold a request and an answer to it, as far as that is known."""
+        tokens = prompt_tokens(request)
+        size = self._size(request, tokens)
+        return size is None or tokens <= size
+
     def refused(self, request: Request) -> bool:
         """The model refused this request because it is too long. Whether a shorter one can be made."""
         self._refusals += 1

@@ -69,7 +69,7 @@ class Writer:
         self._has_stop_sequences = False
         self._loops, self._replaceable = Loops(question), replaceable
         self._room = Room(make_request, agent.model, _listed_context, self._notice_room)
-        self._conversation, self._seam = Conversation(self._room, self._way), Seam()
+        self._conversation, self._seam = Conversation(self._room, self._way, self._room.fits), Seam()
         self._ended_early = False
         """Whether the model ended its text on references that were still growing."""
 
