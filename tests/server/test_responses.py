@@ -358,3 +358,11 @@ def test_usage_counts_cached_and_reasoning_tokens() -> None:
     usage = json.loads(encoder().whole([result]))["usage"]
     assert usage["input_tokens_details"]["cached_tokens"] == 4
     assert usage["output_tokens_details"] == {"reasoning_tokens": 3}
+
+
+async def test_a_body_of_responses_at_the_address_of_chat_is_answered_as_one(
+    http: aiohttp.ClientSession, server: Served
+) -> None:
+    """Cursor sends some there."""
+    async with http.post(f"{server.url}/chat/completions", json={"model": "moa/trio", "input": "Why?"}) as response:
+        assert (await response.json())["object"] == "response"

@@ -8,9 +8,8 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -18,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match
 
 from moa.config.config import Config
-from moa.server import completions, mixtures, runs, static, token_counts
+from moa.server import completions, mixtures, model_routes, runs, static, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
 from moa.server.correlation import Correlation
@@ -28,7 +27,6 @@ from moa.server.dialects.chat import CHAT
 from moa.server.dialects.messages import MESSAGES
 from moa.server.dialects.responses import RESPONSES
 from moa.server.directions import no_such_method, no_such_path
-from moa.server.encoding import json_response
 from moa.server.entrance import Entrance
 from moa.server.failures import Refusal, error_response, openai_error
 from moa.server.keys import Keys
@@ -154,7 +152,7 @@ def create_app(
     app.add_middleware(Correlation)  # around all others
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
-    app.include_router(_models(desk, model_list))
+    app.include_router(model_routes.routes(desk, model_list))
     for dialect in DIALECTS:
         app.include_router(
             completions.routes(
@@ -225,25 +223,6 @@ def _methods_at(request: Request) -> list[str]:
         return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
 
     return [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
-
-
-def _models(desk: Desk, model_list: ModelList) -> APIRouter:
-    router = APIRouter(tags=["models"])
-
-    @router.get(
-        "/v1/models", summary="List the mixtures that can be called; with all=true every mixture and single model"
-    )
-    async def list_models(request: Request, everything: Annotated[bool, Query(alias="all")] = False) -> Response:
-        key = desk.caller(request)
-        return json_response({"object": "list", "data": model_list.listed(key, all_models=everything)})
-
-    @router.get("/v1/models/{name:path}", summary="Get one of them")
-    async def get_model(name: str, request: Request) -> Response:
-        key = desk.caller(request)
-        desk.check_models(key, [name])
-        return json_response(model_list.row(name))
-
-    return router
 
 
 def _operation(desk: Desk, runner: Runner, metrics: Metrics) -> APIRouter:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,10 @@ BRANCH = re.compile(r"str|(function-|literal\[|dict\[|list\[).*")
 """The parts of an error's location that pydantic adds for each branch of a union."""
 
 B = TypeVar("B", bound=BaseModel)
+
+
+Tokens = Annotated[int, Field(ge=1, lt=2**31)]
+"""A number of tokens that an answer may have."""
 
 
 class OpenObject(BaseModel):

@@ -37,14 +37,14 @@ class Desk:
         """
         if self._keys is None:
             return ANYONE
-        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        secret = _secret(request)
         try:
-            key = self._keys.find(secret.strip()) if kind.lower() == "bearer" and secret.strip() else None
+            key = self._keys.find(secret) if secret else None
         except ConfigError:
             message = "the server cannot read its API keys; retry later"
             raise Refusal(503, message, "server_error", "keys_unreadable", retry_after=1) from None
         if key is None:
-            message = "missing or unknown API key: send it as 'Authorization: Bearer …'"
+            message = "missing or unknown API key: send it as 'Authorization: Bearer …' or 'x-api-key: …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")
         if key.has_ended():
             message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
@@ -106,3 +106,10 @@ class Desk:
             if len(data) > self._max_body:
                 raise too_large
         return bytes(data)
+
+
+def _secret(request: Request) -> str:
+    """The secret of a request's key: a bearer token, or ``x-api-key``, which clients of Anthropic's API send."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    bearer = token.strip() if kind.lower() == "bearer" else ""
+    return bearer or request.headers.get("x-api-key", "").strip()

@@ -18,6 +18,7 @@ from moa.config.names import full_name, is_single_model
 from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
+from moa.server.cards import Card, card_of, openai_fields
 from moa.server.failures import refusal_of
 from moa.server.keys import Key
 
@@ -41,8 +42,14 @@ class ModelList:
         for listed in self._config.listed():
             missing = self._missing(listed.name)
             more = {"description": listed.description, "available": missing is None, "why_not": missing}
-            rows.append(self._row(f"moa/{listed.name}", moa={k: v for k, v in more.items() if v is not None}))
-        return rows + [self._row(name) for name in self._members if self._can_be_called(name)]
+            moa = {name: value for name, value in more.items() if value is not None}
+            rows.append(self._row(f"moa/{listed.name}", description=listed.description, moa=moa))
+        rows += [self._row(name) for name in self._members if self._can_be_called(name)]
+        cards = {row["id"]: card for row in rows if (card := self._card(row["id"]))}
+        priced = all(card.prompt is not None for card in cards.values())
+        return [
+            {**row, **openai_fields(cards[row["id"]], priced=priced)} if row["id"] in cards else row for row in rows
+        ]
 
     @cached_property
     def callable_mixtures(self) -> list[dict[str, Any]]:
@@ -70,7 +77,8 @@ class ModelList:
             if row["id"] == name:
                 return row
         if is_single_model(name) and self._may_be_called(name):
-            return self._row(name)
+            card = self._card(name)
+            return self._row(name, **(openai_fields(card, priced=True) if card else {}))
         raise refusal_of(UnknownName("model", name, self.ids))
 
     @cached_property
@@ -148,7 +156,16 @@ class ModelList:
         return name in self.ids or name.partition("/")[0] in self._config.endpoints
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, **more}
+        return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, "name": name, **more}
+
+    def _card(self, name: str) -> Card | None:
+        """What a client should know of a model; None where it cannot be opened here."""
+        try:
+            model = self._config.model(name) if is_single_model(name) else self._config.mixture(name)
+            mixture = model if isinstance(model, Mixture) else Mixture([], model, prices=self._config.prices)
+            return card_of(mixture, self._config.prices)
+        except MoaError:
+            return None
 
     def _missing(self, name: str) -> str | None:
         try:

@@ -14,9 +14,10 @@ from pydantic import Field, model_validator
 
 from moa.errors import RequestRejected
 from moa.messages import Answer, Delta, Request
-from moa.server.body import MoaOptions, OpenObject, checked, object_of
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
 from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object, usage_of
+from moa.server.dialects.responses import read_responses
 from moa.server.encoding import frame, json_bytes
 from moa.server.failures import Refusal, openai_error
 from moa.server.history import cleaned
@@ -32,8 +33,6 @@ OF_MESSAGE = frozenset(
 
 FOR_THE_SERVER = frozenset({"model", "stream", "stream_options", "n", "moa"})
 """Fields of a body that no model receives."""
-
-Tokens = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class StreamOptions(OpenObject):
@@ -85,6 +84,15 @@ class ChatBody(OpenObject):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     user: str | None = None
     moa: MoaOptions | None = None
+
+
+def read_chat_or_responses(body: Mapping[str, Any]) -> ParsedRequest:
+    """A request from its body, which some clients (Cursor) send in the form of Responses to this address, too.
+
+    Raises:
+        Refusal: 400; with the field in ``param``.
+    """
+    return read_responses(body) if "input" in body and "messages" not in body else read_chat(body)
 
 
 def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
@@ -251,6 +259,6 @@ CHAT = Dialect(
     tag="chat",
     summary="Create a chat completion",
     body=ChatBody,
-    read=lambda data: read_chat(object_of(data)),
+    read=lambda data: read_chat_or_responses(object_of(data)),
     error=openai_error,
 )

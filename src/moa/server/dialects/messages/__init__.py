@@ -13,8 +13,7 @@ from pydantic import Field
 from moa.errors import RequestRejected
 from moa.messages import Request
 from moa.models.fitting import prompt_tokens
-from moa.server.body import MoaOptions, OpenObject, checked, object_of
-from moa.server.dialects.chat import Tokens
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
 from moa.server.dialects.dialect import Dialect, ParsedRequest
 from moa.server.dialects.messages.blocks import choice_of, functions_of, messages_of
 from moa.server.dialects.messages.encoder import MessagesEncoder, messages_error
@@ -71,7 +70,7 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
     thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
     encoder = MessagesEncoder(given.model, prompt_tokens(request), thinking=thinking, explain=options.explain)
     return ParsedRequest(
-        model=f"moa/{given.model.removeprefix(ALIAS)}" if given.model.startswith(ALIAS) else given.model,
+        model=unaliased(given.model),
         request=request,
         encoder=encoder,
         stream=bool(given.stream),
@@ -79,6 +78,11 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         explain=options.explain,
         usage=options.usage,
     )
+
+
+def unaliased(model: str) -> str:
+    """The name of a model; an alias stands for the mixture of that name."""
+    return f"moa/{model.removeprefix(ALIAS)}" if model.startswith(ALIAS) else model
 
 
 def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Request]:

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from moa.errors import RequestRejected
 from moa.messages import Request
-from moa.server.body import MoaOptions, OpenObject, checked, object_of
-from moa.server.dialects.chat import Tokens
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
 from moa.server.dialects.dialect import Dialect, ParsedRequest
 from moa.server.dialects.responses.encoder import ResponsesEncoder
 from moa.server.dialects.responses.items import messages_of
