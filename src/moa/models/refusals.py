@@ -15,7 +15,7 @@ from moa.models.error_codes import FILTERED, NO_MODEL, QUOTA, REGION, Reading, p
 from moa.models.waits import wait_in
 
 _ERROR_LENGTH = 300  # characters shown of a server's error message
-_KINDS = {401: KeyRejected, 403: KeyRejected, 408: TimedOut, 425: UpstreamFailed, 429: RateLimited}
+_KINDS = {401: KeyRejected, 403: KeyRejected, 408: TimedOut, 424: UpstreamFailed, 425: UpstreamFailed, 429: RateLimited}
 
 
 def refused(

@@ -84,7 +84,8 @@ class AnswerReader:
             if half := self._calls.half:
                 raise StreamBroken(name, f"the answer broke off: {half}")
             reason = "tool_calls" if self._calls else "stop"
-        return Delta(tool_calls=rest, finish_reason=reason)
+        refusal = (response.provider_details or {}).get("refusal")
+        return Delta(tool_calls=rest, finish_reason=reason, extra={"refusal": str(refusal)} if refusal else None)
 
     def bill(self, prices: Prices) -> Delta:
         """The usage as reported, or estimated; the cost too where some input was written to the vendor's cache."""

@@ -22,7 +22,7 @@ from moa.models.real_calls import check_real_call
 from moa.models.trace_context import TRACE_HEADERS
 from moa.models.vendors.answers import AnswerReader
 from moa.models.vendors.failures import failure_of
-from moa.models.vendors.requests import details_of, messages_of, parameters_of, settings_of
+from moa.models.vendors.requests import CannotSend, details_of, messages_of, parameters_of, settings_of
 from moa.models.vendors.sdks import INSTALL, RESPONSES, client_of, is_installed, model_of
 from moa.prices import Prices
 
@@ -195,11 +195,15 @@ class VendorModel:
             vendor = model_of(endpoint.api, self.model_id, provider)
             from pydantic_ai.direct import model_request_stream
 
-            settings = settings_of(request, vendor)
+            try:
+                settings, parameters = settings_of(request, vendor), parameters_of(request, vendor)
+                history = messages_of(request, endpoint.api, provider.name, endpoint.kept)
+            except (KeyError, TypeError, AttributeError) as error:
+                malformed = f"a part of it is not in the form of OpenAI's API ({type(error).__name__}: {error})"
+                raise CannotSend(malformed) from None
             headers = {**TRACE_HEADERS.get(), **endpoint.headers}
             if headers and "extra_headers" not in vendor.unsupported_settings:
                 settings["extra_headers"] = headers
-            history = messages_of(request, endpoint.api, provider.name, endpoint.kept)
             responses: list[Any] = []
             RESPONSES.set(responses)
             silence.restart(endpoint.timeouts.first_token)  # the imports are not the vendor's silence
@@ -210,7 +214,7 @@ class VendorModel:
                         vendor,
                         history,
                         model_settings=settings,
-                        model_request_parameters=parameters_of(request, vendor),
+                        model_request_parameters=parameters,
                     )
                     stream = await open_stream.enter_async_context(opened)
                 open_stream.push_async_callback(stream.cancel)  # of no effect once the stream has ended

@@ -9,6 +9,9 @@ from moa.errors import CallRejected, KeyRejected, ModelError, StreamBroken, Time
 from moa.models.refusals import broken_by, message_of, one_line, refused, without_secrets
 from moa.models.vendors.requests import CannotSend
 
+_WRONG_REQUESTS = ("ParamValidationError",)
+"""Errors of botocore about a request that it does not send."""
+
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "SSOTokenLoadError")
 """Errors of botocore: https://github.com/boto/botocore/blob/develop/botocore/exceptions.py"""
 
@@ -40,9 +43,11 @@ def failure_of(model: str, error: Exception, secrets: Sequence[str], *, began: b
             return TimedOut(model, "no response in time")
         case theirs.ModelConnectionError():
             return Unreachable(model, f"cannot connect: {said()}")
-        case theirs.UserError() | CannotSend() | ValueError():
+        case theirs.UserError() | CannotSend() | ValueError() | NotImplementedError():
             return CallRejected(model, f"this request cannot be sent: {said(str(error))}")
     kind = type(error).__name__
+    if kind in _WRONG_REQUESTS:
+        return CallRejected(model, f"this request cannot be sent: {said(str(error))}")
     if kind in _NO_CREDENTIALS:
         return KeyRejected(model, one_line(f"the SDK finds no credentials: {error}"))
     if (status := getattr(error, "status_code", None)) and not began:

@@ -51,6 +51,10 @@ https://pydantic.dev/docs/ai/models/overview/
 """
 
 
+NO_OUTPUT = "(no output)"
+"""The result of a tool that returned nothing."""
+
+
 class CannotSend(Exception):
     """A part of the request has no counterpart in the vendor's API; the message names it."""
 
@@ -133,13 +137,13 @@ def messages_of(request: Request, api: str, provider: str, kept: Mapping[str, An
     """
     from pydantic_ai.messages import ModelRequest, ModelResponse
 
-    names = {call["id"]: call["function"]["name"] for call in _calls(request) if call.get("id")}
+    names = {call.get("id") or call["function"]["name"]: call["function"]["name"] for call in _calls(request)}
     history: list[ModelMessage] = []
     turn = -1 if request.last_user is None else request.last_user
     for place, message in enumerate(request.messages):
         if message["role"] == "assistant":
             details = message.get("reasoning_details") or kept.get(_first_call(message)) or () if place > turn else ()
-            own = [each for each in details if isinstance(each, Mapping) and each.get("format") == FORMATS[api]]
+            own = [each for each in details if _is_whole(each) and each["format"] == FORMATS[api]]
             history.append(ModelResponse(parts=_answer(message, own, provider), provider_name=provider))
             continue
         parts = [*_question(message, names)]
@@ -148,6 +152,14 @@ def messages_of(request: Request, api: str, provider: str, kept: Mapping[str, An
         else:
             history.append(ModelRequest(parts=parts))
     return history
+
+
+def _is_whole(detail: object) -> bool:
+    """Whether a piece of reasoning details, which a client sends back, is one of :func:`details_of`."""
+    if not isinstance(detail, Mapping) or not isinstance(detail.get("index", 0), int) or not detail.get("format"):
+        return False
+    texts = [detail.get(name) for name in ("text", "signature", "data", "id", "of")]
+    return all(text is None or isinstance(text, str) for text in texts) and (not detail.get("of") or "data" in detail)
 
 
 def details_of(parts: Sequence[ModelResponsePart], api: str) -> list[dict[str, Any]]:
@@ -191,7 +203,7 @@ def _answer(message: Message, details: Sequence[Mapping[str, Any]], provider: st
         function = call["function"]
         key = call.get("id") or function["name"]
         parts.append(ToolCallPart(function["name"], function.get("arguments") or "{}", key, **signed(key)))
-    for each in sorted((each for each in details if not each.get("of")), key=lambda each: int(each.get("index") or 0)):
+    for each in sorted((each for each in details if not each.get("of")), key=lambda each: each.get("index") or 0):
         thinking = ThinkingPart(
             str(each.get("text") or ""),
             id=each.get("id"),
@@ -199,7 +211,7 @@ def _answer(message: Message, details: Sequence[Mapping[str, Any]], provider: st
             provider_name=provider,
             provider_details=each.get("details"),
         )
-        parts.insert(int(each.get("index") or 0), thinking)
+        parts.insert(each.get("index") or 0, thinking)
     return parts
 
 
@@ -210,8 +222,12 @@ def _question(message: Message, names: Mapping[str, str]) -> Iterator[ModelReque
         case "system" | "developer":
             yield SystemPromptPart(text_of(message))
         case "tool" | "function":
-            key = message.get("tool_call_id") or message.get("name") or ""
-            yield ToolReturnPart(names.get(key) or message.get("name") or key, text_of(message), key)
+            key = message.get("tool_call_id") or message.get("name") or next(reversed([*names]), "")
+            content = message.get("content")
+            shown: Any = text_of(message) or NO_OUTPUT  # vendors refuse an empty text
+            if isinstance(content, list) and any(part.get("type") not in ("text", "input_text") for part in content):
+                shown = [*_contents(content)]
+            yield ToolReturnPart(names.get(key) or message.get("name") or key, shown, key)
         case _:
             content = message.get("content")
             yield UserPromptPart(content if isinstance(content, str) else [*_contents(content or ())])
@@ -256,8 +272,19 @@ def _is_marked(messages: Sequence[Message]) -> bool:
 
 def _calls_of(message: Message) -> list[Mapping[str, Any]]:
     legacy = message.get("function_call")
-    calls = [call for call in message.get("tool_calls") or () if call.get("function")]
-    return [*calls, {"id": legacy["name"], "function": legacy}] if legacy else calls
+    calls = [_as_function(call) for call in message.get("tool_calls") or ()]
+    return [
+        *(call for call in calls if call.get("function")),
+        *([{"id": legacy["name"], "function": legacy}] if legacy else []),
+    ]
+
+
+def _as_function(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A call of a custom tool, whose input is a text, as a call of a function."""
+    if not (custom := call.get("custom")):
+        return call
+    arguments = json.dumps({"input": custom.get("input") or ""})
+    return {"id": call.get("id"), "function": {"name": custom.get("name") or "", "arguments": arguments}}
 
 
 def _calls(request: Request) -> Iterator[Mapping[str, Any]]:
