@@ -81,7 +81,7 @@ def test_a_file_of_an_older_version_is_read(old: Path) -> None:
     """Its runs, turns and spending are all found, and new runs are stored beside them."""
     with Turns(old) as turns, Ledger(old) as ledger, Archive(old) as archive:
         assert turns.recall("turn") == (Reference("ann", "because"),)
-        assert ledger.spent("ann", 1_795_564_800.0) == 0.5  # 2026-11-25
+        assert ledger.spent("ann", 1_795_564_800.0).today == 0.5  # 2026-11-25
         stored = archive.saved("old", "ann")
         assert stored and stored.lines == OLD_LINES and stored.outcome == "answered"
         assert stored.begun == Begun("old", "ann", 1.0, "moa/trio", REQUEST, {"layers": []})

@@ -20,6 +20,7 @@ from moa.config.config import Config
 from moa.server import completions, mixtures, model_routes, runs, static, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
+from moa.server.charges import Charges
 from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
@@ -29,6 +30,7 @@ from moa.server.dialects.responses import RESPONSES
 from moa.server.directions import no_such_method, no_such_path
 from moa.server.entrance import Entrance
 from moa.server.failures import Refusal, error_response, openai_error
+from moa.server.forecast import Forecast
 from moa.server.keys import Keys
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
@@ -37,6 +39,7 @@ from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
 from moa.store.archive import Archive
+from moa.store.bookings import Bookings
 from moa.store.bounds import Bounds
 from moa.store.ledger import Ledger
 from moa.store.recordings import Recordings
@@ -77,15 +80,16 @@ class Server:
     def __init__(
         self, config: Config, ledger: Ledger, keys: Keys | None, settings: Settings, archive: Archive | None = None
     ) -> None:
-        self.config, self._ledger, self.keeps = config, ledger, archive is not None
-        self.desk = Desk(keys, ledger, settings.max_body)
+        self.config, self.keeps = config, archive is not None
+        self.desk = Desk(keys, settings.max_body)
+        self.charges = Charges(Bookings(ledger), Forecast(config.prices))
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.model_list = ModelList(config)
         self.tables = Tables(config, self.model_list)
         self.recordings = Recordings(archive or Archive(bounds=Bounds(runs=RUNS_IN_MEMORY)))
         self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.model_list.label)
-        self.reports = Reports(self.desk, self.metrics)
+        self.reports = Reports(self.metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -106,7 +110,7 @@ class Server:
         await self.runner.end()
         await self.recordings.aclose()
         await self.config.aclose()
-        self._ledger.close()
+        await asyncio.to_thread(self.charges.close)
 
 
 def create_app(
@@ -156,11 +160,21 @@ def create_app(
     for dialect in DIALECTS:
         app.include_router(
             completions.routes(
-                dialect, desk, model_list, tables, server.admission, server.reports, recorded, config.whose_usage
+                dialect,
+                desk,
+                model_list,
+                tables,
+                server.admission,
+                server.charges,
+                server.reports,
+                recorded,
+                config.whose_usage,
             )
         )
     app.include_router(token_counts.routes(DIALECTS, desk))
-    app.include_router(runs.routes(desk, server.runner, recordings, server.reports, config.prices, keeps=server.keeps))
+    app.include_router(
+        runs.routes(desk, server.runner, recordings, server.charges, server.reports, config.prices, keeps=server.keeps)
+    )
     app.include_router(mixtures.routes(desk, tables))
     app.include_router(static.router)
     app.include_router(_operation(desk, server.runner, server.metrics))

@@ -26,6 +26,7 @@ from moa.messages import Reference
 from moa.mixture.events import RunStarted
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
+from moa.server.charges import Charges
 from moa.server.choices import Choice, Report, Step, steps_of
 from moa.server.connection import ClientGone, EventStream, unless_gone
 from moa.server.correlation import REQUEST_ID
@@ -53,6 +54,7 @@ def routes(
     model_list: ModelList,
     tables: Tables,
     admission: Admission,
+    charges: Charges,
     reports: Reports,
     recordings: Recordings | None,
     whose_usage: WhoseUsage,
@@ -84,14 +86,14 @@ def routes(
         key = desk.caller(request)
         parsed = dialect.read(await desk.read(request))
         desk.check_models(key, [parsed.model])
-        desk.check_limits(key)
         mixture = model_list.mixture(parsed.model)
+        charge = charges.of(key, mixture, parsed.request, parsed.choices)
         return Completion(
             dialect,
             mixture,
             parsed,
-            reports.of(parsed.model, key),
-            admission.slot(),
+            reports.of(parsed.model, key, charge),
+            charge.within_limits(admission.slot()),
             whose_usage=whose_usage,
             new_recording=recorder(parsed, key),
         )

@@ -1,33 +1,29 @@
-"""The front desk: whether a caller may use the server, within which limits, and which runs are the caller's."""
+"""The front desk: whether a caller may use the server, which models, and which runs are the caller's."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from starlette.requests import Request
 
 from moa.errors import ConfigError
-from moa.messages import Answer
 from moa.server.failures import Refusal
 from moa.server.keys import Key, Keys
-from moa.store.ledger import Ledger
 
 ANYONE = Key("anyone", "")
 """Every caller of a server without keys."""
 
 
 class Desk:
-    """Callers, their limits, and their request bodies.
+    """Callers, and their request bodies.
 
     Args:
         keys: the callers' keys; None lets anyone use the server.
-        ledger: counts requests and dollars of keys with limits.
         max_body: bytes that a request body may have.
     """
 
-    def __init__(self, keys: Keys | None, ledger: Ledger, max_body: int) -> None:
-        self._keys, self._ledger, self._max_body = keys, ledger, max_body
+    def __init__(self, keys: Keys | None, max_body: int) -> None:
+        self._keys, self._max_body = keys, max_body
 
     def caller(self, request: Request) -> Key:
         """The key of a request.
@@ -66,27 +62,6 @@ class Desk:
             if not key.may_call(model):
                 message = f"key {key.name!r} does not have access to model {model!r}"
                 raise Refusal(403, message, code="model_not_found", param="model")
-
-    def check_limits(self, key: Key) -> None:
-        """Count one request of this key.
-
-        Raises:
-            Refusal: 429, the key has reached its rate limit or has spent its budget.
-        """
-        if key.requests_per_minute is not None:
-            wait = self._ledger.count_request(key.name, key.requests_per_minute)
-            if wait:
-                message = f"key {key.name!r} has reached its limit of {key.requests_per_minute} requests per minute"
-                raise Refusal(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=wait)
-        if key.dollars_per_day is not None and self._ledger.spent(key.name) >= key.dollars_per_day:
-            message = f"key {key.name!r} has spent its budget of ${key.dollars_per_day:g} for today (UTC)"
-            wait = 86400 - time.time() % 86400
-            raise Refusal(429, message, "insufficient_quota", "insufficient_quota", retry_after=wait)
-
-    def charge(self, key: Key, answer: Answer) -> None:
-        """Count a run's cost against the key's budget."""
-        if answer.cost.dollars and key.dollars_per_day is not None:
-            self._ledger.spend(key.name, answer.cost.dollars)
 
     async def read(self, request: Request) -> bytes:
         """The request's body.

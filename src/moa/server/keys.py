@@ -63,6 +63,7 @@ class Key:
 
     def __post_init__(self) -> None:
         bytes.fromhex(self.sha256)
+        f"{self.name}{self.id}".encode()
         if not isinstance(self.name, str) or not isinstance(self.id, str):
             raise ValueError("a name or an ID is not a string")
         if any(isinstance(limit, bool) or not isinstance(limit, int | float | None) for limit in self._limits):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moa.messages import Answer
+from moa.server.charges import Charge
 from moa.server.choices import Report
-from moa.server.desk import Desk
 from moa.server.keys import Key
 from moa.server.spans import RunSpan
 from moa.server.telemetry import Metrics, log_run
@@ -13,14 +13,14 @@ from moa.server.telemetry import Metrics, log_run
 class Reports:
     """Reports of ended runs."""
 
-    def __init__(self, desk: Desk, metrics: Metrics) -> None:
-        self._desk, self._metrics = desk, metrics
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
-    def of(self, model: str, key: Key) -> Report:
+    def of(self, model: str, key: Key, charge: Charge) -> Report:
         """The function to call when a run of this model, requested with this key, has ended."""
 
         def report(answer: Answer, outcome: str, span: RunSpan) -> None:
-            self._desk.charge(key, answer)
+            charge.add(answer, outcome)
             self._metrics.count(model, answer, outcome, key.name)
             log_run(model, answer, outcome, key.name)
             span.end(model, answer)

@@ -16,6 +16,7 @@ from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
+from moa.server.charges import Charge
 from moa.server.choices import Choice, Report
 from moa.server.dialects.chat import read_chat
 from moa.server.failures import Refusal
@@ -113,12 +114,12 @@ class Runner:
         proposals = await asyncio.to_thread(finished_proposals, saved.lines)
         return Order(begun.model, mixture, begun.mixture, Request(begun.request), chosen, proposals, begun.run)
 
-    async def start(self, order: Order, report: Report, recording: Recording) -> str:
+    async def start(self, order: Order, report: Report, recording: Recording, charge: Charge) -> str:
         """Start a run as soon as there is a free slot, and return its ID. Cancelled before that, the run does not start.
 
         Raises:
-            Refusal: 409, another request continues the same run; 429, all slots are taken and the queue is full; 503, the
-                server is shutting down.
+            Refusal: 409, another request continues the same run; 429, a limit of the key is reached, or all slots are taken
+                and the queue is full; 503, the server is shutting down.
         """
         message = "the server is shutting down; retry on another instance"
         shutting_down = Refusal(503, message, "server_error", "stopping")
@@ -127,7 +128,7 @@ class Runner:
         if order.continues and not await self._recordings.claim(order.continues):
             message = f"run {order.continues} is in progress or is being continued; stop that run first"
             raise Refusal(409, message, code="run_under_way", param="continue")
-        task = asyncio.create_task(self._run(order, report, recording))
+        task = asyncio.create_task(self._run(order, report, recording, charge))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         started = asyncio.create_task(recording.started.wait())
@@ -145,8 +146,8 @@ class Runner:
             raise RuntimeError("a run ended before its first event")
         return recording.begun.run
 
-    async def _run(self, order: Order, report: Report, recording: Recording) -> None:
-        async with self._admission.slot():
+    async def _run(self, order: Order, report: Report, recording: Recording, charge: Charge) -> None:
+        async with charge.within_limits(self._admission.slot()):
             choice = Choice(order.mixture, order.request, report, recording=recording, kept=order.proposals)
             try:
                 async with aclosing(choice.steps()) as steps:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from moa.prices import Prices
 from moa.server.body import object_of
+from moa.server.charges import Charges
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
 from moa.server.correlation import REQUEST_ID
 from moa.server.described import object_body
@@ -48,7 +49,14 @@ RUN_BODY = object_body(
 
 
 def routes(
-    desk: Desk, runner: Runner, recordings: Recordings, reports: Reports, prices: Prices, *, keeps: bool
+    desk: Desk,
+    runner: Runner,
+    recordings: Recordings,
+    charges: Charges,
+    reports: Reports,
+    prices: Prices,
+    *,
+    keeps: bool,
 ) -> APIRouter:
     """The routes. ``keeps``: whether all runs are stored on disk."""
     router = APIRouter(tags=["runs"])
@@ -64,7 +72,6 @@ def routes(
         key = desk.caller(request)
         order = await runner.order(object_of(await desk.read(request)), desk.owner(key))
         desk.check_models(key, order.chosen)
-        desk.check_limits(key)
         recording = recordings.new(
             owner=desk.owner(key),
             model=order.model,
@@ -74,7 +81,8 @@ def routes(
             request_id=REQUEST_ID.get(),
         )
         try:
-            starting = runner.start(order, reports.of(order.model, key), recording)
+            charge = charges.of(key, order.mixture, order.request)
+            starting = runner.start(order, reports.of(order.model, key, charge), recording, charge)
             run = await unless_gone(request.receive, starting)
         except ClientGone:
             raise ClientDisconnect from None
