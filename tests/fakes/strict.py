@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from moa.models.fitting import NEEDED, TOKEN_LIMITS, has_path, images_of
+from moa.models.demands import TOOL_FIELDS, images_of
+from moa.models.fitting import NEEDED, TOKEN_LIMITS, has_path
 from moa.models.profile import Profile
 
 
@@ -27,6 +28,7 @@ def faults(body: Mapping[str, Any], profile: Profile) -> list[str]:
         "role": any(role in profile.roles for role in roles),
         "image": profile.images is False and any(images_of(message) for message in messages),
         "parts": profile.parts is False and bool(only_text),
+        "tools": profile.tools is False and (calls or any(field in body for field in TOOL_FIELDS)),
         "past tool calls": profile.past_tool_calls is False and calls and not body.get("tools"),
         "system": profile.system is False and bool(system),
         "several system": profile.several_system is False and (len(system) > 1 or system[:1] not in ([], [0])),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moa.messages import Request, text_of
+from moa.models.demands import TOOL_FIELDS
 from moa.models.fitting import NEEDED, fit, nearest_effort, tool_calls_in_words
 from moa.models.profile import Profile
 from tests.fakes.strict import faults
@@ -72,6 +73,7 @@ profiles = st.builds(
     roles=st.sampled_from([{}, {"developer": "system"}, {"developer": "system", "system": "user"}]),
     images=yes_no,
     parts=yes_no,
+    tools=yes_no,
     past_tool_calls=yes_no,
     system=yes_no,
     several_system=yes_no,
@@ -98,7 +100,8 @@ def test_nothing_that_an_answer_depends_on_is_left_out(request: Request, profile
     fitted, _ = fit(request, profile)
     words = "\n".join(text_of(message) for message in fitted.messages)
     assert all(text_of(message) in words for message in request.messages if isinstance(message["content"], str))
-    renamed = {profile.rename.get(name, name) for name in request.body if name in NEEDED}
+    needed = NEEDED - ({*TOOL_FIELDS} if profile.tools is False else set())
+    renamed = {profile.rename.get(name, name) for name in request.body if name in needed}
     assert renamed <= fitted.body.keys()
 
 
@@ -120,6 +123,20 @@ def test_a_tool_call_and_its_result_become_text() -> None:
         {"role": "assistant", "content": 'Let me see.\n\n[Called look with {"at": "sky"}]'},
         {"role": "user", "content": [{"type": "text", "text": "[Result of look]"}, {"type": "text", "text": "Blue."}]},
     ]
+
+
+def test_a_model_that_calls_no_tools_is_sent_none() -> None:
+    """The request's tools are left out with a notice, and the calls of the conversation become text."""
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Which colour?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "Blue."},
+    ]
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    request = Request.of({"messages": messages, "tools": tools, "tool_choice": "auto", "parallel_tool_calls": False})
+    fitted, notices = fit(request, Profile(tools=False))
+    assert fitted.body == {"messages": tool_calls_in_words(messages)}
+    assert notices == ("calls no tools: the request's tools were not sent to it",)
 
 
 def test_an_image_is_named_where_it_is_not_seen() -> None:

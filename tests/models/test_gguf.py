@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from moa.models.gguf import can_chat
+from moa.models.gguf import calls_tools, can_chat
 
 
 def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def model(architecture: str = "llama", pooling: int | None = None) -> bytes:
+def model(architecture: str = "llama", pooling: int | None = None, template: str = "") -> bytes:
     """A file with one tensor of 64 floats, and arrays of every kind in its header."""
     pairs = [
         text("general.architecture") + struct.pack("<I", 8) + text(architecture),
@@ -22,6 +22,8 @@ def model(architecture: str = "llama", pooling: int | None = None) -> bytes:
         text("tokenizer.scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5),
         text("general.flag") + struct.pack("<I?", 7, True),
     ]
+    if template:
+        pairs.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text(template))
     if pooling is not None:
         pairs.append(text(f"{architecture}.pooling_type") + struct.pack("<II", 4, pooling))
     header = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs)
@@ -50,3 +52,20 @@ def test_only_complete_chat_models_chat(tmp_path: Path, content: bytes, chats: b
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
     assert can_chat(path) is chats
+
+
+@pytest.mark.parametrize(
+    ("content", "calls"),
+    [
+        (model(template="{% if tools %}{{ tools | tojson }}{% endif %}"), True),
+        (model(template="{% for message in messages %}{{ message.content }}{% endfor %}"), False),
+        (model(), False),
+        (b"<html>not found</html>", None),
+    ],
+)
+def test_a_model_calls_tools_where_its_template_shows_them(tmp_path: Path, content: bytes, calls: bool | None) -> None:
+    """llama.cpp ignores tools in silence where the template has no place for them."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    assert calls_tools(path) is calls
+    assert calls_tools(tmp_path / "missing.gguf") is None

@@ -16,6 +16,7 @@ from moa.mixture.asking import aggregator_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import MakeRequest
+from moa.mixture.demands import Demands
 from moa.mixture.draft import Draft
 from moa.mixture.events import AnswerBegan, Event, Noticed, Selected
 from moa.mixture.memory import turn_of
@@ -60,6 +61,7 @@ class Answering:
         self._acts = any(request.body.get(field) for field in ("tools", "response_format"))
         schedule = CheckedSchedule(plan.schedule)
         self._schedule = self._schedule_for_request(schedule)
+        self._demands = Demands(plan, request)
         self._waits = schedule.grows and not self._schedule.grows
         overhead = estimated_tokens(conversation_text(request.messages)) + estimated_tokens(plan.prompt)
         self._budget = Budget(plan.prices, plan.max_cost, overhead)
@@ -85,6 +87,7 @@ class Answering:
             RunError: there is no answer.
         """
         self._notice_substitutes()
+        self._demands.check_plan()
         self._recall()
         if self._reads_early:
             try:
@@ -95,6 +98,8 @@ class Answering:
             async with aclosing(self._readings()) as readings:
                 complete = [reading async for reading in readings][-1]
             await self._answer_from(complete.references)
+        if missing := self._demands.missing(self._draft):
+            self.notice(missing, degrades=True)
         self._proposing.leave()
 
     async def end(self) -> None:
@@ -230,6 +235,7 @@ class Answering:
                     self._plan.patience,
                     question=self.request.question,
                     replaceable=partial(self._may_start_over, draft, left),
+                    check=partial(self._demands.check, agent.model),
                 )
                 await writer.write(to_read)
             if draft.taken_back and not self._restart:

@@ -15,12 +15,13 @@ from moa.messages import Message, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
 from moa.models import traits_of
+from moa.models.demands import TOOL_FIELDS
 from moa.models.fitting import TOKEN_LIMITS, tool_calls_in_words
 from moa.models.thinking import split
 
 AGGREGATOR_ONLY = frozenset(
     {
-        *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+        *TOOL_FIELDS,
         *("response_format", "stop", "n", "logprobs", "top_logprobs", "prediction", "modalities", "audio"),
         *("stream", "stream_options"),
     }

@@ -25,6 +25,7 @@ class Draft:
         tool_calls: pieces of tool calls, in the order in which they were streamed.
         instead_of_text: whether the model gave something that is an answer without text: a refusal, audio, images.
         refusal: the words of a refusal.
+        logprobs: whether the model gave log probabilities of its tokens.
         finish_reason, usage, cost, calls: as the agent's model reported them, None or empty until then.
         before_loop: its text up to the first repetition, where it was stopped because it repeats itself; else None.
         taken_back: whether a part of its text turned out to be reasoning.
@@ -40,6 +41,7 @@ class Draft:
         self.tool_calls: list[Mapping[str, Any]] = []
         self.instead_of_text = False
         self.refusal = ""
+        self.logprobs = False
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.cost: Cost | None = None
@@ -109,6 +111,7 @@ class Draft:
         if delta.extra:
             self.instead_of_text = self.instead_of_text or not INSTEAD_OF_TEXT.isdisjoint(delta.extra)
             self.refusal += str(delta.extra.get("refusal") or "")
+            self.logprobs = self.logprobs or bool(delta.extra.get("logprobs"))
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
         self.cost = delta.cost or self.cost

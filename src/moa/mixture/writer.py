@@ -43,6 +43,7 @@ class Writer:
         stop: called after each delta with text, reasoning or tool calls; a reason ends the draft there.
         question: what the user asks.
         replaceable: whether another agent can write instead, so that a text that only repeats itself is dropped.
+        check: raises ModelError where the draft cannot become what the request demands, or, when complete, is not.
         patience: seconds without a word after which a notice is emitted; None: never.
     """
 
@@ -58,6 +59,7 @@ class Writer:
         *,
         question: str = "",
         replaceable: Callable[[], bool] = lambda: True,
+        check: Callable[[Draft, bool], None] = lambda draft, complete: None,
     ) -> None:
         self._calls, self._agent, self._draft, self._role = calls, agent, draft, role
         self._make_request, self._stop, self._patience = make_request, stop, patience
@@ -67,7 +69,7 @@ class Writer:
         if agent.sampling.get("stop"):
             self._way = None  # a stop sequence may lie across two pieces
         self._has_stop_sequences = False
-        self._loops, self._replaceable = Loops(question), replaceable
+        self._loops, self._replaceable, self._check = Loops(question), replaceable, check
         self._room = Room(make_request, agent.model, _listed_context, self._notice_room)
         self._conversation, self._seam = Conversation(self._room, self._way, self._room.fits), Seam()
         self._ended_early = False
@@ -124,10 +126,7 @@ class Writer:
                 return outcome
 
     def _unaffordable(self, request: Request, reading: Reading) -> Outcome | None:
-        """The outcome of a piece that the cost limit does not allow. A piece that is not the last leaves money for the last.
-
-        Whether an agent may write at all is decided before this.
-        """
+        """The outcome of a piece that the cost limit does not allow. A piece before the last leaves money for the last."""
         model = self._agent.model
         if not reading.last:
             return None if self._calls.affords(model, request, times=2) else Outcome("skipped")
@@ -209,6 +208,7 @@ class Writer:
         """Append a call's stream to the draft, until the stream ends or has to be closed."""
         model = self._agent.model
         try:
+            self._check(self._draft, False)
             async with aclosing(self._agent.stream(request)) as deltas:
                 async for delta in deltas:
                     if self._draft.ended:
@@ -217,6 +217,7 @@ class Writer:
                     if outcome := self._interruption(delta, reading):
                         return outcome
                 self._calls.append(self._draft, self._role, Delta(text=self._seam.end()))
+                self._check(self._draft, True)
         except Restarted:
             return Outcome("restarted")
         except MoaError as error:
@@ -241,6 +242,8 @@ class Writer:
     def _append(self, delta: Delta, *, whole_words: bool) -> None:
         if not isinstance(delta, Delta):
             raise ModelError(self._agent.model.name, f"its stream() yielded {delta!r:.60}; expected Delta(text=…)")
+        if self._draft.silent:
+            self._check(self._draft, False)
         if delta.speaks:
             self._end_silence()
         if delta.notice:
@@ -326,11 +329,9 @@ class Writer:
         or filtered before its first word, or ended there by a stop sequence. A retry gives the same and costs the same.
         """
         draft = self._draft
-        if self._role != "aggregator":
-            return False
-        if draft.tool_calls or draft.instead_of_text or draft.finish_reason in CUTS:
-            return True
-        return self._has_stop_sequences and draft.finish_reason == "stop"
+        stopped = self._has_stop_sequences and draft.finish_reason == "stop"
+        is_one = draft.tool_calls or draft.instead_of_text or draft.finish_reason in CUTS or stopped
+        return self._role == "aggregator" and bool(is_one)
 
 
 def _is_too_long(error: MoaError | None) -> bool:

@@ -25,6 +25,7 @@ from moa.errors import ConfigError, ModelError
 from moa.messages import Cost, Delta, Request
 from moa.models import Traits, weights
 from moa.models.endpoint import Endpoint, Timeouts
+from moa.models.gguf import calls_tools
 from moa.models.llama_process import LlamaProcess
 from moa.models.profile import Profile
 from moa.models.real_calls import check_real_call
@@ -87,6 +88,7 @@ class EmbeddedModel(AsyncClosing):
             )
         self._weights = weights.find_local(source) if isinstance(source, str) else source
         self._notify = on_notice or (lambda notice: None)
+        self._tools: bool | None = None  # known when the weights are
         self._guard = threading.Lock()  # held only for an instant; guards the next line and every load's fields
         self._load: _Load | None = None
 
@@ -111,7 +113,7 @@ class EmbeddedModel(AsyncClosing):
 
     @property
     def _profile(self) -> Profile:
-        return Profile(images=False, context_tokens=self.context, continuation="prefix")
+        return Profile(images=False, tools=self._tools, context_tokens=self.context, continuation="prefix")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_id!r})"
@@ -219,6 +221,7 @@ class EmbeddedModel(AsyncClosing):
     def _start(self, found: Weights, load: _Load) -> _Server:
         """Start the process and wait until it listens."""
         self._check_wanted(load)
+        self._tools = calls_tools(found.path)
         self._notify(f"loading {self.name}: {found.path.stem}, {found.bytes / 1e6:.0f} MB …")
         api_key = secrets.token_urlsafe()
         with self._guard:

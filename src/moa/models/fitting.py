@@ -4,7 +4,8 @@ Notable decisions:
 - Only what the profile knows to be refused is changed; everything else reaches the model as it came.
 - Content is never lost without a word: an image becomes ``[image]``, a tool call becomes text, a system message joins
   another message. Fields that only steer the sampling or the caller's accounts are left out.
-- ``messages`` and ``tools`` are never left out, whatever a profile says. A JSON schema becomes words, where it must.
+- ``messages`` are never left out, and ``tools`` only where the model is known to call none: what ignores them in silence
+  answers with text either way, and a notice says so. A JSON schema becomes words, where it must.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from moa.messages import Message, Request, text_of, with_text
+from moa.models.demands import TOOL_FIELDS, images_of
 from moa.models.profile import Profile
 
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -111,7 +113,10 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         notices.append(
             f"does not see images: {hidden} became the text [image]" if hidden > 1 else "does not see the image"
         )
-    if profile.past_tool_calls is False and not request.body.get("tools"):
+    tools = request.body.get("tools") or request.body.get("functions")
+    if profile.tools is False and tools:
+        notices.append("calls no tools: the request's tools were not sent to it")
+    if profile.tools is False or (profile.past_tool_calls is False and not tools):
         messages = tool_calls_in_words(messages)
     if profile.parts is False:
         messages = [_as_one_text(message) for message in messages]
@@ -129,6 +134,8 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     body = {**profile.extra_body, **request.body, "messages": messages}
     if profile.json_schema is False and schema_of(request) is not None:
         del body["response_format"]
+    if profile.tools is False:
+        body = {name: value for name, value in body.items() if name not in TOOL_FIELDS}
     body = _with_fields(body, profile, _longest_answer(Request(body), profile))
     return (request if body == request.body else Request(body)), tuple(notices)
 
@@ -204,13 +211,6 @@ def has_path(value: Any, path: Sequence[str]) -> bool:
 
 
 # -- its messages ------------------------------------------------------------------------------------------------------
-
-
-def images_of(message: Message) -> list[Mapping[str, Any]]:
-    """The content parts of a message that are images."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    return [part for part in parts if part.get("type") in ("image_url", "input_image", "image")]
 
 
 def without_images(message: Message) -> Message:

@@ -1,4 +1,4 @@
-"""Tells from a GGUF file's header, without loading it, whether it is a complete model that chats.
+"""Tells from a GGUF file's header, without loading it, whether it is a complete model that chats, and calls tools.
 
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -33,35 +35,58 @@ _BLOCKS = {
 _NO_CHAT = ("bert", "t5encoder", "embedding", "clip", "wavtokenizer", "whisper")
 
 
+_UNREADABLE = (OSError, ValueError, struct.error, KeyError, OverflowError)
+
+
 def can_chat(path: Path) -> bool:
     """Whether the file is complete, its architecture is known, and it is no embedding model."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Header(data).can_chat()
-    except (OSError, ValueError, struct.error, KeyError, OverflowError):
+        with _header(path) as header:
+            return header.can_chat()
+    except _UNREADABLE:
         return False
+
+
+def calls_tools(path: Path) -> bool | None:
+    """Whether the model's chat template shows it tools. Where it does not, llama.cpp ignores a request's. None: unknown."""
+    try:
+        with _header(path) as header:
+            return "tools" in str(header.values().get("tokenizer.chat_template", ""))
+    except _UNREADABLE:
+        return None
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[_Header]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield _Header(data)
 
 
 class _Header:
     def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._at = data, 0
+        self._data, self._at, self._tensors = data, 0, 0
 
-    def can_chat(self) -> bool:
+    def values(self) -> dict[str, object]:
+        """The metadata; of an array only its length. Raises ValueError where it is no GGUF file of a known version."""
         magic, version = self._data[:4], int.from_bytes(self._data[4:8], "little")
         if magic != b"GGUF" or version not in (2, 3):
-            return False
+            raise ValueError("not a GGUF file of a known version")
         self._at = 8
-        tensors, pairs = self._number("Q"), self._number("Q")
+        self._tensors, pairs = self._number("Q"), self._number("Q")
         values = dict[str, object]()
         for _ in range(pairs):
             name = self._text()
             values[name] = self._value(self._number("I"))
+        return values
+
+    def can_chat(self) -> bool:
+        values = self.values()
         architecture = str(values.get("general.architecture", ""))
         if not architecture or any(part in architecture for part in _NO_CHAT):
             return False
         if values.get(f"{architecture}.pooling_type"):  # a model that gives one vector for a text
             return False
-        return self._is_complete(tensors, int(str(values.get("general.alignment", 32))))
+        return self._is_complete(self._tensors, int(str(values.get("general.alignment", 32))))
 
     def _is_complete(self, tensors: int, alignment: int) -> bool:
         end = 0

@@ -18,6 +18,7 @@ from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
 from moa.models.attempts import attempts_of
+from moa.models.demands import calls_no_tools, demanded_call
 from moa.models.fitting import fit, has_path, prompt_tokens, schema_of
 from moa.models.json_schema import following
 from moa.models.lessons import Lesson, lesson_of
@@ -86,6 +87,8 @@ class Learning(Wrapper):
         """
         fields = {name: {**_table(request.body.get(name)), **value} for name, value in self._fields.items()}
         whole, profile = request.replaced(**fields), self.profile
+        if profile.tools is False and demanded_call(request) is not None:
+            raise calls_no_tools(self.name)
         drawn: list[Lesson] = []
         while True:
             sent, notices = fit(whole, profile)

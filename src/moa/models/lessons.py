@@ -19,8 +19,9 @@ from typing import Any
 from moa.errors import ModelError
 from moa.messages import Request
 from moa.models.contexts import context_in
+from moa.models.demands import images_of
 from moa.models.error_codes import CONTEXT
-from moa.models.fitting import EFFORTS, NEEDED, TOKEN_LIMITS, images_of, schema_of
+from moa.models.fitting import EFFORTS, NEEDED, TOKEN_LIMITS, schema_of
 from moa.models.profile import Profile
 
 STATUSES = (400, 404, 413, 415, 422, 500, 501)

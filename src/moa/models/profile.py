@@ -27,7 +27,8 @@ class Profile:
         roles: roles of messages that it lacks, and the role that replaces each.
         images: whether it sees images. Where it does not, each image becomes the text ``[image]``.
         parts: whether a message may be a list of content parts. Where it may not, the parts become one text.
-        tools: whether it calls tools.
+        tools: whether it calls tools. Where it does not, they are left out of a request, and past calls become text; a
+            request that demands a call is refused.
         past_tool_calls: whether a conversation may hold tool calls and their results where the request has no ``tools``.
             Where it may not, they become text.
         system: whether it takes a system message. Where it does not, the text opens the first user message.

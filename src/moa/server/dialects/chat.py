@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from moa.errors import RequestRejected
 from moa.messages import Answer, Delta, Request
+from moa.models.demands import check_choice
 from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
 from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object, usage_of
@@ -105,6 +106,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         chat = checked(ChatBody, body)
         # Request.of copies level by level in Python, so its recursion limit is lower than that of the JSON parser.
         request = cleaned(Request.of({key: value for key, value in body.items() if key not in FOR_THE_SERVER}))
+        check_choice(body)
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
