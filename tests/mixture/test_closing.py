@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from moa import Delta, Mixture, Request, Scripted
+from moa.answers import Usage
 from moa.closing import cancelled
+from moa.events import AgentFinished
 from moa.models.hedge import Hedged
 from moa.schedules import Quorum
 from tests.fakes.virtual_time import run_in_virtual_time
@@ -154,3 +156,20 @@ async def test_a_hedged_call_that_fails_as_it_is_given_up_is_not_reported(unread
 
     deltas = [delta async for delta in Hedged(Racing(), 0.001).stream(Request.of("Why?"))]
     assert "".join(delta.text for delta in deltas) == "won"
+
+
+@pytest.mark.anyio
+async def test_what_nobody_read_of_a_closed_run_counts() -> None:
+    """A reader that falls behind and leaves loses no call that has ended, and none that is in flight."""
+    ended, stubborn = model("paid for", "x/one", usage=Usage(50, 7)), Stubborn()
+    run = Mixture([[ended, stubborn]], model("x")).run("Why?")
+    await anext(run)
+    await holds(lambda: stubborn.calls)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    stubborn.released = True
+    await run.aclose()
+    assert [(call.agent, call.text) for call in run.answer.calls] == [("one", "paid for"), ("stubborn", "")]
+    assert run.answer.usage == Usage(50, 7)
+    assert run.estimated_answer.usage.input_tokens > 50
+    assert any(isinstance(event, AgentFinished) for event in run.unread)

@@ -281,7 +281,7 @@ async def test_loops_are_used_where_nothing_else_is_left(aggregate: Literal["syn
     answer = fold(await events_of(mixture))
     assert answer.text == "merged" if aggregate == "synthesize" else answer.text.startswith(GOOD)
     assert len(answer.text) < 200
-    assert answer.degraded[-1] == "proposals that repeat themselves are used, since too few others are left"
+    assert "proposals that repeat themselves are used, since too few others are left" in answer.degraded
 
 
 @pytest.mark.anyio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from moa import Mixture, Request, Usage, fold
@@ -42,6 +44,17 @@ async def test_central_calls_no_model() -> None:
     assert answer.text == "it is a cat"
     assert len(answer.calls) == 3
     assert answer.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("aggregate", ["central", "select"])
+async def test_a_selected_proposal_that_ends_early_is_an_answer_that_ends_early(aggregate: Any) -> None:
+    """Its finish reason is that of a text cut short, streamed or whole, and the answer is degraded."""
+    proposer = model("The first half of", finish_reason="length")
+    mixture = Mixture([[proposer]], model("1", "scripted/r"), aggregate=aggregate)
+    answer = await mixture.answer("Why?")
+    assert (answer.text, answer.finish_reason) == ("The first half of", "length")
+    assert any("ends early" in reason for reason in answer.degraded)
+    assert [delta.finish_reason async for delta in mixture.stream("Why?")][-1] == "length"
 
 
 async def test_a_selection_writes_when_the_request_has_tools_or_a_format() -> None:

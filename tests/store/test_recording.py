@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from moa import Mixture, Scripted
 from moa.messages import Answer, Cost, Delta, Usage
 from moa.mixture.codec import event_of
 from moa.mixture.events import AgentFinished, AgentSaid, AgentStarted, Event, RunFinished, RunStarted
 from moa.mixture.fold import fold
 from moa.store import backlog, recording
 from moa.store.archive import Archive
+from moa.store.outcome import recorded
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
 from tests.fakes.waiting import holds
@@ -185,6 +187,21 @@ async def test_a_run_whose_client_disconnects_after_the_last_event_was_answered(
         run.add(RunFinished(at=3.0))
         run.end("cancelled", Answer("Because.", run_id="one"))
         assert run.outcome == "answered" and json.loads(run.lines[-1])["event"] == "run_finished"
+
+
+async def test_what_nobody_read_of_a_stopped_run_is_recorded() -> None:
+    """A proposal that was finished behind the back of a slow reader is in the record when that reader leaves."""
+    async with recordings() as runs:
+        run, outcomes = new(runs), list[str]()
+        mixture = Mixture([[Scripted("one", name="x/one")]], Scripted("x", name="x/last", first_token=60))
+        reading = recorded(mixture.run("Why?"), recording=run, on_end=lambda outcome, answer: outcomes.append(outcome))
+        await anext(reading)
+        for _ in range(30):
+            await asyncio.sleep(0)
+        await reading.aclose()
+        assert outcomes == ["cancelled"]
+        assert any(json.loads(line)["event"] == "agent_finished" for line in run.lines)
+        assert json.loads(run.lines[-1])["event"] == "run_stopped"
 
 
 async def test_a_run_that_crashes_has_an_end() -> None:

@@ -102,6 +102,10 @@ class Answering:
             self.notice(missing, degrades=True)
         self._proposing.leave()
 
+    def close(self) -> None:
+        """Let no agent make another call, until :meth:`end` has cancelled them."""
+        self._calls.close()
+
     async def end(self) -> None:
         """Cancel all proposers; returns when none is left, whatever ended the run."""
         await self._proposing.end()
@@ -296,9 +300,10 @@ class Answering:
         return draft
 
     def select(self, proposal: Reference, reason: str) -> None:
-        self.emit(
-            Selected(at=self.now(), agent=proposal.agent, layer=proposal.layer, text=proposal.text, reason=reason)
-        )
+        agent, layer, cut = proposal.agent, proposal.layer, proposal.cut
+        if cut:
+            self.notice(f"the proposal of {agent} is the answer, and it ends early", degrades=True)
+        self.emit(Selected(at=self.now(), agent=agent, layer=layer, text=proposal.text, reason=reason, cut=cut))
 
     def notice(self, message: str, *, degrades: bool = False) -> None:
         self.emit(Noticed(at=self.now(), message=message, degrades=degrades))

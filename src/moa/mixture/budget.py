@@ -53,12 +53,16 @@ class Budget:
         self._count(draft, attempt.usage, cost)
         return replace(attempt, cost=cost)
 
-    def pause(self, draft: Draft, reason: str, *, part: bool = False, free: bool = False) -> Attempt:
-        """A call has ended, and another one will follow it; arguments as in :class:`Attempt` and :meth:`close`. Returns the
-        call."""
+    def pause(self, draft: Draft, reason: str, *, part: bool = False, free: bool = False) -> Attempt | None:
+        """A call has ended, and another one will follow it; arguments as in :class:`Attempt` and :meth:`close`.
+
+        Returns:
+            The call; None where it was still waiting to be sent.
+        """
+        was_sent = draft.in_flight or draft.usage or draft.tokens != self._open[draft].before
         usage, cost = self._settle(draft, free=free)
         self._count(draft, usage, cost)
-        return Attempt(reason, usage, cost, part=part)
+        return Attempt(reason, usage, cost, part=part) if was_sent else None
 
     def close(self, draft: Draft, *, free: bool = False) -> tuple[Usage, Cost]:
         """A draft's last call has ended.

@@ -35,6 +35,11 @@ class Calls:
         self._emit, self._budget = emit, budget
         self._now = asyncio.get_running_loop().time
         self._started: set[Draft] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """The run is being closed: from now on no call begins."""
+        self._closed = True
 
     def begin(self, draft: Draft, model: Model, role: str, request: Request, references: Sequence[Reference]) -> None:
         """Record that a call begins: the first of its draft, or one that continues the draft.
@@ -45,7 +50,7 @@ class Calls:
         Raises:
             asyncio.CancelledError: the run is being closed. (A model may have swallowed the cancellation of the last call.)
         """
-        if (task := asyncio.current_task()) and task.cancelling():
+        if self._closed or ((task := asyncio.current_task()) and task.cancelling()):
             raise asyncio.CancelledError
         self._budget.open(draft, model, request)
         draft.finish_reason = None

@@ -159,10 +159,13 @@ class AnswerBegan(Event, frozen=True, kw_only=True):
 
 
 class Selected(AgentEvent, frozen=True, kw_only=True):
-    """The answer is this agent's proposal, word for word; ``reason`` names the agent or the rule that selected it."""
+    """The answer is this agent's proposal, word for word; ``reason`` names the agent or the rule that selected it.
+
+    ``cut`` as in :class:`~moa.answers.Reference`."""
 
     text: str
     reason: str
+    cut: bool = False
 
 
 class Noticed(Event, frozen=True, kw_only=True):

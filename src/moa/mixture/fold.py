@@ -138,7 +138,7 @@ class Fold:
             run_id=self._run_id,
         )
         if self._selected:
-            return replace(answer, text=self._selected.text, finish_reason="stop")
+            return replace(answer, text=self._selected.text, finish_reason="length" if self._selected.cut else "stop")
         if self._answering and self._answering is self._source:
             call = self._answering.snapshot()
             return replace(

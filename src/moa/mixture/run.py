@@ -45,6 +45,9 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
             that shows text as it comes cannot take it back, so it passes False.
         proposals: proposals for the aggregator; with them no proposer is called.
         kept: proposals of an earlier run; their agents are not called again.
+
+    Attributes:
+        unread: the events that had happened when the run was closed and had not been read. :attr:`answer` counts them.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
         self._restart, self._proposals, self._kept = restart, proposals, kept
         self._fold = Fold()
         self._events = self._run()
+        self.unread: tuple[Event, ...] = ()
 
     @property
     def answer(self) -> Answer:
@@ -108,7 +112,15 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
                 yield event
             await work
         finally:
+            answering.close()
+            self._keep_unread(queue)
             await cancelled(work, grace=GRACE)
+
+    def _keep_unread(self, queue: asyncio.Queue[Event | None]) -> None:
+        waiting = (queue.get_nowait() for _ in range(queue.qsize()))
+        self.unread = tuple(event for event in waiting if event is not None)
+        for event in self.unread:
+            self._fold.add(event)
 
 
 async def _work(plan: Plan, answering: Answering, run_id: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from moa.answers import is_blank
 from moa.mixture import words
 
 LOOK_BACK = 240
@@ -107,6 +108,8 @@ class Seam:
         Raises:
             Restarted: the piece does not continue the text.
         """
+        if self._joining and is_blank(self._held):
+            self._held = ""  # it says nothing, and leaves the gap before it as it was
         if self._joining:
             self._join(final=True)
         text = self._publish(len(self._held))
@@ -193,10 +196,10 @@ class Seam:
         counts. An exact piece follows the rules 1, 2 (from :data:`SHORTEST_RESTART` characters) and 5 alone. A ``final``
         piece is complete, so none is unclear.
         """
-        if not piece.strip() and not final and len(self._held) <= MOST_SPACE:
+        if is_blank(piece) and not final and len(self._held) <= MOST_SPACE:
             return None
         start = self._start
-        if (self._may_restart or self._after_end) and piece:
+        if (self._may_restart or self._after_end) and piece and start:
             if not final and len(piece) < len(start) + self._after_end and start.startswith(piece):
                 return None
             rest = piece[len(start) :]

@@ -189,11 +189,11 @@ class Writer:
         draft = self._draft
         if draft.finish_reason in CUTS or draft.tool_calls or draft.instead_of_text or draft.ended:
             return Outcome("completed")
+        empty = 0 < before <= len(draft) and is_blank(draft.text[before:])
         if not reading.last:
-            self._ended_early = len(draft) > before or not before  # an empty piece does not end a paused text
+            self._ended_early = not empty  # an empty piece does not end a paused text
             return Outcome("unfinished")
-        empty = before and len(draft) == before and not self._ended_early
-        return Outcome("empty" if empty else "completed")
+        return Outcome("empty" if empty and not self._ended_early else "completed")
 
     def _notice_room(self, message: str) -> None:
         self._calls.notice(f"{self._draft.agent} {message}", degrades=True)

@@ -62,6 +62,8 @@ class Hedged(Wrapper):
                 yield delta
         finally:
             for call in calls:
+                call.cancel()  # all of them first: a second cancellation may interrupt the wait for one
+            for call in calls:
                 await call.aclose()
 
 
@@ -108,6 +110,9 @@ class _Attempt:
             return iter(())  # it still waited to be sent, for the first time or for a retry
         reason = str(error) if error else "the other one of two calls began first"
         return attempts_of(request, self._received, reason, error if isinstance(error, MoaError) else None)
+
+    def cancel(self) -> None:
+        self._begun.cancel()
 
     async def aclose(self) -> None:
         await cancelled(self._begun)

@@ -47,6 +47,8 @@ async def recorded(
     finally:
         answer = run.estimated_answer
         if recording:
+            for event in run.unread:
+                recording.add(event)
             recording.end(outcome, answer)
         if on_end:
             on_end(outcome, answer)
