@@ -147,6 +147,29 @@ def test_an_image_is_named_where_it_is_not_seen() -> None:
     assert notices == ("does not see the image",)
 
 
+def test_a_word_stands_between_a_tool_and_the_user() -> None:
+    """Where a user message may not follow a tool's result; a loop without one is sent as it is."""
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"name": "f"}}]}
+    loop = [{"role": "user", "content": "a"}, call, {"role": "tool", "tool_call_id": "c", "content": "r"}]
+    profile = Profile(user_after_tool=False)
+    assert fit(Request.of({"messages": loop}), profile)[0].messages == loop
+    fitted, _ = fit(Request.of({"messages": [*loop, {"role": "user", "content": "b"}]}), profile)
+    assert [message["role"] for message in fitted.messages] == ["user", "assistant", "tool", "assistant", "user"]
+
+
+def test_dropped_reasoning_gets_a_space_in_its_place() -> None:
+    """Where tool calls must come back with their reasoning; what a client sends back stays."""
+    calls = [{"id": "c", "function": {"name": "f"}}]
+    result = {"role": "tool", "tool_call_id": "c", "content": "r"}
+    for sent, expected in ((None, " "), ("hm", "hm")):
+        message = {"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": sent}
+        fitted, _ = fit(
+            Request.of({"messages": [{"role": "user", "content": "a"}, message, result]}),
+            Profile(reasoning_content=True),
+        )
+        assert fitted.messages[1]["reasoning_content"] == expected
+
+
 @pytest.mark.parametrize(
     ("wanted", "taken", "effort"),
     [

@@ -73,6 +73,10 @@ FIELDS = [
     ({"message": "invalid request: unsupported parameter(s): metadata"}, {"metadata"}),
     # Cohere's compatibility API: https://github.com/davidmigloz/ai_clients_dart/issues/26
     ({"id": "3", "message": "unprocessable entity: metadata is not supported"}, {"metadata"}),
+    # Gemini
+    (openai("Penalty is not enabled for models/gemini-2.5-flash"), {"presence_penalty"}),
+    # Anthropic
+    (openai("temperature: range: 0..1"), {"temperature"}),
     # Moonshot: https://github.com/countbot-ai/CountBot/issues/61
     (openai("invalid temperature: only 1 is allowed for this model"), {"temperature"}),
     # Anthropic, from Opus 4.7 on: https://github.com/UKGovernmentBEIS/inspect_ai/issues/3721
@@ -251,6 +255,40 @@ def test_limits_of_the_answer() -> None:
         "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the context"
     )
     assert lesson(groq, max_tokens=100_000) == Profile(answer_tokens=8192)
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+LOOP = [QUESTION, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "c", "content": "r"}]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # https://github.com/NousResearch/hermes-agent/pull/17341, https://github.com/abhigyanpatwari/GitNexus/issues/43
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "Missing `reasoning_content` field in the assistant message at message index 2.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+    ],
+)
+def test_reasoning_that_must_come_back_is_learned(message: str) -> None:
+    """A server that thinks between tool calls wants its reasoning with them."""
+    assert lesson(openai(message), messages=LOOP, user="ann") == Profile(reasoning_content=True)
+
+
+def test_an_order_of_messages_is_learned() -> None:
+    """Mistral wants a word of the assistant between a tool and the user, which is no refusal of the field ``user``."""
+    refusal = {"object": "error", "message": "Unexpected role 'user' after role 'tool'", "code": "3230"}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert lesson(refusal, messages=[*LOOP, QUESTION], user="ann", tools=tools) == Profile(user_after_tool=False)
+
+
+def test_the_longest_answer_of_groq_is_no_matter_of_the_context() -> None:
+    """Its refusal of ``max_tokens`` mentions the context window."""
+    said = (
+        "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
+        "`context_window` for this model"
+    )
+    assert lesson(openai(said), max_tokens=100_000) == Profile(answer_tokens=8192)
 
 
 def test_the_efforts_of_a_model() -> None:

@@ -31,6 +31,8 @@ class ProfileTable(BaseModel):
     several_system: bool | None = None
     alternates: bool | None = None
     ends_with_assistant: bool | None = None
+    user_after_tool: bool | None = None
+    reasoning_content: bool | None = None
     json_schema: bool | None = None
     efforts: list[str] | None = None
     context_tokens: Count | None = None

@@ -22,7 +22,12 @@ _TOO_LONG = re.compile(
     ),
     re.IGNORECASE,
 )
-_A_RATE = re.compile(r"per (minute|second|day|hour)|\b[tr]p[md]\b", re.IGNORECASE)
+_ANOTHER_LIMIT = re.compile(
+    r"per (minute|second|day|hour)|\b[tr]p[md]\b|max_(completion_|output_)?tokens\W{0,2} (must|should|has to) be",
+    re.IGNORECASE,
+)
+"""Words about a rate, or about the longest answer."""
+
 
 _SIZE = re.compile(
     r"|".join(
@@ -64,7 +69,7 @@ def context_of(model: Mapping[str, Any]) -> int | None:
 
 def is_too_long(refusal: str) -> bool:
     """Whether a server's refusal says that the prompt, or the prompt and its answer, exceed the model's context."""
-    return bool(_TOO_LONG.search(refusal)) and not _A_RATE.search(refusal)
+    return bool(_TOO_LONG.search(refusal)) and not _ANOTHER_LIMIT.search(refusal)
 
 
 def context_in(refusal: str) -> int | None:

@@ -18,6 +18,7 @@ from typing import Any
 from moa.messages import Message, Request, text_of, with_text
 from moa.models.demands import TOOL_FIELDS, images_of
 from moa.models.profile import Profile
+from moa.models.turns import alternating, answered, one_system, system_in_user, with_opening
 
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 
@@ -58,7 +59,6 @@ CONTINUE = (
     "word about this."
 )
 FOLLOW_SCHEMA = "Reply with one JSON value that follows this JSON schema, and with nothing else:"
-OPENING = "(The conversation begins with the assistant.)"
 
 
 _IDEOGRAPHS = re.compile(r"[\u2e80-\U000e0fff]")
@@ -123,12 +123,16 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
     if profile.json_schema is False and (schema := schema_of(request)) is not None:
         messages = _with_schema(messages, schema)
     messages = [_with_role(message, profile.roles) for message in messages]
+    if profile.reasoning_content:
+        messages = [_with_reasoning(message) for message in messages]
     if profile.system is False:
-        messages = _system_in_user(messages)
+        messages = system_in_user(messages)
     elif profile.several_system is False or profile.alternates:
-        messages = _one_system(messages)
+        messages = one_system(messages)
     if profile.alternates:
-        messages = _alternating(messages)
+        messages = alternating(messages)
+    if profile.user_after_tool is False:
+        messages = answered(messages)
     if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
         messages = [*messages, {"role": "user", "content": CONTINUE}]
     body = {**profile.extra_body, **request.body, "messages": messages}
@@ -242,7 +246,7 @@ def tool_calls_in_words(messages: Iterable[Message]) -> list[Message]:
             kept = {**message, "role": "user"}
             for field in ("tool_call_id", "name"):
                 kept.pop(field, None)
-            plain.append(_with_opening(kept, f"[Result of {name}]"))
+            plain.append(with_opening(kept, f"[Result of {name}]"))
         elif calls:
             names |= {str(call.get("id")): _name_of(call) for call in calls}
             kept = {key: value for key, value in message.items() if key not in ("tool_calls", "function_call")}
@@ -263,14 +267,6 @@ def _call_in_words(call: Mapping[str, Any]) -> str:
     return f"[Called {_name_of(call)} with {given if isinstance(given, str) else json.dumps(given or {})}]"
 
 
-def _with_opening(message: Message, opening: str) -> Message:
-    """The message with a text before its content."""
-    content = message.get("content")
-    if isinstance(content, list):
-        return {**message, "content": [{"type": "text", "text": opening}, *content]}
-    return {**message, "content": f"{opening}\n{content}" if content else opening}
-
-
 def _with_role(message: Message, roles: Mapping[str, str]) -> Message:
     role, passed = message["role"], set[str]()
     while role in roles and role not in passed:
@@ -279,71 +275,16 @@ def _with_role(message: Message, roles: Mapping[str, str]) -> Message:
     return {**message, "role": role} if passed else message
 
 
+def _with_reasoning(message: Message) -> Message:
+    """The message with reasoning where its tool calls have none; a space, since some servers refuse an empty text."""
+    if not message.get("tool_calls") or message.get("reasoning_content"):
+        return message
+    return {**message, "reasoning_content": " "}
+
+
 def _with_schema(messages: Sequence[Message], schema: Mapping[str, Any]) -> list[Message]:
     """The messages with the schema in words in the first system message."""
     words = f"{FOLLOW_SCHEMA}\n{json.dumps(schema, ensure_ascii=False)}"
     if messages[0]["role"] in ("system", "developer"):
         return [with_text(messages[0], words), *messages[1:]]
     return [{"role": "system", "content": words}, *messages]
-
-
-def _is_system(message: Message) -> bool:
-    return message["role"] in ("system", "developer")
-
-
-def _one_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with every system message joined to the first one, which opens them."""
-    system = [message for message in messages if _is_system(message)]
-    if len(system) < 2 and (not system or messages[0] is system[0]):
-        return list(messages)
-    return [_joined(system), *(message for message in messages if not _is_system(message))]
-
-
-def _system_in_user(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the text of every system message at the beginning of the first user message."""
-    system = [message for message in messages if _is_system(message)]
-    if not system:
-        return list(messages)
-    others = [message for message in messages if not _is_system(message)]
-    instructions = "\n\n".join(text_of(message) for message in system)
-    if others and others[0]["role"] == "user":
-        return [_with_opening(others[0], f"{instructions}\n"), *others[1:]]
-    return [{"role": "user", "content": instructions}, *others]
-
-
-def _alternating(messages: Sequence[Message]) -> list[Message]:
-    """The messages with neighbours of one role joined, the first after a system message the user's."""
-    turns: list[Message] = []
-    for message in messages:
-        last = turns[-1] if turns else None
-        if last and last["role"] == message["role"] and message["role"] in ("user", "assistant") and not _calls(last):
-            turns[-1] = _joined([last, message])
-        else:
-            turns.append(message)
-    first = next((at for at, message in enumerate(turns) if not _is_system(message)), None)
-    if first is not None and turns[first]["role"] == "assistant":
-        turns.insert(first, {"role": "user", "content": OPENING})
-    return turns
-
-
-def _calls(message: Message) -> bool:
-    return bool(message.get("tool_calls") or message.get("function_call"))
-
-
-def _joined(messages: Sequence[Message]) -> Message:
-    """One message with the content of all, and the other fields of each."""
-    joined: dict[str, Any] = {}
-    for message in messages:
-        joined = {**joined, **message, "role": joined.get("role", message["role"])}
-    contents = [message.get("content") for message in messages]
-    if any(isinstance(content, list) for content in contents):
-        joined["content"] = [part for content in contents for part in _parts(content)]
-    else:
-        joined["content"] = "\n\n".join(content for content in contents if content)
-    return joined
-
-
-def _parts(content: Any) -> list[Any]:
-    if isinstance(content, list):
-        return content
-    return [{"type": "text", "text": content}] if content else []

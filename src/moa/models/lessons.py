@@ -133,6 +133,9 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 # -- fields that it names ----------------------------------------------------------------------------------------------
 
 
+_ROLE = re.compile(r"\broles?\b", re.IGNORECASE)
+
+
 def _named(text: str, places: Iterable[Sequence[Any]], request: Request) -> set[str]:
     """The fields of the request that a refusal names and that an answer can do without."""
     optional = {path: path.rsplit(".", 1)[-1] for path in _optional(request.body)}
@@ -140,7 +143,9 @@ def _named(text: str, places: Iterable[Sequence[Any]], request: Request) -> set[
     if by_place:
         return by_place
     words = _words(_PERMITTED.sub("", text))
-    named = {path for path, name in optional.items() if name in words}
+    if _ROLE.search(text):
+        words -= {"user"}  # a role, not the field
+    named = {path for path, name in optional.items() if name in words or ("penalty" in words and "_penalty" in name)}
     top = {path for path in named if "." not in path}
     return top or named
 
@@ -163,7 +168,8 @@ _AFTER_ITS_KIND = re.compile(
     re.IGNORECASE,
 )
 _BEFORE_ITS_FAULT = re.compile(
-    r"([\w$]+)(?:: Extra inputs| (?:is|are) (?:not |un)(?:supported|allowed|permitted)| (?:must|should|cannot|has to) )"
+    r"([\w$]+)(?:: (?:Extra inputs|range)| (?:is|are) (?:not |un)(?:supported|allowed|permitted|enabled)|"
+    r" (?:must|should|cannot|has to) )"
 )
 
 
@@ -226,7 +232,8 @@ def _roles(text: str, request: Request) -> Profile | None:
 
 
 _IMAGES = re.compile(
-    r"image|vision|multi-?modal|must be a string|valid string|expected a string|text only|expected `?text",
+    r"image|vision|multi-?modal|only supports? text|must be a string|valid string|expected a string|text only|"
+    r"expected `?text",
     re.IGNORECASE,
 )
 _ONE_IMAGE = re.compile(
@@ -242,6 +249,10 @@ _SYSTEM_FIRST = re.compile(
     re.IGNORECASE,
 )
 _ALTERNATE = re.compile(r"alternat|roles must|consecutive|must be followed by|first message.{0,30}user", re.IGNORECASE)
+_USER_AFTER_TOOL = re.compile(r"role '?(user|system|developer)'? after (role )?'?tool", re.IGNORECASE)
+_REASONING = re.compile(
+    r"reasoning_content.{0,60}(missing|must be (passed|sent)|required)|missing .?reasoning_content", re.IGNORECASE
+)
 _ENDS = re.compile(
     r"prefill|last (message|role)|final (message|role)|must end with|expected last|continue_final", re.IGNORECASE
 )
@@ -254,6 +265,8 @@ def _contents(text: str, request: Request) -> Profile | None:
         return Profile(images=False)
     if any(isinstance(message.get("content"), list) for message in messages) and _STRING.search(text):
         return Profile(parts=False)
+    if any(message.get("tool_calls") for message in messages) and _REASONING.search(text):
+        return Profile(reasoning_content=True)
     calls = any(message["role"] in ("tool", "function") or message.get("tool_calls") for message in messages)
     if calls and not request.body.get("tools") and re.search(r"tool", text, re.IGNORECASE):
         return Profile(past_tool_calls=False)
@@ -270,6 +283,8 @@ def _turns(text: str, request: Request) -> Profile | None:
         if _alternates(messages):
             return Profile(system=False) if system else None
         return Profile(alternates=True)
+    if _USER_AFTER_TOOL.search(text):
+        return Profile(user_after_tool=False)
     if messages[-1]["role"] == "assistant" and _ENDS.search(text):
         return Profile(ends_with_assistant=False)
     return None

@@ -36,6 +36,10 @@ class Profile:
         alternates: whether user and assistant must take turns. Where they must, messages of one role are joined.
         ends_with_assistant: whether the last message may be the assistant's. Where it may not, a user message asks it to
             continue.
+        user_after_tool: whether a user message may follow a tool's result. Where it may not, a short message of the
+            assistant stands between them.
+        reasoning_content: whether the assistant's tool calls must come back with their ``reasoning_content``. Where they
+            must, a space replaces one that the client has dropped.
         json_schema: whether it follows a ``response_format`` of the type ``json_schema``.
         efforts: the values of ``reasoning_effort`` that it takes, from little to much; empty: none, the field is left out.
         context_tokens: tokens of a prompt and its answer together.
@@ -57,6 +61,8 @@ class Profile:
     several_system: bool | None = None
     alternates: bool | None = None
     ends_with_assistant: bool | None = None
+    user_after_tool: bool | None = None
+    reasoning_content: bool | None = None
     json_schema: bool | None = None
     efforts: tuple[str, ...] | None = None
     context_tokens: int | None = None

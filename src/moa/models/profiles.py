@@ -95,10 +95,12 @@ FACTS: tuple[Facts, ...] = (
             )
             | {"messages.reasoning_content", "messages.name", "messages.refusal", "messages.annotations"},
             roles=NO_DEVELOPER,
+            user_after_tool=False,
             continuation="flag",
         ),
         "https://github.com/mistralai/client-python/blob/main/src/mistralai/client/models/chatcompletionrequest.py; "
-        "https://github.com/Gitlawb/openclaude/issues/739; https://github.com/BerriAI/litellm/issues/30835 (2026-11)",
+        "https://github.com/Gitlawb/openclaude/issues/739; https://github.com/BerriAI/litellm/issues/30835; "
+        "https://github.com/BerriAI/litellm/issues/17761 (2026-11)",
     ),
     *(
         Facts(place, *row)
@@ -116,6 +118,11 @@ FACTS: tuple[Facts, ...] = (
                 Profile(efforts=("low", "high", "max")),
                 f"{_PYDANTIC}/providers/deepseek.py (2026-11)",
                 ("deepseek-v4*", "deepseek-flash*"),
+            ),
+            (
+                Profile(reasoning_content=True),
+                "https://github.com/NousResearch/hermes-agent/pull/17341 (2026-11)",
+                ("deepseek-v4*", "deepseek-flash*", "deepseek-reasoner"),
             ),
         )
     ),
