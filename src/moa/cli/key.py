@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,17 +82,46 @@ def _warn_of_unknown(patterns: Sequence[str], config: str | None) -> None:
 
 
 @app.command("list")
-def list_keys(keys: _Keys = None) -> int:
-    """List the names and limits of all keys."""
+def list_keys(
+    keys: _Keys = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The server's --store. Default: ~/.local/state/moa/runs.sqlite."),
+    ] = None,
+) -> int:
+    """List all keys: name, limits, end, models, and what each has spent today (UTC) and in total."""
     from moa.server.keys import Keys, default_place
 
+    spent = _spent_by(store)
     for key in Keys(keys or default_place()):
         minute = "no limit" if key.requests_per_minute is None else f"{key.requests_per_minute} requests a minute"
         day = "no limit" if key.dollars_per_day is None else f"${key.dollars_per_day:g} a day"
         ended = " (expired)" if key.has_ended() else ""
         until = "no end" if key.until is None else f"until {key.until}{ended}"
-        write("\t".join([key.name, minute, day, until, "all models" if key.models is None else ",".join(key.models)]))
+        models = "all models" if key.models is None else ",".join(key.models)
+        write("\t".join([key.name, minute, day, until, models, spent(key.id)]))
     return 0
+
+
+def _spent_by(store: Path | None) -> Callable[[str], str]:
+    """Says what the key with an ID has spent; nothing is known where the store does not exist or cannot be read."""
+    from moa.store.file import store_path
+    from moa.store.ledger import Ledger
+
+    path = store or store_path()
+    try:
+        ledger = Ledger(path) if path.exists() else None
+    except ConfigError as error:
+        notify(f"WARNING: what keys have spent is not known: {error}")
+        ledger = None
+
+    def spent(key: str) -> str:
+        if ledger is None:
+            return "spending unknown"
+        today, total = ledger.spent(key)
+        return f"${today:.4g} today, ${total:.4g} in total"
+
+    return spent
 
 
 @app.command()

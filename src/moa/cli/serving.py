@@ -162,7 +162,8 @@ def _listener(host: str, port: int) -> socket.socket:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
-    runs = logging.getLogger("moa.runs")
-    runs.addHandler(handler)
-    runs.setLevel(logging.INFO)
-    runs.propagate = False
+    for name in ("moa.runs", "moa.server"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

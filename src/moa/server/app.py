@@ -35,6 +35,7 @@ from moa.server.keys import Keys
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.paths import Paths
+from moa.server.refusal_log import RefusalLog
 from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
@@ -184,6 +185,7 @@ def create_app(
 def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], Response]:
     """Answer every error in the form of the dialect whose route was called, or else in OpenAI's. Gives the function that
     counts a refusal and answers it, for a path."""
+    refusals = RefusalLog()
     bodies = {dialect.path: dialect.error for dialect in DIALECTS}
     bodies |= {dialect.counting[0]: dialect.error for dialect in DIALECTS if dialect.counting}
 
@@ -196,6 +198,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], R
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
+        refusals.add(request, refusal)
         return refuse(request.scope["path"], refusal)
 
     @app.exception_handler(ClientDisconnect)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -13,6 +15,11 @@ from moa.server.forecast import Forecast
 from moa.server.keys import Key
 from moa.store.bookings import Bookings
 from moa.store.ledger import Claim, OverLimit
+
+AGAIN = 5.0
+"""Seconds after which a caller should retry when the store could not be written."""
+
+log = logging.getLogger("moa.server")
 
 
 class Charge:
@@ -36,7 +43,7 @@ class Charge:
         """The request's slot, if the key's limits allow the request. One that gets no slot counts for no limit.
 
         Raises:
-            Refusal: 429, a limit of the key is reached, or there is no slot.
+            Refusal: 429, a limit of the key is reached, or there is no slot; 503, the store cannot be written.
         """
         await self._admit()
         async with AsyncExitStack() as held:
@@ -72,7 +79,13 @@ class Charge:
         if key.dollars_per_day is not None:
             estimate = self._forecast.dollars(self._mixture, self._request, self._choices)
         claim = Claim(key.id, key.requests_per_minute, key.dollars_per_day, estimate)
-        if over := await self._bookings.claim(claim):
+        try:
+            over = await self._bookings.claim(claim)
+        except sqlite3.Error as error:
+            log.error("the run store failed: %s", error)
+            message = "the server cannot count this request for its key's limits; see the server's log"
+            raise Refusal(503, message, "server_error", "store_failed", retry_after=AGAIN) from None
+        if over:
             raise _refusal(key, over, estimate)
         self._claim = claim
 

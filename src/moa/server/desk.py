@@ -42,6 +42,7 @@ class Desk:
         if key is None:
             message = "missing or unknown API key: send it as 'Authorization: Bearer …' or 'x-api-key: …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")
+        request.state.key = key  # for the log
         if key.has_ended():
             message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
             raise Refusal(401, message, "authentication_error", "expired_key")  # the code is LiteLLM's
