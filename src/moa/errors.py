@@ -112,10 +112,12 @@ class ModelError(MoaError):
         code: the server's word for what was wrong (``context_length_exceeded``, ``insufficient_quota``, …), if it gave one.
         param: the field of the request that the server named, if it named one.
         of_request: whether the request caused it, and not its server, model or account.
+        tried: whether it ended the last of several attempts.
         refusal: the server's error response as it came, without keys; empty without one. It is not for users.
     """
 
     retryable = False
+    tried = False
     billable = True
     of_request = False
     code: str | None = None

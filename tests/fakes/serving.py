@@ -174,9 +174,12 @@ def answer_well(upstream: Upstream) -> None:
     upstream.script("last", say("the whole answer"))
 
 
-def asking(model: str = "moa/trio", text: str = "Why?", **fields: Any) -> dict[str, Any]:
-    """A request's body."""
-    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+def asking(model: str = "moa/trio", text: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A request's body. Its question is that of no other test: a server that failed in one test remembers the body for a
+    minute.
+    """
+    question = f"Why? {os.environ.get('PYTEST_CURRENT_TEST', '').removesuffix(' (call)')}" if text is None else text
+    return {"model": model, "messages": [{"role": "user", "content": question}], **fields}
 
 
 async def post(

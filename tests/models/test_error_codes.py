@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moa.errors import AggregatorFailed, CallRejected, ModelError, RateLimited
+from moa.errors import AggregatorFailed, CallRejected, ModelError, RateLimited, Unreachable
 from moa.messages import collected
 from moa.models.endpoint import Endpoint
 from moa.models.refusals import refused
@@ -59,26 +59,37 @@ async def test_a_404_of_no_api_names_the_base_url(upstream: Upstream, endpoint: 
     assert "is the base URL right" in str((await failure(endpoint))[1])
 
 
+def tried(error: ModelError) -> ModelError:
+    """The error of the last of several attempts."""
+    error.tried = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code", "permanent"),
     [
         # 8monkey-ai/hebo-gateway#27: an SDK retries a 502, and all proposals are paid for again
         (refused("x/m", 402, "no credits"), 402, "insufficient_quota", True),
-        (refused("x/m", 404, "no", {"error": {"code": "model_not_found"}}), 502, "model_not_found", True),
-        (refused("x/m", 429, "no quota", {"error": {"code": "insufficient_quota"}}), 429, "insufficient_quota", True),
+        (refused("x/m", 404, "no", {"error": {"code": "model_not_found"}}), 424, "model_not_found", True),
+        (refused("x/m", 429, "no quota", {"error": {"code": "insufficient_quota"}}), 402, "insufficient_quota", True),
         (
             refused("x/m", 400, "too long", {"error": {"code": "context_length_exceeded"}}),
             400,
             "context_length_exceeded",
             True,
         ),
-        (refused("x/m", 401, "bad key"), 502, "upstream_failed", True),
+        (refused("x/m", 401, "bad key"), 424, "upstream_failed", True),
         (refused("x/m", 500, "oops"), 502, "upstream_failed", False),
         (refused("x/m", 529, "oops"), 503, "upstream_failed", False),
+        (tried(refused("x/m", 500, "oops")), 502, "upstream_failed", True),
+        (tried(refused("x/m", 503, "busy", headers={"Retry-After": "2"})), 503, "upstream_failed", False),
+        (tried(refused("x/m", 429, "slow down")), 429, "upstream_rate_limited", False),
+        (Unreachable("x/m", "is the server running?"), 502, "upstream_failed", False),
+        (tried(Unreachable("x/m", "is the server running?")), 424, "upstream_failed", True),
     ],
 )
 def test_a_client_learns_whether_to_retry(error: ModelError, status: int, code: str, permanent: bool) -> None:
-    """The code reaches the client, and ``x-should-retry: false`` where a retry cannot help."""
+    """The code reaches the client, and ``x-should-retry: false`` where a retry cannot help or was made here already."""
     refusal = refusal_of(AggregatorFailed("the aggregator failed", [], [error]))
     assert (refusal.status, refusal.code) == (status, code)
     assert (error_response(refusal).headers.get("x-should-retry") == "false") == permanent

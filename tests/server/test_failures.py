@@ -203,10 +203,10 @@ async def test_unconfigured_models_are_404(
     assert upstream.requests == []
 
 
-async def test_a_mixture_whose_key_is_missing_is_503(http: aiohttp.ClientSession, server: Served) -> None:
+async def test_a_mixture_whose_key_is_missing_is_424(http: aiohttp.ClientSession, server: Served) -> None:
     """The error names the variable that the operator must set."""
     status, payload, _ = await post(http, server, asking("moa/keyless"))
-    assert status == 503
+    assert status == 424
     assert "OPENAI_API_KEY" in assert_openais(payload)["message"]
 
 
@@ -286,8 +286,8 @@ async def test_no_usable_proposals_is_502_with_every_cause(
     ("script", "status"),
     [
         (refuse(500, "broken"), 502),
-        (refuse(401, "bad key"), 502),
-        (refuse(404, "no such model"), 502),
+        (refuse(401, "bad key"), 424),
+        (refuse(404, "no such model"), 424),
         (refuse(400, "unsupported value"), 400),
         (refuse(429, "slow down", retry_after=0.1), 429),
         (refuse(429, "slow down"), 429),
@@ -298,7 +298,7 @@ async def test_no_usable_proposals_is_502_with_every_cause(
 async def test_the_status_reports_why_the_aggregator_failed(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, script: Any, status: int, stream: bool
 ) -> None:
-    """Never 200: 502, or 429 with Retry-After, or 400 if the upstream rejects the request itself."""
+    """Never 200: 502, 429 with Retry-After, 400 if the upstream rejects the request itself, 424 if it rejects the server."""
     upstream.script("last", script)
     got, payload, headers = await post(http, server, asking(stream=stream))
     assert got == status

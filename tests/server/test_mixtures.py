@@ -131,8 +131,8 @@ GOOD = {"layers": [["up/a"]], "aggregator": "up/last"}
             404,
             "mixture.aggregator.fallbacks[0].model",
         ),
-        ({**GOOD, "aggregator": "openai/gpt-4o-mini"}, 503, "mixture.aggregator.model"),
-        ({**GOOD, "aggregator": "moa/keyless"}, 503, "mixture.aggregator.model"),
+        ({**GOOD, "aggregator": "openai/gpt-4o-mini"}, 424, "mixture.aggregator.model"),
+        ({**GOOD, "aggregator": "moa/keyless"}, 424, "mixture.aggregator.model"),
     ],
 )
 async def test_an_invalid_table_is_refused_with_the_field(

@@ -132,11 +132,11 @@ async def test_each_run_has_one_log_line_without_message_text(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:
     """JSON with IDs, outcome, tokens, cost and times; no text of a question, a proposal, an answer or an error."""
-    _, whole, headers = await post(http, server, asking(text=SECRET))
+    _, whole, headers = await post(http, server, asking(text=f"{SECRET} in a log"))
     upstream.script("b", refuse(500, SECRET))
-    _, degraded, _ = await post(http, server, asking(text=SECRET))
+    _, degraded, _ = await post(http, server, asking(text=f"{SECRET} in a log"))
     upstream.script("last", refuse(500, SECRET))
-    _, failed, _ = await post(http, server, asking(text=SECRET))
+    _, failed, _ = await post(http, server, asking(text=f"{SECRET} in a log"))
     line = await server.logged(whole["moa"]["run"])
     assert line == {
         "run": whole["moa"]["run"],
@@ -286,7 +286,7 @@ async def test_a_caller_cannot_start_a_download_of_weights(http: aiohttp.ClientS
     assert rows["moa/local-mix"]["moa"]["available"] is False
     assert not any(name.startswith("local/") and name.count("/") > 1 for name in rows)
     status, payload, _ = await post(http, server, asking("moa/local-mix"))
-    assert status == 503 and "weights" in payload["error"]["message"]
+    assert status == 424 and "weights" in payload["error"]["message"]
 
 
 SHORT = """

@@ -532,7 +532,7 @@ async def test_a_client_of_the_api_that_disconnects_stops_its_run(
         ({"mixture": {"layers": [["up/a"]], "aggregator": "up/last"}}, 400, "messages"),
         (asking("moa/nothing"), 404, "model"),
         (asking("nobody/x"), 404, "model"),
-        (asking("moa/keyless"), 503, "model"),
+        (asking("moa/keyless"), 424, "model"),
         (asking(temperature=9), 400, "temperature"),
         (asking(stream=True), 400, "stream"),
         (asking(n=2), 400, "n"),

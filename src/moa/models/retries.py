@@ -73,6 +73,7 @@ class Retried(Wrapper):
                     first_failure = now() if first_failure is None else first_failure
                     too_late = self._timeout is not None and now() + (wait or 0) > first_failure + self._timeout
                     if wait is None or attempt >= self._attempts or too_late:
+                        error.tried = attempt > 1
                         for delta in opening:
                             yield delta  # the usage of a failed call is paid for, too
                         raise

@@ -39,6 +39,7 @@ from moa.server.refusal_log import RefusalLog
 from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.server.telemetry import Metrics
+from moa.server.unanswered import Unanswered
 from moa.store.archive import Archive
 from moa.store.bookings import Bookings
 from moa.store.bounds import Bounds
@@ -158,6 +159,7 @@ def create_app(
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
     app.include_router(model_routes.routes(desk, model_list))
+    unanswered = Unanswered()
     for dialect in DIALECTS:
         app.include_router(
             completions.routes(
@@ -170,6 +172,7 @@ def create_app(
                 server.reports,
                 recorded,
                 config.whose_usage,
+                unanswered,
             )
         )
     app.include_router(token_counts.routes(DIALECTS, desk))

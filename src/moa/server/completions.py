@@ -39,7 +39,9 @@ from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
+from moa.server.unanswered import Asked, Unanswered
 from moa.server.usage import WhoseUsage, usage_by_choice
+from moa.store.record import proposals_of
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
 
@@ -58,12 +60,14 @@ def routes(
     reports: Reports,
     recordings: Recordings | None,
     whose_usage: WhoseUsage,
+    unanswered: Unanswered,
 ) -> APIRouter:
     """The route of a dialect.
 
     Args:
         recordings: where its runs are recorded; None records none.
         whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
+        unanswered: keeps the finished proposals of requests without an answer.
     """
     router = APIRouter(tags=[dialect.tag])
 
@@ -84,16 +88,20 @@ def routes(
     )
     async def complete(request: Request) -> Response:
         key = desk.caller(request)
-        parsed = dialect.read(await desk.read(request))
+        body = await desk.read(request)
+        parsed = dialect.read(body)
         desk.check_models(key, [parsed.model])
         mixture = model_list.mixture(parsed.model)
         charge = charges.of(key, mixture, parsed.request, parsed.choices)
+        address = request.client.host if request.client else ""
         return Completion(
             dialect,
             mixture,
             parsed,
             reports.of(parsed.model, key, charge),
             charge.within_limits(admission.slot()),
+            Asked(desk.owner(key) or address, dialect.path, body),
+            unanswered,
             whose_usage=whose_usage,
             new_recording=recorder(parsed, key),
         )
@@ -114,6 +122,7 @@ class Completion(Response):
         parsed: the request.
         report: called when each run has ended.
         slot: held while the request is answered; entering it may wait, or raise a Refusal.
+        asked, unanswered: where the finished proposals are kept if there is no answer, for the client's retry.
         whose_usage: whose tokens ``usage`` counts, where the request leaves it open.
         new_recording: makes the recording of each run; None records nothing.
     """
@@ -125,6 +134,8 @@ class Completion(Response):
         parsed: ParsedRequest,
         report: Report,
         slot: AbstractAsyncContextManager[None],
+        asked: Asked,
+        unanswered: Unanswered,
         *,
         whose_usage: WhoseUsage = "answer",
         new_recording: NewRecording | None = None,
@@ -132,6 +143,7 @@ class Completion(Response):
         super().__init__()
         self._dialect, self._mixture, self._parsed, self._report, self._slot = dialect, mixture, parsed, report, slot
         self._encoder, self._whose_usage = parsed.encoder, parsed.usage or whose_usage
+        self._asked, self._unanswered = asked, unanswered
         self._new_recording = new_recording
         self._recordings: list[Recording] = []
         self._choices: list[Choice] = []
@@ -148,7 +160,12 @@ class Completion(Response):
                 await self._unless_stopped(
                     self._stream(stream) if self._parsed.stream else self._whole(scope, receive, send)
                 )
+            self._unanswered.forget(self._asked)
             return
+        except asyncio.CancelledError:
+            if not stream.started:  # as at a timeout of the client's, which it may retry; later it has read a part
+                self._keep_proposals()
+            raise
         except Refusal:
             raise  # the slot was refused
         except Stopped:
@@ -158,11 +175,17 @@ class Completion(Response):
             if not isinstance(error, MoaError) or isinstance(error, ScheduleError):
                 log.error("run %s failed on an internal error", self._run_id, exc_info=error)
             refusal = refusal_of(error)
+            self._keep_proposals()
         if stream.started:
             await stream.write(self._encoder.error(refusal))
             await stream.end()
         else:
             await error_response(refusal, self._run_headers, self._dialect.error)(scope, receive, send)
+
+    def _keep_proposals(self) -> None:
+        """Keep the finished proposals for the client's retry."""
+        if self._choices:
+            self._unanswered.keep(self._asked, proposals_of(self._choices[0].answer))
 
     @property
     def _run_headers(self) -> dict[str, str]:
@@ -226,6 +249,7 @@ class Completion(Response):
             recording=recording,
             restart=not self._parsed.stream,
             proposals=proposals,
+            kept=self._unanswered.proposals(self._asked) if proposals is None else (),
         )
         self._choices.append(choice)
         return choice

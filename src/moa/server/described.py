@@ -29,13 +29,15 @@ ERROR = {
 STATUSES: dict[int | str, str] = {
     400: "The request is malformed; `param` names the field.",
     401: "The API key is missing or unknown.",
+    402: "The upstreams' credit is used up.",
     403: "The server has no keys, and the request comes through a proxy, from another site's page or for another host.",
     404: "No such model.",
     413: "The body is too large.",
     415: "A web page sent another type than application/json.",
+    424: "An upstream cannot be used: not configured, not reachable, or it refuses its key or the model's name.",
     429: "Too many requests, or an upstream's rate limit; see Retry-After.",
     502: "No answer: an upstream failed. `causes` lists why.",
-    503: "The model is not configured on this server.",
+    503: "The upstreams are overloaded, or the server is shutting down.",
     504: "No answer before the deadline.",
 }
 

@@ -2,6 +2,13 @@
 
 The body is ``{"error": {"message", "type", "param", "code"}}``, as in OpenAI's API, unless the client's dialect has a form
 of its own. https://platform.openai.com/docs/guides/error-codes
+
+Notable decisions:
+- A retry that cannot help is forbidden twice, for two kinds of clients. OpenAI's SDKs obey ``x-should-retry: false``. The AI
+  SDK (``APICallError.isRetryable``, vercel/ai) and the agents that have a loop of their own (opencode, qwen-code's
+  ``retryWithBackoff``) go by the status alone: they retry 408, 409, 429 and 5xx in silence, up to a minute and more. So what
+  cannot help has another status: the user reads the message at once.
+- The header alone forbids a retry where the upstream was called several times already.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from moa.errors import (
     CallRejected,
     ConfigError,
     DeadlinePassed,
+    KeyRejected,
     MoaError,
     ModelError,
     RateLimited,
@@ -26,6 +34,7 @@ from moa.errors import (
     ScheduleError,
     TimedOut,
     UnknownName,
+    Unreachable,
 )
 from moa.models.error_codes import CONTEXT, QUOTA
 
@@ -46,7 +55,7 @@ class Refusal(Exception):
         code, param: as in the error object.
         retry_after: seconds, for the header of that name.
         more: further fields of the error object.
-        permanent: a retry cannot help; the header ``x-should-retry`` keeps OpenAI's SDKs from it.
+        permanent: a retry cannot help, or was made already; the header ``x-should-retry`` keeps OpenAI's SDKs from it.
     """
 
     status: int
@@ -58,6 +67,12 @@ class Refusal(Exception):
     more: Mapping[str, Any] = field(default_factory=dict)
     permanent: bool = False
 
+
+UNUSABLE = 424
+"""The status where an upstream cannot be used until somebody changes something: its key or the model's name is refused,
+nothing answers at its address, or it is not configured. Bedrock and Groq have it for models that fail, too:
+https://www.developersdigest.tech/errors/api/bedrock/424-modelerrorexception
+"""
 
 ErrorBody = Callable[[Refusal], bytes]
 """Writes a refusal as the body of a response, in JSON."""
@@ -90,7 +105,7 @@ def refusal_of(error: Exception) -> Refusal:
         case UnknownName():
             return Refusal(404, f"{error.statement} ({LISTED})", code="model_not_found", param="model")
         case ConfigError():
-            return Refusal(503, str(error), "server_error", "not_configured", "model", permanent=True)
+            return Refusal(UNUSABLE, str(error), "configuration_error", "not_configured", "model", permanent=True)
         case ScheduleError():
             # A defect of the operator's own schedule: no upstream failed, and a retry will not help.
             return Refusal(500, str(error), "server_error", "schedule_failed", "model", permanent=True)
@@ -113,12 +128,14 @@ def _refusal_of_run(error: RunError) -> Refusal:
     first = next((each for each in deciding if each.code), deciding[0] if deciding else None)
     code, param = (first.code, first.param) if first else (None, None)
     permanent = first is not None and not first.retryable
+    tried = bool(deciding) and all(each.tried for each in deciding)
     wait = max((each.retry_after for each in deciding if each.retry_after is not None), default=None)
     if code == CONTEXT.code:
         param = param or "messages"
     status, kind, default = _status_of_run(deciding, first)
     if status == 429 and not permanent:
         wait = PATIENCE if wait is None else wait
+    permanent = permanent or (tried and wait is None)
     return Refusal(status, str(error), kind, code or default, param, retry_after=wait, more=more, permanent=permanent)
 
 
@@ -136,7 +153,7 @@ _OUT_OF_QUOTA = frozenset({QUOTA.code, *QUOTA.kept})
 def _status_of_run(errors: Sequence[ModelError], first: ModelError | None) -> tuple[int, str, str]:
     """Status, type and default code for a run that ended with these errors; ``first`` is the one that gives the code."""
     if first and first.code in _OUT_OF_QUOTA and not first.retryable:
-        return (402 if first.status == 402 else 429), "insufficient_quota", "insufficient_quota"
+        return 402, "insufficient_quota", "insufficient_quota"
     if _all_are(RateLimited, errors):
         return 429, "rate_limit_error", "upstream_rate_limited"
     if _all_are(TimedOut, errors):
@@ -148,6 +165,10 @@ def _status_of_run(errors: Sequence[ModelError], first: ModelError | None) -> tu
             return 400, "invalid_request_error", "upstream_rejected"
         if isinstance(first, CallRejected) and first.status in _KEPT:
             return first.status, "invalid_request_error", "upstream_rejected"
+        if isinstance(first, CallRejected | KeyRejected):
+            return UNUSABLE, "upstream_error", "upstream_failed"
+    if _all_are(Unreachable, errors) and all(each.tried for each in errors):
+        return UNUSABLE, "upstream_error", "upstream_failed"
     if errors and all(each.status in (503, 529) for each in errors):
         return 503, "upstream_error", "upstream_failed"
     return 502, "upstream_error", "upstream_failed"

@@ -19,8 +19,8 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def run_object(answer: Answer) -> dict[str, Any]:
-    """The run behind an answer, as in the ``moa`` object of a response: its ID, usage, cost, times and calls. The usage is
-    the sum over all calls.
+    """The run behind an answer, as in the ``moa`` object of a response: its ID, usage, cost, times, calls, and the
+    proposals that it reused. The usage is the sum over all calls.
     """
     return {
         "run": answer.run_id,
@@ -30,6 +30,7 @@ def run_object(answer: Answer) -> dict[str, Any]:
         "duration": answer.duration,
         "degraded": list(answer.degraded),
         "calls": [call_object(call) for call in answer.calls],
+        "recalled": [{"agent": each.agent, "layer": each.layer, "model": each.model} for each in answer.recalled],
     }
 
 

@@ -66,8 +66,12 @@ def answer_of(lines: Iterable[bytes]) -> Answer:
 
 
 def finished_proposals(lines: Iterable[bytes]) -> list[Reference]:
+    """The proposals that a continuing run reuses, from the lines of the run before it."""
+    return proposals_of(answer_of(lines))
+
+
+def proposals_of(answer: Answer) -> list[Reference]:
     """The proposals that a continuing run reuses: those that are complete, and those that this run reused itself."""
-    answer = answer_of(lines)
     calls = [
         *answer.recalled,
         *(call for call in answer.calls if call.role == "proposer" and call.duration is not None),

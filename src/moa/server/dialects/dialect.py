@@ -128,6 +128,7 @@ def merged(results: Sequence[Result]) -> Answer:
         usage=sum((answer.usage for answer in answers[1:]), first.usage),
         cost=sum((answer.cost for answer in answers[1:]), first.cost),
         calls=tuple(call for answer in answers for call in answer.calls),
+        recalled=first.recalled,
         time_to_first_token=first.time_to_first_token,
         duration=max(answer.duration or 0.0 for answer in answers),
         degraded=tuple(dict.fromkeys(reason for answer in answers for reason in answer.degraded)),
