@@ -92,6 +92,11 @@ class Config(AsyncClosing):
         return self._file.default or "auto"
 
     @property
+    def small(self) -> str | None:
+        """The model that answers small tasks of a server's clients, such as titles; None: the one that they name."""
+        return self._file.small
+
+    @property
     def lists_all(self) -> bool:
         """Whether a server's list of models shows single models, and mixtures that lack an API key or weights, too."""
         return self._file.list == "all"

@@ -199,7 +199,6 @@ class File(Table):
     """
 
     default: str | None = None
-    usage: Literal["answer", "all"] = "answer"
     endpoints: dict[str, EndpointTable] = {}
     mixtures: dict[str, MixtureTable] = {}
     prices: dict[str, PriceTable] = {}
@@ -207,3 +206,5 @@ class File(Table):
     models: dict[str, ModelTable] = {}
     parameters: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}
     list: Literal["mixtures", "all"] = "mixtures"
+    small: str | None = None
+    usage: Literal["answer", "all"] = "answer"

@@ -38,6 +38,7 @@ from moa.server.paths import Paths
 from moa.server.refusal_log import RefusalLog
 from moa.server.reports import Reports
 from moa.server.runner import Runner
+from moa.server.small_tasks import SmallTasks
 from moa.server.telemetry import Metrics
 from moa.server.unanswered import Unanswered
 from moa.store.archive import Archive
@@ -160,6 +161,7 @@ def create_app(
     recorded = recordings if server.keeps else None
     app.include_router(model_routes.routes(desk, model_list))
     unanswered = Unanswered()
+    small_tasks = SmallTasks(config, model_list)
     for dialect in DIALECTS:
         app.include_router(
             completions.routes(
@@ -173,6 +175,7 @@ def create_app(
                 recorded,
                 config.whose_usage,
                 unanswered,
+                small_tasks,
             )
         )
     app.include_router(token_counts.routes(DIALECTS, desk))

@@ -44,6 +44,9 @@ class MoaOptions(BaseModel):
     usage: Literal["answer", "all"] | None = Field(
         None, description="Whose tokens usage counts: those of the call whose text is the answer, or of all calls."
     )
+    small: bool = Field(
+        True, description="Whether the server's small model may answer, where it recognises a small task."
+    )
 
 
 def object_of(data: bytes) -> Mapping[str, Any]:

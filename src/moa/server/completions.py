@@ -39,6 +39,7 @@ from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
+from moa.server.small_tasks import SmallTasks
 from moa.server.unanswered import Asked, Unanswered
 from moa.server.usage import WhoseUsage, usage_by_choice
 from moa.store.record import proposals_of
@@ -61,6 +62,7 @@ def routes(
     recordings: Recordings | None,
     whose_usage: WhoseUsage,
     unanswered: Unanswered,
+    small_tasks: SmallTasks,
 ) -> APIRouter:
     """The route of a dialect.
 
@@ -68,6 +70,7 @@ def routes(
         recordings: where its runs are recorded; None records none.
         whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
         unanswered: keeps the finished proposals of requests without an answer.
+        small_tasks: gives another model to titles and the like.
     """
     router = APIRouter(tags=[dialect.tag])
 
@@ -91,6 +94,7 @@ def routes(
         body = await desk.read(request)
         parsed = dialect.read(body)
         desk.check_models(key, [parsed.model])
+        parsed = small_tasks.routed(parsed)
         mixture = model_list.mixture(parsed.model)
         charge = charges.of(key, mixture, parsed.request, parsed.choices)
         address = request.client.host if request.client else ""
@@ -259,7 +263,7 @@ class Completion(Response):
         answers = [choice.answer for choice in self._choices]
         usages = usage_by_choice(answers, self._parsed.request, self._whose_usage)
         results = [
-            Result(answer, choice.extra, usage=usage)
+            Result(answer, choice.extra, usage=usage, task=self._parsed.task)
             for answer, choice, usage in zip(answers, self._choices, usages, strict=True)
         ]
         if not self._parsed.explain:

@@ -83,14 +83,15 @@ class ModelList:
 
     @cached_property
     def _members(self) -> dict[str, None]:
-        """Every single model that is a member of a mixture, in order, whether it is configured here or not."""
+        """Every single model that is a member of a mixture, and the small one, in order, whether configured here or not."""
         members = (
             member.model
             for listed in self._config.listed()
             for layer in (*listed.layers, listed.aggregators)
             for member in layer
         )
-        return dict.fromkeys(name for name in members if is_single_model(name))
+        small = [self._config.small] if self._config.small else []
+        return dict.fromkeys(name for name in (*members, *small) if is_single_model(name))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -152,8 +153,8 @@ class ModelList:
         return self._single[name]
 
     def _may_be_called(self, name: str) -> bool:
-        """Whether a single model is listed, or is a model of an endpoint in ``moa.toml``."""
-        return name in self.ids or name.partition("/")[0] in self._config.endpoints
+        """Whether a single model is listed, is the small one, or is a model of an endpoint in ``moa.toml``."""
+        return name in self.ids or name == self._config.small or name.partition("/")[0] in self._config.endpoints
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, "name": name, **more}

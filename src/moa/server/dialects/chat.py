@@ -111,7 +111,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error), param=error.param) from None
-    options = chat.moa or MoaOptions(progress=None, explain=False, usage=None)
+    options = chat.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return ParsedRequest(
         model=chat.model,
@@ -122,6 +122,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         progress=options.progress,
         explain=options.explain,
         usage=options.usage,
+        small=options.small,
     )
 
 

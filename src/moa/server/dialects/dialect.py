@@ -35,12 +35,14 @@ class Result:
         extra: further fields of the message or the choice (``logprobs``, ``refusal``, …), their pieces joined.
         attribution: None also where the request did not ask for it.
         usage: what the choice adds to the response's usage; see :func:`moa.server.usage.usage_by_choice`.
+        task: the small task that the small model answers, if it does.
     """
 
     answer: Answer
     extra: dict[str, Any]
     attribution: Attribution | None = None
     usage: Usage = field(default_factory=Usage)
+    task: str | None = None
 
 
 class Encoder(Protocol):
@@ -83,6 +85,8 @@ class ParsedRequest:
         progress: stream the proposals while they are written; None leaves it to the mixture.
         explain: report which passages of the proposals the answer resembles.
         usage: whose tokens ``usage`` counts; None leaves it to the configuration.
+        small: whether the configured small model may answer, where the request is a small task.
+        task: the small task that it is, where the small model answers.
     """
 
     model: str
@@ -93,6 +97,8 @@ class ParsedRequest:
     progress: bool | None = None
     explain: bool = False
     usage: WhoseUsage | None = None
+    small: bool = True
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,8 @@ def usage_of(results: Sequence[Result]) -> Usage:
 def moa_object(results: Sequence[Result], *, explain: bool) -> dict[str, Any]:
     """The ``moa`` object of a response: the run, its cost and its calls, and the attribution where ``explain`` is set."""
     fields = run_object(merged(results))
+    if results[0].task:
+        fields["small"] = results[0].task
     if not explain:
         return fields
     attributions = [attribution_json(each.attribution) if each.attribution else None for each in results]

@@ -66,7 +66,7 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         Refusal: 400; with the field in ``param``.
     """
     given, request = _read(body)
-    options = given.moa or MoaOptions(progress=None, explain=False, usage=None)
+    options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
     encoder = MessagesEncoder(given.model, prompt_tokens(request), thinking=thinking, explain=options.explain)
     return ParsedRequest(
@@ -77,6 +77,7 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         progress=options.progress if thinking else False,
         explain=options.explain,
         usage=options.usage,
+        small=options.small,
     )
 
 

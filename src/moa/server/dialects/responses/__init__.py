@@ -99,7 +99,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error).replace("'messages'", "'input'"), param="input") from None
-    options = given.moa or MoaOptions(progress=None, explain=False, usage=None)
+    options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     echo = {name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()}
     return ParsedRequest(
         model=given.model,
@@ -109,6 +109,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         progress=options.progress,
         explain=options.explain,
         usage=options.usage,
+        small=options.small,
     )
 
 
