@@ -20,10 +20,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from moa.answers import INSTEAD_OF_TEXT
 from moa.errors import ModelError, StreamBroken
 from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Call, Cost, Delta, Request, Usage, estimated_tokens, text_of
-from moa.models.refusals import broken_by
+from moa.models.refusals import broken_by, message_of
 from moa.models.remote_calls import calls_in
 from moa.models.sse import ServerEvent
 from moa.models.tool_calls import ToolCallReader, ends_early
@@ -31,6 +32,8 @@ from moa.models.usage import Bill, bill_in, finite
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error", "usage"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
+_OF_ANSWER = INSTEAD_OF_TEXT | {"logprobs", "reasoning_details", "thinking_blocks"}
+"""Unread fields that a model's own words are in. Others may be a server's, with what it knows of the call."""
 
 
 class AnswerReader:
@@ -42,16 +45,16 @@ class AnswerReader:
         done: whether ``[DONE]`` arrived.
     """
 
-    def __init__(self, model: str, request: Request, message_of: Callable[[object], str]) -> None:
+    def __init__(self, model: str, request: Request, redacted: Callable[[Any], Any] = lambda value: value) -> None:
         """
         Args:
             model: its name, for errors.
             request: the request that is answered.
-            message_of: takes a server's error and returns the message in it, without secrets.
+            redacted: takes a JSON value of the server's and returns it without secrets.
         """
         self.finish_reason: str | None = None
         self.began = self.done = False
-        self._model, self._request, self._message_of = model, request, message_of
+        self._model, self._request, self._redacted = model, request, redacted
         self._bill = Bill()
         self._calls: tuple[Call, ...] = ()
         self._output: list[str] = []  # for an estimate of the usage
@@ -130,7 +133,7 @@ class AnswerReader:
                 self._bill = self._bill.updated(bill_in(chunk, choice))
                 if "moa" in chunk:
                     self._calls = calls_in(chunk)
-                if not choice and self._message_of(chunk):
+                if not choice and message_of(chunk):
                     self._complaint = chunk
                 error = choice.get("error")
                 if not error:
@@ -163,7 +166,10 @@ class AnswerReader:
         for fields, read in ((choice, _READ_OF_CHOICE), (message, _READ_OF_DELTA)):
             for key, value in fields.items():
                 if key not in read and not _is_empty(value):
-                    extra = {**(extra or {}), key: finite(value)}
+                    extra = {
+                        **(extra or {}),
+                        key: finite(value) if key in _OF_ANSWER else self._redacted(finite(value)),
+                    }
         self._has_text = self._has_text or bool(text)
         if isinstance(function := (extra or {}).get("function_call"), Mapping):
             self._has_function_call = True
@@ -204,7 +210,8 @@ class AnswerReader:
         return rest
 
     def _failure(self, error: object) -> ModelError:
-        return broken_by(self._model, self._message_of(error), error, began=self.began)
+        error = self._redacted(error)
+        return broken_by(self._model, message_of(error), error, began=self.began)
 
     def read_late(self, event: ServerEvent) -> None:
         """Read the usage in a chunk that comes after ``[DONE]``; anything else in it is ignored."""

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from typing import Any
-from urllib.parse import unquote, unquote_plus
 
 import aiohttp
 
@@ -39,7 +38,8 @@ from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.profiles import profile_at
 from moa.models.provider import is_remote
-from moa.models.refusals import message_of, refused, without_secrets
+from moa.models.redaction import secrets_in, value_without_secrets
+from moa.models.refusals import message_of, refused
 from moa.models.sse import EventSplitter, WholeBody
 
 _AFTER_FINISH = 2.0  # seconds to wait for the usage after the finish reason
@@ -47,8 +47,6 @@ _AFTER_DONE = 0.1  # seconds to wait for the end of the response, which lets the
 
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 """How a stream of events may begin."""
-
-_SECRET_HEADERS = ("auth", "key", "token", "secret")  # parts of their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +116,7 @@ class Endpoint(AsyncClosing):
         self.timeouts = timeouts or Timeouts()
         self._headers = {"User-Agent": "mixture-of-agents", **(headers or {})}
         self._credential, self._auth_header = Credential(api_key), auth_header
-        self._secrets = [
-            value.split()[-1]
-            for header, value in self._headers.items()
-            if value.strip() and any(part in header.lower() for part in _SECRET_HEADERS)
-        ]
-        self._secrets += _keys_in_query(base_url)
+        self._secrets = secrets_in(self._headers, base_url)
         self._profile_of = profile_of or partial(profile_at, base_url)
         self._own = Profile(rename=dict(rename or {}), continuation=continuation)
         self._listed: dict[str, Profile] = {}
@@ -207,29 +200,22 @@ class Endpoint(AsyncClosing):
         return with_continuation(body, model._continues)
 
     def _refusal(self, model: str, response: aiohttp.ClientResponse, body: str) -> ModelError:
+        body = self._redacted(body)
         if 300 <= response.status < 400:
             message = "it redirects, which is not followed: correct its base URL"
         else:
-            message = self._message(body)
+            message = message_of(body)
         if response.status == 401 and not self._credential and "Authorization" not in self._headers:
             message = f"{message} (no key was sent)".lstrip()
         if response.status == 404 and (isinstance(parsed(body), str) or message.lower() in ("", "not found")):
             message = f"no API answers at {self.base_url}: is the base URL right? It often ends in /v1"
         error = refused(model, response.status, message, body, response.headers)
-        error.refusal = without_secrets(body, [*self._secrets, *self._credential.secrets])
+        error.refusal = body
         return error
 
-    def _message(self, error: object) -> str:
-        """The message in a server's error, without the key."""
-        return message_of(error, [*self._secrets, *self._credential.secrets])
-
-
-def _keys_in_query(base_url: str) -> list[str]:
-    """The keys in a URL's query, as they are and as the URL has them."""
-    query = base_url.partition("?")[2]
-    fields = [field.partition("=") for field in query.split("&")]
-    named = [value for name, _, value in fields if value and any(part in name.lower() for part in _SECRET_HEADERS)]
-    return [form for value in named for form in dict.fromkeys((unquote(value), unquote_plus(value), value)) if form]
+    def _redacted(self, said: Any) -> Any:
+        """What the server said, as text or as a JSON value, without the keys."""
+        return value_without_secrets(said, [*self._secrets, *self._credential.secrets])
 
 
 class EndpointModel:
@@ -275,7 +261,7 @@ class EndpointModel:
         """
         silence = Silence(self._endpoint.timeouts.first_token)
         with closing(await self._endpoint._begin(self, request, silence)) as response:
-            answer = AnswerReader(self.name, request, self._endpoint._message)
+            answer = AnswerReader(self.name, request, self._endpoint._redacted)
             error: ModelError | None = None
             try:
                 async with aclosing(self._deltas(response, answer, silence)) as deltas:

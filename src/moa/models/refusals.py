@@ -7,7 +7,7 @@ Notable decisions:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from moa.errors import CallRejected, KeyRejected, ModelError, RateLimited, StreamBroken, TimedOut, UpstreamFailed
@@ -70,16 +70,9 @@ def _with_reading(error: ModelError, reading: Reading) -> ModelError:
     return error
 
 
-def message_of(error: object, secrets: Iterable[str] = ()) -> str:
-    """The message in a server's error, in one short line and without secrets that it may have quoted."""
-    return one_line(without_secrets(_message(error), secrets))
-
-
-def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The text with ``[key]`` in place of each secret that a server may have quoted."""
-    for secret in secrets:
-        text = text.replace(secret, "[key]")
-    return text
+def message_of(error: object) -> str:
+    """The message in a server's error, in one short line."""
+    return one_line(_message(error))
 
 
 _MESSAGES = (

@@ -19,6 +19,7 @@ from moa.models.learning import Learning
 from moa.models.profile import Profile
 from moa.models.provider import Api
 from moa.models.real_calls import check_real_call
+from moa.models.redaction import secrets_in
 from moa.models.trace_context import TRACE_HEADERS
 from moa.models.vendors.answers import AnswerReader
 from moa.models.vendors.failures import failure_of
@@ -85,6 +86,11 @@ class VendorEndpoint(AsyncClosing):
         """The model that this vendor calls ``model_id``, which gets what it takes and learns from refusals."""
         return Learning(VendorModel(self, model_id), self._profile_of(model_id), memory=self._learned)
 
+    @property
+    def secrets(self) -> list[str]:
+        """The keys that the vendor may quote."""
+        return [*secrets_in(self.headers, self.base_url or ""), *self.credential.secrets]
+
     async def models(self) -> list[str]:
         """The IDs of its models, in its order.
 
@@ -103,7 +109,7 @@ class VendorEndpoint(AsyncClosing):
                 names = [str(model.name if self.api == "google" else model.id) async for model in pages]
             return [name.removeprefix("models/") for name in names]
         except Exception as error:
-            raise failure_of(self.name, error, self.credential.secrets, began=False) from None
+            raise failure_of(self.name, error, self.secrets, began=False) from None
 
     async def aclose(self) -> None:
         """Close the clients made in the running event loop. A later call opens new ones."""
@@ -241,5 +247,5 @@ class VendorModel:
         except ImportError as error:
             raise CallRejected(self.name, f"{error.name} is missing: install what it needs with {INSTALL}") from None
         except Exception as error:
-            raise failure_of(self.name, error, endpoint.credential.secrets, began=answer.began) from error
+            raise failure_of(self.name, error, endpoint.secrets, began=answer.began) from error
         yield await asyncio.to_thread(answer.bill, endpoint.prices)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from moa.errors import CallRejected, KeyRejected, ModelError, StreamBroken, TimedOut, Unreachable, UpstreamFailed
-from moa.models.refusals import broken_by, message_of, one_line, refused, without_secrets
+from moa.models.redaction import value_without_secrets, without_secrets
+from moa.models.refusals import broken_by, message_of, one_line, refused
 from moa.models.vendors.requests import CannotSend
 
 _WRONG_REQUESTS = ("ParamValidationError",)
@@ -26,17 +27,17 @@ def failure_of(model: str, error: Exception, secrets: Sequence[str], *, began: b
     """
     from pydantic_ai import exceptions as theirs
 
-    body = _body_of(error)
+    body = value_without_secrets(_body_of(error), secrets)
 
-    def said(text: object = None) -> str:
-        return message_of(text or body or str(error), secrets)
+    def said(text: str = "") -> str:
+        return message_of(without_secrets(text, secrets) or body or without_secrets(str(error), secrets))
 
     match error:
         case theirs.ModelHTTPError() if "API_KEY_INVALID" in str(body):  # Gemini, with the status 400
             return KeyRejected(model, said(), status=error.status_code)
         case theirs.ModelHTTPError() if not began:
             refusal = refused(model, error.status_code, said(), body, error.headers)
-            return _with_category(refusal, error, without_secrets(json.dumps(body, default=str), secrets))
+            return _with_category(refusal, error, json.dumps(body, default=str))
         case theirs.ModelAPIError() if began:
             return broken_by(model, said(), body, began=True)
         case theirs.ModelTimeoutError() | TimeoutError():
