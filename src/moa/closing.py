@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
+from moa.tracebacks import traceback_of
+
 GRACE = 0.5
 """Seconds that a cancelled task may take to end."""
 
@@ -63,4 +65,4 @@ async def cancelled(*tasks: asyncio.Future[Any], grace: float | None = GRACE) ->
 def _read_exception(task: asyncio.Future[Any]) -> None:
     """Read the exception of a task; asyncio logs those that nobody reads."""
     if not task.cancelled() and (error := task.exception()):
-        log.debug("a cancelled task failed", exc_info=error)
+        log.debug("a cancelled task failed\n%s", traceback_of(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 
 DEEPEST = 10
 """Exceptions of a chain that are shown."""
@@ -14,9 +15,17 @@ def traceback_of(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and len(parts) < DEEPEST:
         kind = type(current)
-        stack = "".join(traceback.format_tb(current.__traceback__))
-        parts.append(f"Traceback (most recent call last):\n{stack}{kind.__module__}.{kind.__qualname__}")
+        places = [f'  File "{file}", line {line}, in {name}' for file, line, name in _stack(current)]
+        parts.append(
+            "\n".join(["Traceback (most recent call last):", *places, f"{kind.__module__}.{kind.__qualname__}"])
+        )
         if isinstance(current, BaseExceptionGroup):
             parts += [f"  with {traceback_of(each)}" for each in current.exceptions[:DEEPEST]]
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return "\nraised because of, or during:\n".join(parts)
+
+
+def _stack(error: BaseException) -> Iterator[tuple[str, int, str]]:
+    """File, line and function of each call, the outermost first."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        yield frame.f_code.co_filename, line, frame.f_code.co_name

@@ -26,6 +26,7 @@ from moa.store.archive import Archive
 from moa.store.file import store_path
 from moa.store.ledger import Ledger
 from moa.store.turns import Turns
+from moa.tracebacks import traceback_of
 
 
 class _Server(uvicorn.Server):
@@ -102,6 +103,7 @@ def serve(
             app,
             http=Protocol,
             log_level="warning",
+            log_config=None,
             access_log=False,
             proxy_headers=False,
             lifespan="on",
@@ -159,9 +161,19 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _without_messages(record: logging.LogRecord) -> bool:
+    """Show an exception by its classes and its stack: its message may quote a prompt."""
+    if record.exc_info and (error := record.exc_info[1]):
+        record.msg, record.args = f"{record.getMessage()}\n{traceback_of(error)}", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_without_messages)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    logging.getLogger().addHandler(handler)
     for name in ("moa.runs", "moa.server"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)

@@ -34,6 +34,7 @@ from moa.mixture.writer import Writer
 from moa.models import traits_of
 from moa.models.hedge import Hedged
 from moa.models.refusals import one_line
+from moa.tracebacks import traceback_of
 
 log = logging.getLogger("moa")
 
@@ -172,7 +173,7 @@ class Proposing:
             if isinstance(raised, ScheduleError):
                 self._schedule_error = raised
             else:
-                log.error("the task of %s failed", draft.agent, exc_info=raised)
+                log.error("the task of %s failed\n%s", draft.agent, traceback_of(raised))
                 self._notice(
                     one_line(f"{draft.agent} (layer {draft.layer}) failed: {type(raised).__name__}: {raised}"),
                     degrades=True,

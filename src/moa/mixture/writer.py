@@ -27,6 +27,7 @@ from moa.models.fitting import TOKEN_LIMITS
 from moa.models.refusals import one_line
 from moa.models.tool_calls import ToolCallReader
 from moa.prices import context_window
+from moa.tracebacks import traceback_of
 
 log = logging.getLogger("moa")
 
@@ -158,7 +159,7 @@ class Writer:
                     silent = delta.replaced(text="", reasoning="", tool_calls=(), finish_reason=None, extra=None)
                     self._append(silent, whole_words=False)
         except Exception as raised:
-            log.debug("warming %s failed", model.name, exc_info=True)
+            log.debug("warming %s failed\n%s", model.name, traceback_of(raised))
             error = raised
         finally:
             self._calls.pause(draft, "it warmed the prompt cache", error)
@@ -223,7 +224,7 @@ class Writer:
         except MoaError as error:
             return Outcome("failed", error=error)
         except Exception as error:
-            log.warning("%s raised while answering", model.name, exc_info=True)
+            log.warning("%s raised while answering\n%s", model.name, traceback_of(error))
             return Outcome("failed", error=ModelError(model.name, one_line(f"{type(error).__name__}: {error}")))
         if self._draft.finish_reason is None:
             return Outcome("failed", error=ModelError(model.name, "its stream ended without a finish reason"))

@@ -115,11 +115,15 @@ class Catalog(AsyncClosing):
         return provider in self._makers
 
     @property
+    def addresses(self) -> Mapping[str, str]:
+        """The base URLs of local providers and of endpoints with an address of their own, by name."""
+        urls = {name: known.url(self._environ) for name, known in PROVIDERS.items() if known.local}
+        return urls | {name: access.base_url for name, access in self._access.items() if access.base_url}
+
+    @property
     def remote(self) -> frozenset[str]:
         """Local providers and endpoints whose address is outside the user's own network, so that calls may be billed."""
-        urls = {name: known.url(self._environ) for name, known in PROVIDERS.items() if known.local}
-        urls |= {name: access.base_url for name, access in self._access.items() if access.base_url}
-        return frozenset(name for name, url in urls.items() if is_remote(url))
+        return frozenset(name for name, url in self.addresses.items() if is_remote(url))
 
     def register(self, provider: str, make: Callable[[str], Model], *, local: bool = False) -> None:
         """Let ``make`` create the models of a provider.

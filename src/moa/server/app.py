@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +29,7 @@ from moa.server.dialects.chat import CHAT
 from moa.server.dialects.messages import MESSAGES
 from moa.server.dialects.responses import RESPONSES
 from moa.server.directions import no_such_method, no_such_path
+from moa.server.discretion import Discretion
 from moa.server.entrance import Entrance
 from moa.server.failures import Refusal, error_response, openai_error
 from moa.server.forecast import Forecast
@@ -46,6 +48,7 @@ from moa.store.bookings import Bookings
 from moa.store.bounds import Bounds
 from moa.store.ledger import Ledger
 from moa.store.recordings import Recordings
+from moa.tracebacks import traceback_of
 
 DIALECTS = (CHAT, RESPONSES, MESSAGES)
 
@@ -78,27 +81,39 @@ class Server:
         keys: the callers' keys; None lets anyone use the server.
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
+        discretion: what callers may read of errors and notices.
     """
 
     def __init__(
-        self, config: Config, ledger: Ledger, keys: Keys | None, settings: Settings, archive: Archive | None = None
+        self,
+        config: Config,
+        ledger: Ledger,
+        keys: Keys | None,
+        settings: Settings,
+        archive: Archive | None,
+        discretion: Discretion,
     ) -> None:
         self.config, self.keeps = config, archive is not None
         self.desk = Desk(keys, settings.max_body)
         self.charges = Charges(Bookings(ledger), Forecast(config.prices))
         self.admission = Admission(settings.max_runs, settings.max_queue)
-        self.model_list = ModelList(config)
+        self.discretion, self.model_list = discretion, ModelList(config, discretion)
         self.tables = Tables(config, self.model_list)
         self.recordings = Recordings(archive or Archive(bounds=Bounds(runs=RUNS_IN_MEMORY)))
         self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission)
-        self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self.model_list.label)
+        self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self._label)
         self.reports = Reports(self.metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _label(self, model: str) -> str:
+        return self.discretion.text(self.model_list.label(model))
 
     async def start(self) -> None:
         """Load what the first request would otherwise wait for."""
         self._loop = asyncio.get_running_loop()
         self.recordings.sweep_hourly()
+        if self._loop.get_exception_handler() is None:
+            self._loop.set_exception_handler(_log_unhandled)
         await asyncio.to_thread(self.config.prices.load)
         await asyncio.to_thread(lambda: self.model_list.rows)
 
@@ -135,7 +150,9 @@ def create_app(
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
         access: which hosts and pages may use the server; ``keyed`` is set here.
     """
-    server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive)
+    access = replace(access or Access(), keyed=keys is not None)
+    discretion = Discretion.of(config, tells_all=access.tells_all)
+    server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive, discretion)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -153,13 +170,13 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.server = server
-    refuse = _answer_errors(app, server.metrics)
-    app.add_middleware(Entrance, access=replace(access or Access(), keyed=keys is not None), answer=refuse)
+    refuse = _answer_errors(app, server.metrics, discretion)
+    app.add_middleware(Entrance, access=access, answer=refuse)
     app.add_middleware(Paths)
     app.add_middleware(Correlation)  # around all others
     desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
-    app.include_router(model_routes.routes(desk, model_list))
+    app.include_router(model_routes.routes(desk, model_list, discretion))
     unanswered = Unanswered()
     small_tasks = SmallTasks(config, model_list)
     for dialect in DIALECTS:
@@ -176,19 +193,35 @@ def create_app(
                 config.whose_usage,
                 unanswered,
                 small_tasks,
+                discretion,
             )
         )
     app.include_router(token_counts.routes(DIALECTS, desk))
     app.include_router(
-        runs.routes(desk, server.runner, recordings, server.charges, server.reports, config.prices, keeps=server.keeps)
+        runs.routes(
+            desk,
+            server.runner,
+            recordings,
+            server.charges,
+            server.reports,
+            config.prices,
+            discretion,
+            keeps=server.keeps,
+        )
     )
-    app.include_router(mixtures.routes(desk, tables))
+    app.include_router(mixtures.routes(desk, tables, discretion))
     app.include_router(static.router)
     app.include_router(_operation(desk, server.runner, server.metrics))
     return app
 
 
-def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], Response]:
+def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that nobody has read, without its message, which asyncio's own line would quote."""
+    error = context.get("exception")
+    log.error("%s\n%s", context["message"], traceback_of(error) if error else "")
+
+
+def _answer_errors(app: FastAPI, metrics: Metrics, discretion: Discretion) -> Callable[[str, Refusal], Response]:
     """Answer every error in the form of the dialect whose route was called, or else in OpenAI's. Gives the function that
     counts a refusal and answers it, for a path."""
     refusals = RefusalLog()
@@ -200,7 +233,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> Callable[[str, Refusal], R
 
     def refuse(path: str, refusal: Refusal) -> Response:
         metrics.refusals.labels(refusal.status).inc()
-        return error_response(refusal, body=bodies.get(path, openai_error))
+        return error_response(discretion.refusal(refusal), body=bodies.get(path, openai_error))
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:

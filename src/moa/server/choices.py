@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from moa.closing import cancelled
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
-from moa.mixture.events import AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
+from moa.mixture.events import AgentFailed, AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.mixture import Mixture
 from moa.pieces import joined_reasoning_details
 from moa.server.spans import RunSpan
+from moa.server.telemetry import log_failed_call
 from moa.store.outcome import recorded
 from moa.store.recording import Recording
 
@@ -79,6 +80,8 @@ class Choice:
             async for event in events:
                 if isinstance(event, RunFailed):
                     raise event.error.with_answer(self.answer)
+                if isinstance(event, AgentFailed):
+                    log_failed_call(self.answer.run_id, event)
                 yield Step(self, event, self._answer_in(event))
 
     def _answer_in(self, event: Event) -> Sequence[Delta]:

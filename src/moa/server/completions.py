@@ -33,6 +33,7 @@ from moa.server.correlation import REQUEST_ID
 from moa.server.described import ERROR_RESPONSES, request_body
 from moa.server.desk import Desk
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result
+from moa.server.discretion import Discretion
 from moa.server.failures import Refusal, error_response, refusal_of
 from moa.server.keys import Key
 from moa.server.mixtures import Tables
@@ -45,6 +46,7 @@ from moa.server.usage import WhoseUsage, usage_by_choice
 from moa.store.record import proposals_of
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
+from moa.tracebacks import traceback_of
 
 NewRecording = Callable[[], Recording]
 
@@ -63,6 +65,7 @@ def routes(
     whose_usage: WhoseUsage,
     unanswered: Unanswered,
     small_tasks: SmallTasks,
+    discretion: Discretion,
 ) -> APIRouter:
     """The route of a dialect.
 
@@ -71,6 +74,7 @@ def routes(
         whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
         unanswered: keeps the finished proposals of requests without an answer.
         small_tasks: gives another model to titles and the like.
+        discretion: what callers may read of errors and notices.
     """
     router = APIRouter(tags=[dialect.tag])
 
@@ -106,6 +110,7 @@ def routes(
             charge.within_limits(admission.slot()),
             Asked(desk.owner(key) or address, dialect.path, body),
             unanswered,
+            discretion,
             whose_usage=whose_usage,
             new_recording=recorder(parsed, key),
         )
@@ -127,6 +132,7 @@ class Completion(Response):
         report: called when each run has ended.
         slot: held while the request is answered; entering it may wait, or raise a Refusal.
         asked, unanswered: where the finished proposals are kept if there is no answer, for the client's retry.
+        discretion: what the caller may read of errors and notices.
         whose_usage: whose tokens ``usage`` counts, where the request leaves it open.
         new_recording: makes the recording of each run; None records nothing.
     """
@@ -140,6 +146,7 @@ class Completion(Response):
         slot: AbstractAsyncContextManager[None],
         asked: Asked,
         unanswered: Unanswered,
+        discretion: Discretion,
         *,
         whose_usage: WhoseUsage = "answer",
         new_recording: NewRecording | None = None,
@@ -148,7 +155,7 @@ class Completion(Response):
         self._dialect, self._mixture, self._parsed, self._report, self._slot = dialect, mixture, parsed, report, slot
         self._encoder, self._whose_usage = parsed.encoder, parsed.usage or whose_usage
         self._asked, self._unanswered = asked, unanswered
-        self._new_recording = new_recording
+        self._discretion, self._new_recording = discretion, new_recording
         self._recordings: list[Recording] = []
         self._choices: list[Choice] = []
         self._run_id = ""
@@ -177,9 +184,11 @@ class Completion(Response):
             refusal = Refusal(400, "the run was stopped", code="run_stopped")
         except Exception as error:
             if not isinstance(error, MoaError) or isinstance(error, ScheduleError):
-                log.error("run %s failed on an internal error", self._run_id, exc_info=error)
+                log.error("run %s failed on an internal error\n%s", self._run_id, traceback_of(error))
             refusal = refusal_of(error)
             self._keep_proposals()
+            refusal.subject = full_name(self._parsed.model)
+            refusal = self._discretion.refusal(refusal)
         if stream.started:
             await stream.write(self._encoder.error(refusal))
             await stream.end()
@@ -225,7 +234,7 @@ class Completion(Response):
             async for choice, event, deltas in steps:
                 stream.headers = self._run_headers
                 if progress and choice.index == 0:
-                    if text := progress.add(event):
+                    if text := progress.add(self._discretion.event(event)):
                         yield self._encoder.progress(text, 0)
                     if any(delta.speaks for delta in deltas):
                         progress = None  # the answer can be read now
@@ -263,7 +272,7 @@ class Completion(Response):
         answers = [choice.answer for choice in self._choices]
         usages = usage_by_choice(answers, self._parsed.request, self._whose_usage)
         results = [
-            Result(answer, choice.extra, usage=usage, task=self._parsed.task)
+            Result(self._discretion.answer(answer), choice.extra, usage=usage, task=self._parsed.task)
             for answer, choice, usage in zip(answers, self._choices, usages, strict=True)
         ]
         if not self._parsed.explain:

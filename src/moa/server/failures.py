@@ -40,6 +40,11 @@ from moa.models.error_codes import CONTEXT, QUOTA
 
 LISTED = "GET /v1/models?all=true lists the models of this server"
 
+NOT_CONFIGURED = "not_configured"
+
+OPERATORS = frozenset({NOT_CONFIGURED, "schedule_failed"})
+"""Codes of refusals that only the operator can do something about."""
+
 PATIENCE = 5.0
 """Seconds for ``Retry-After`` where an upstream hit its rate limit and gave no time."""
 
@@ -56,6 +61,8 @@ class Refusal(Exception):
         retry_after: seconds, for the header of that name.
         more: further fields of the error object.
         permanent: a retry cannot help, or was made already; the header ``x-should-retry`` keeps OpenAI's SDKs from it.
+        private: the message may name paths and addresses; :mod:`moa.server.discretion` decides who reads them.
+        subject: the model it is about, where it is private.
     """
 
     status: int
@@ -66,6 +73,8 @@ class Refusal(Exception):
     retry_after: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     permanent: bool = False
+    private: bool = False
+    subject: str = ""
 
 
 UNUSABLE = 424
@@ -103,16 +112,17 @@ def refusal_of(error: Exception) -> Refusal:
         case RequestRejected():
             return Refusal(400, str(error), param=error.param)
         case UnknownName():
-            return Refusal(404, f"{error.statement} ({LISTED})", code="model_not_found", param="model")
+            return Refusal(404, f"{error.statement} ({LISTED})", code="model_not_found", param="model", private=True)
         case ConfigError():
-            return Refusal(UNUSABLE, str(error), "configuration_error", "not_configured", "model", permanent=True)
+            kind = "configuration_error"
+            return Refusal(UNUSABLE, str(error), kind, NOT_CONFIGURED, "model", permanent=True, private=True)
         case ScheduleError():
             # A defect of the operator's own schedule: no upstream failed, and a retry will not help.
-            return Refusal(500, str(error), "server_error", "schedule_failed", "model", permanent=True)
+            return Refusal(500, str(error), "server_error", "schedule_failed", "model", permanent=True, private=True)
         case RunError():
             return _refusal_of_run(error)
         case MoaError():
-            return Refusal(502, str(error), "upstream_error", "upstream_failed")
+            return Refusal(502, str(error), "upstream_error", "upstream_failed", private=True)
         case _:
             # A defect of ours. Its message belongs in the log: it may quote other people's text.
             return Refusal(500, "internal error; see the server's log", "server_error", "internal_error")
@@ -123,7 +133,7 @@ def _refusal_of_run(error: RunError) -> Refusal:
     if error.answer:
         more["moa"] = {"run": error.answer.run_id}
     if isinstance(error, DeadlinePassed):
-        return Refusal(504, str(error), "upstream_error", "deadline_passed", more=more)
+        return Refusal(504, str(error), "upstream_error", "deadline_passed", more=more, private=True)
     deciding = _deciding(error.errors)
     first = next((each for each in deciding if each.code), deciding[0] if deciding else None)
     code, param = (first.code, first.param) if first else (None, None)
@@ -136,7 +146,8 @@ def _refusal_of_run(error: RunError) -> Refusal:
     if status == 429 and not permanent:
         wait = PATIENCE if wait is None else wait
     permanent = permanent or (tried and wait is None)
-    return Refusal(status, str(error), kind, code or default, param, retry_after=wait, more=more, permanent=permanent)
+    message = str(error)
+    return Refusal(status, message, kind, code or default, param, wait, more, permanent=permanent, private=True)
 
 
 def _deciding(errors: Sequence[ModelError]) -> Sequence[ModelError]:

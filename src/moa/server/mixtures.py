@@ -27,6 +27,7 @@ from moa.mixture.mixture import Mixture
 from moa.server.body import FORBIDDEN, object_of
 from moa.server.described import object_body
 from moa.server.desk import Desk
+from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key
@@ -91,28 +92,28 @@ class Tables:
                 self._model_list.check_member(model)
             except ConfigError as error:
                 refusal = refusal_of(error) if "/" in model else Refusal(400, str(error))
-                refusal.param = f"{place}.model"
+                refusal.param, refusal.subject = f"{place}.model", model
                 raise refusal from None
         try:
             mixture = self._config.build(name, table)
         except ConfigError as error:
             field = re.match(rf"moa/{re.escape(name)}: (\w+) is ", str(error))
             param = f"mixture.{field[1]}" if field else "mixture"
-            raise Refusal(400, str(error), param=param, code="invalid_value") from None
+            raise Refusal(400, str(error), param=param, code="invalid_value", private=True) from None
         finally:
             for _, model in _members(table):
                 self._model_list.forget(model)
         return mixture
 
 
-def routes(desk: Desk, tables: Tables) -> APIRouter:
+def routes(desk: Desk, tables: Tables, discretion: Discretion) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["mixtures"])
 
     @router.get("/mixtures", summary="List every mixture with its table, and every single model")
     async def list_mixtures(request: Request) -> Response:
         key = desk.caller(request)
-        return json_response(await asyncio.to_thread(lambda: tables.listed(key)))
+        return json_response(discretion.tree(await asyncio.to_thread(lambda: tables.listed(key))))
 
     @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
     async def export(request: Request) -> Response:

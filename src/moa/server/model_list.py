@@ -19,6 +19,7 @@ from moa.errors import ConfigError, MoaError, UnknownName
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
 from moa.server.cards import Card, card_of, openai_fields
+from moa.server.discretion import Discretion
 from moa.server.failures import refusal_of
 from moa.server.keys import Key
 
@@ -27,10 +28,15 @@ MOST_SINGLE = 256
 
 
 class ModelList:
-    """The mixtures and models of a configuration, as callers see them."""
+    """The mixtures and models of a configuration, as callers see them.
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    Args:
+        config: the mixtures and models.
+        discretion: gives the names under which callers see models that are named by the paths of their files.
+    """
+
+    def __init__(self, config: Config, discretion: Discretion) -> None:
+        self._config, self._discretion = config, discretion
         self._started = int(time.time())
         self._single: OrderedDict[str, Mixture] = OrderedDict()
         self._downloaded = set[str]()
@@ -72,7 +78,7 @@ class ModelList:
         Raises:
             Refusal: 404, there is none.
         """
-        name = full_name(name)
+        name = self._configured(full_name(name))
         for row in self.rows:
             if row["id"] == name:
                 return row
@@ -104,6 +110,7 @@ class ModelList:
         Raises:
             Refusal: 404, there is none; 503, it cannot be opened because an API key or weights are missing.
         """
+        name = self._configured(name)
         try:
             if is_single_model(name):
                 return self._single_model(name)
@@ -111,10 +118,10 @@ class ModelList:
             self._check_weights(mixture)
             return mixture
         except ConfigError as error:
-            if self.label(name) in self.ids:
-                # The mixture exists; the operator, not the caller, must fix it. So this is 503, not 404.
-                raise refusal_of(ConfigError(*error.args)) from None
-            raise refusal_of(error) from None
+            # If the mixture exists, the operator, not the caller, must fix it. So this is 503, not 404.
+            refusal = refusal_of(ConfigError(*error.args) if self.label(name) in self.ids else error)
+            refusal.subject = full_name(name)
+            raise refusal from None
 
     def check_member(self, name: str) -> None:
         """Check that a caller's own mixture may have this member: a model that can be called alone, or a configured member.
@@ -155,6 +162,14 @@ class ModelList:
     def _may_be_called(self, name: str) -> bool:
         """Whether a single model is listed, is the small one, or is a model of an endpoint in ``moa.toml``."""
         return name in self.ids or name == self._config.small or name.partition("/")[0] in self._config.endpoints
+
+    def _configured(self, name: str) -> str:
+        """The name of a model in moa.toml, from the name under which callers see it."""
+        return self._of_files.get(name, name)
+
+    @cached_property
+    def _of_files(self) -> dict[str, str]:
+        return {self._discretion.text(name): name for name in self._members if name.startswith("local/")}
 
     def _row(self, name: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": OWNER, "name": name, **more}

@@ -14,13 +14,14 @@ from starlette.responses import Response
 
 from moa.server.desk import Desk
 from moa.server.dialects.messages import ALIAS, unaliased
+from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.model_list import ModelList
 
 Row = Mapping[str, Any]
 
 
-def routes(desk: Desk, model_list: ModelList) -> APIRouter:
+def routes(desk: Desk, model_list: ModelList, discretion: Discretion) -> APIRouter:
     """``GET /v1/models`` and ``GET /v1/models/NAME``."""
     router = APIRouter(tags=["models"])
 
@@ -29,7 +30,7 @@ def routes(desk: Desk, model_list: ModelList) -> APIRouter:
     )
     async def list_models(request: Request, everything: Annotated[bool, Query(alias="all")] = False) -> Response:
         key = desk.caller(request)
-        rows = model_list.listed(key, all_models=everything)
+        rows = discretion.tree(model_list.listed(key, all_models=everything))
         if _is_anthropic(request):
             return json_response(_anthropic_list([_anthropic_row(row) for row in rows]))
         if "client_version" in request.query_params:
@@ -41,7 +42,7 @@ def routes(desk: Desk, model_list: ModelList) -> APIRouter:
         key = desk.caller(request)
         name = unaliased(name)
         desk.check_models(key, [name])
-        row = model_list.row(name)
+        row = discretion.tree(model_list.row(name))
         return json_response(_anthropic_row(row) if _is_anthropic(request) else row)
 
     return router

@@ -25,6 +25,7 @@ from moa.server.model_list import ModelList
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
+from moa.tracebacks import traceback_of
 
 ABOUT_DELIVERY = ("stream", "stream_options", "n", "moa")
 """Fields of a chat request that define how its answer is delivered; a run of the server's own takes none of them."""
@@ -157,7 +158,7 @@ class Runner:
                 pass  # the run's last event reports it
             except Exception as error:
                 run = recording.begun and recording.begun.run
-                log.error("run %s failed on an internal error", run, exc_info=error)
+                log.error("run %s failed on an internal error\n%s", run, traceback_of(error))
 
     def stop_in(self, seconds: float) -> None:
         """Stop all runs after so many seconds; a later call sets a new deadline."""

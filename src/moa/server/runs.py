@@ -18,6 +18,7 @@ from moa.server.connection import ClientGone, StreamResponse, unless_gone
 from moa.server.correlation import REQUEST_ID
 from moa.server.described import object_body
 from moa.server.desk import Desk
+from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
@@ -55,10 +56,11 @@ def routes(
     charges: Charges,
     reports: Reports,
     prices: Prices,
+    discretion: Discretion,
     *,
     keeps: bool,
 ) -> APIRouter:
-    """The routes. ``keeps``: whether all runs are stored on disk."""
+    """The routes. ``keeps``: whether all runs are stored on disk; ``discretion``: what callers may read of them."""
     router = APIRouter(tags=["runs"])
 
     async def found(run: str, owner: str) -> SavedRun:
@@ -99,13 +101,13 @@ def routes(
         rows = await recordings.rows(owner, search=search, before=before, limit=limit + 1)
         shown = [row_object(row) for row in rows[:limit]]
         following = str(rows[limit - 1].number) if len(rows) > limit else None
-        return json_response({"runs": shown, "next": following, "kept": keeps})
+        return json_response({"runs": discretion.tree(shown), "next": following, "kept": keeps})
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
         saved = await found(run, desk.owner(desk.caller(request)))
         # In a thread: folding thousands of lines would hold up other runs.
-        return await asyncio.to_thread(lambda: json_response(record_of(saved, prices)))
+        return await asyncio.to_thread(lambda: json_response(discretion.tree(record_of(saved, prices))))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
@@ -113,11 +115,12 @@ def routes(
         seen = _last_event_id(request) if after is None else after
         if recording := recordings.recent(run, owner):
             count, ended = len(recording.lines), recording.has_ended
-            packets = _packets(recording.follow(seen))
+            packets = _packets(recording.follow(seen), discretion)
         else:
             saved = await found(run, owner)
             count, ended = len(saved.lines), saved.outcome != "running"
-            packets = _packets(_in_groups(saved.lines, seen) if ended else recordings.follow(run, seen))
+            groups = _in_groups(saved.lines, seen) if ended else recordings.follow(run, seen)
+            packets = _packets(groups, discretion)
         # An EventSource reconnects whenever a stream ends, unless it gets a 204.
         return Response(status_code=204) if ended and seen >= count else StreamResponse(packets)
 
@@ -138,11 +141,15 @@ def routes(
     return router
 
 
-async def _packets(groups: AsyncGenerator[tuple[int, Sequence[bytes]], None]) -> AsyncGenerator[bytes, None]:
+async def _packets(
+    groups: AsyncGenerator[tuple[int, Sequence[bytes]], None], discretion: Discretion
+) -> AsyncGenerator[bytes, None]:
     """Frames of numbered lines; each group is the number of its first line, and the lines."""
     async with aclosing(groups):
         async for first, lines in groups:
-            yield b"".join(b"id: %d\ndata: %b\n\n" % numbered for numbered in enumerate(lines, first))
+            yield b"".join(
+                b"id: %d\ndata: %b\n\n" % numbered for numbered in enumerate(map(discretion.line, lines), first)
+            )
 
 
 async def _in_groups(lines: Sequence[bytes], after: int) -> AsyncGenerator[tuple[int, Sequence[bytes]], None]:

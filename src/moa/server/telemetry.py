@@ -1,7 +1,8 @@
 """The answer of a run that has ended -> metrics and one log line. None of them holds message text.
 
-Everything is derived from the finished :class:`Answer`, which is a fold of the run's events, so nothing happens here while
-the run is in progress. Metrics are in Prometheus' format.
+A failed call has a line of its own, in our words: those of an upstream may quote the request. Everything else comes from the
+finished :class:`Answer`, which is a fold of the run's events, so nothing happens here while the run is in progress. Metrics
+are in Prometheus' format.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from moa.errors import ConfigError, MoaError, ModelError, RunError, TimedOut, Unreachable
 from moa.messages import Answer, Call
+from moa.mixture.events import AgentFailed
 from moa.server.correlation import REQUEST_ID
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 log = logging.getLogger("moa.runs")
+
+server_log = logging.getLogger("moa.server")
 
 
 class Metrics:
@@ -82,6 +87,24 @@ class Metrics:
             self.call_first_token.labels(model).observe(call.time_to_first_token)
         if call.duration is not None:
             self.call_duration.labels(model).observe(call.duration)
+
+
+def log_failed_call(run: str, event: AgentFailed) -> None:
+    """Log why an agent's call failed, for the operator: a caller may not be told an address."""
+    server_log.warning("run %s: %s (layer %d) failed: %s", run, event.agent, event.layer, _in_our_words(event.error))
+
+
+def _in_our_words(error: MoaError) -> str:
+    """The error without what an upstream or a custom model said."""
+    if isinstance(error, RunError):
+        return "; ".join([type(error).__name__, *map(_in_our_words, error.errors)])
+    if isinstance(error, ConfigError):
+        return str(error)
+    if not isinstance(error, ModelError):
+        return type(error).__name__
+    said = error.reason if error.status is None and isinstance(error, Unreachable | TimedOut) else ""
+    facts = [said, f"status {error.status}" if error.status else "", f"code {error.code!r}" if error.code else ""]
+    return f"{error.model}: {': '.join(filter(None, [type(error).__name__, *facts]))}"
 
 
 def log_run(model: str, answer: Answer, outcome: str, key: str) -> None:

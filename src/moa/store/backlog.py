@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from moa.store.archive import Archive
 from moa.store.changes import Begun, BrokenOff, Change, Ended, Lines
+from moa.tracebacks import traceback_of
 
 BATCH = 0.25
 """Seconds for which changes are collected into one write."""
@@ -161,7 +162,8 @@ class Backlog:
                 self._archive.write([change])
             except Exception as error:
                 if not _is_passing(error):
-                    log.error("%s of run %s cannot be stored", type(change).__name__, change.run, exc_info=error)
+                    kind = type(change).__name__
+                    log.error("%s of run %s cannot be stored\n%s", kind, change.run, traceback_of(error))
                     continue
                 left.append(change)
                 trouble = str(error)

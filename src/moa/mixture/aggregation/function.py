@@ -23,6 +23,7 @@ from moa.mixture.agent import Agent
 from moa.mixture.aggregation.protocol import Aggregation, Running
 from moa.mixture.events import AgentFailed, AgentFinished, AgentSaid, AgentStarted, Seat
 from moa.models.refusals import one_line
+from moa.tracebacks import traceback_of
 
 log = logging.getLogger("moa")
 
@@ -86,7 +87,7 @@ class ByFunction(Aggregation):
             if isinstance(raised, _WrongChoice):
                 reason = str(raised)
             else:
-                log.warning("%s raised", self._model, exc_info=raised)
+                log.warning("%s raised\n%s", self._model, traceback_of(raised))
                 reason = one_line(f"{type(raised).__name__}: {raised}")
             error = ModelError(self._model, reason)
             run.emit(AgentFailed(at=run.now(), agent=agent, layer=layer, error=error, usage=Usage(), cost=Cost()))
