@@ -72,11 +72,13 @@ class Request:
             if not question.strip():
                 raise RequestRejected("the question is empty", param="messages")
             return cls({"messages": [{"role": "user", "content": question}]})
-        body = (
-            copy.deepcopy(dict(question))
-            if isinstance(question, Mapping)
-            else {"messages": copy.deepcopy(list(question))}
-        )
+        if isinstance(question, Mapping):
+            return cls.owned(copy.deepcopy(dict(question)))
+        return cls.owned({"messages": copy.deepcopy(list(question))})
+
+    @classmethod
+    def owned(cls, body: dict[str, Any]) -> Request:
+        """A request from a body that nothing else changes, such as parsed JSON. It is not copied; else as :meth:`of`."""
         if "messages" not in body and "role" in body:
             raise RequestRejected(
                 "the question is a single message; put it into a list: [{'role': …}]", param="messages"

@@ -153,22 +153,21 @@ async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstrea
 
 
 async def test_after_the_grace_runs_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
-    """Their upstream calls are cancelled, and the exit code is still 0."""
+    """Their upstream calls are cancelled, their clients get a 503 or an error event, and the exit code is still 0."""
     upstream.script("last", words("on and on") + hang())
     config = CONFIG.format(base_url=upstream.base_url)
     async with Served(tmp_path, "--grace", "1", config=config) as server, aiohttp.ClientSession() as http:
-
-        async def read() -> None:
-            async with http.post(f"{server.url}/chat/completions", json=asking(stream=True)) as response:
-                await response.read()
-
-        reading = asyncio.create_task(read())
-        await holds(lambda: len(upstream.calls("last")) == 1)
+        streaming = asyncio.create_task(all_events(http, server, asking()))
+        whole = asyncio.create_task(post(http, server, asking()))
+        await holds(lambda: len(upstream.calls("last")) == 2)
         assert await server.stop() == 0
         await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), PATIENCE)
-        with pytest.raises(aiohttp.ClientError):
-            await reading
-    assert server.runs()[-1]["outcome"] == "cancelled"
+        events = await streaming
+        assert said(events[:-1]) == "on and on"
+        status, body, _ = await whole
+        assert (status, body["error"]["code"], body) == (503, "stopping", events[-1])
+    assert [run["outcome"] for run in server.runs()] == ["cancelled", "cancelled"]
+    assert "Traceback" not in server.text
 
 
 async def test_an_idle_server_stops_at_once(upstream: Upstream, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ PROPOSALS = (Reference("a", "x" * 1000),)
 
 
 def asked(caller: str = "ann", body: bytes = b"{}", path: str = "/v1") -> Asked:
-    return Asked(caller, path, body)
+    return Asked.of(caller, path, body)
 
 
 def test_a_minute_later_nothing_is_left() -> None:
@@ -188,7 +188,7 @@ def test_callers_and_paths_are_apart() -> None:
     """No caller's retry starts from another one's proposals, however names and bodies join."""
     memory = Unanswered()
     memory.keep(asked("ann", b"{}"), PROPOSALS)
-    for other in (asked("bob"), asked(body=b"{} "), asked(path="/v2"), Asked("ann /v", "1", b"{}")):
+    for other in (asked("bob"), asked(body=b"{} "), asked(path="/v2"), Asked.of("ann /v", "1", b"{}")):
         assert memory.proposals(other) == ()
 
 

@@ -70,8 +70,16 @@ def serve(
             metavar="SIZE", parser=_size, help="Maximum size of a request body. Default: 32 MiB.", show_default=False
         ),
     ] = 32 * 2**20,
+    drain: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time after SIGTERM in which /readyz returns 503 and the server still accepts requests.",
+            min=0,
+        ),
+    ] = 0,
     grace: Annotated[
-        int, typer.Option(metavar="SECONDS", help="Time to finish runs in flight after SIGTERM.", min=0)
+        int, typer.Option(metavar="SECONDS", help="Time to finish requests in flight after that.", min=0)
     ] = 30,
 ) -> int:
     """Serve mixtures as an OpenAI-compatible API.
@@ -92,5 +100,6 @@ def serve(
         store=store,
         keep=keep,
         settings=Settings(max_runs, max_queue, max_body),
+        drain=drain,
         grace=grace,
     )

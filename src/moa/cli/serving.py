@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-
-import uvicorn
 
 from moa.cli.terminal import notify, write
 from moa.config.config import Config
@@ -19,50 +14,14 @@ from moa.errors import ConfigError
 from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
 from moa.server.access import Access
-from moa.server.app import Server, Settings, create_app
-from moa.server.http10 import Protocol
+from moa.server.app import Settings, create_app
+from moa.server.graceful import GracefulServer
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive
 from moa.store.file import store_path
 from moa.store.ledger import Ledger
 from moa.store.turns import Turns
 from moa.tracebacks import traceback_of
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn with a graceful shutdown that ends with exit code 0. A second signal stops it immediately.
-
-    Args:
-        grace: seconds for runs in flight. Then the server cancels its own runs, and closes all connections a second later.
-    """
-
-    def __init__(self, config: uvicorn.Config, grace: int) -> None:
-        super().__init__(config)
-        self._grace, config.timeout_graceful_shutdown = grace, grace + 1
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:
-            await self.lifespan.shutdown()  # uvicorn skips it; runs in flight are saved here
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        server: Server = self.config.loaded_app.state.server
-        again, self.should_exit = self.should_exit, True  # first: the next signal may interrupt this handler
-        if not again:
-            server.drain(self._grace)
-            notify("shutting down: finishing requests in flight (press Ctrl-C again to stop immediately)")
-        else:
-            server.drain(0)
-            self.force_exit = True
 
 
 def serve(
@@ -77,6 +36,7 @@ def serve(
     store: str | None,
     keep: bool | None,
     settings: Settings,
+    drain: int,
     grace: int,
 ) -> int:
     """Serve until a signal arrives, and give the exit code.
@@ -98,33 +58,23 @@ def serve(
     listener = _listener(host, port)
     _log_to_stderr()
     app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive, access=access)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http=Protocol,
-            log_level="warning",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            lifespan="on",
-        ),
-        grace,
-    )
-    address = listener.getsockname()
-    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    write(f"http://{shown}:{address[1]}/v1")  # scripts read this line
-    notify(f"in a browser: http://{shown}:{address[1]}/")
-    notify(f"serving {len(configured.names())} mixtures as moa/NAME; Ctrl-C stops")
-    if configured.default == "auto":
-        choice = configured.auto_choice()
-        notify(f"moa/auto is {choice.mixture}: {choice.why}")
-    if ring is not None:
-        notify(f"callers need an API key of {ring.path}; --no-auth disables this")
-    if keep:
-        notify(f"saving runs with their text in {place}; --no-keep disables this")
-    server.run(sockets=[listener])
-    app.state.server.recordings.close()  # also after a shutdown that failed
-    turns.close()
+    server = GracefulServer(app, drain=drain, grace=grace, on_notice=notify)
+    with server.signals():
+        address = listener.getsockname()
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        write(f"http://{shown}:{address[1]}/v1")  # scripts read this line
+        notify(f"in a browser: http://{shown}:{address[1]}/")
+        notify(f"serving {len(configured.names())} mixtures as moa/NAME; Ctrl-C stops")
+        if configured.default == "auto":
+            choice = configured.auto_choice()
+            notify(f"moa/auto is {choice.mixture}: {choice.why}")
+        if ring is not None:
+            notify(f"callers need an API key of {ring.path}; --no-auth disables this")
+        if keep:
+            notify(f"saving runs with their text in {place}; --no-keep disables this")
+        server.run(sockets=[listener])
+        app.state.server.recordings.close()  # also after a shutdown that failed
+        turns.close()
     return 0 if server.started else 1
 
 

@@ -21,6 +21,7 @@ from moa.config.config import Config
 from moa.server import completions, mixtures, model_routes, runs, static, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
+from moa.server.bodies import Bodies
 from moa.server.charges import Charges
 from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
@@ -40,6 +41,7 @@ from moa.server.paths import Paths
 from moa.server.refusal_log import RefusalLog
 from moa.server.reports import Reports
 from moa.server.runner import Runner
+from moa.server.shutdown import CutOff, Shutdown
 from moa.server.small_tasks import SmallTasks
 from moa.server.telemetry import Metrics
 from moa.server.unanswered import Unanswered
@@ -51,6 +53,9 @@ from moa.store.recordings import Recordings
 from moa.tracebacks import traceback_of
 
 DIALECTS = (CHAT, RESPONSES, MESSAGES)
+
+TOGETHER, LEAST_TOGETHER = 8, 64 * 2**20
+"""How many bodies of the largest size the server holds at the same time, and at least how many bytes."""
 
 RUNS_IN_MEMORY = 32
 """Finished runs that stay available where none are stored."""
@@ -94,34 +99,34 @@ class Server:
         discretion: Discretion,
     ) -> None:
         self.config, self.keeps = config, archive is not None
-        self.desk = Desk(keys, settings.max_body)
+        self.desk = Desk(keys)
+        self.bodies = Bodies(settings.max_body, max(LEAST_TOGETHER, TOGETHER * settings.max_body))
+        self.shutdown = Shutdown()
         self.charges = Charges(Bookings(ledger), Forecast(config.prices))
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.discretion, self.model_list = discretion, ModelList(config, discretion)
         self.tables = Tables(config, self.model_list)
         self.recordings = Recordings(archive or Archive(bounds=Bounds(runs=RUNS_IN_MEMORY)))
-        self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission)
+        self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission, self.bodies, self.shutdown)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self._label)
         self.reports = Reports(self.metrics)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _label(self, model: str) -> str:
         return self.discretion.text(self.model_list.label(model))
 
     async def start(self) -> None:
         """Load what the first request would otherwise wait for."""
-        self._loop = asyncio.get_running_loop()
         self.recordings.sweep_hourly()
-        if self._loop.get_exception_handler() is None:
-            self._loop.set_exception_handler(_log_unhandled)
+        loop = asyncio.get_running_loop()
+        if loop.get_exception_handler() is None:
+            loop.set_exception_handler(_log_unhandled)
         await asyncio.to_thread(self.config.prices.load)
         await asyncio.to_thread(lambda: self.model_list.rows)
 
-    def drain(self, grace: float) -> None:
-        """Start no more runs, and stop the server's own in so many seconds. Safe in a signal handler."""
-        self.runner.draining = True
-        if self._loop:
-            self._loop.call_soon_threadsafe(lambda: self.runner.stop_in(grace))
+    def stop_in(self, seconds: float) -> None:
+        """Start no more runs of the server's own, and stop those in progress in so many seconds."""
+        self.shutdown.announced = self.shutdown.closed = True
+        self.runner.stop_in(seconds)
 
     async def aclose(self) -> None:
         """End all runs, write what is recorded, and close the configuration and the ledger."""
@@ -129,6 +134,7 @@ class Server:
         await self.recordings.aclose()
         await self.config.aclose()
         await asyncio.to_thread(self.charges.close)
+        self.bodies.close()
 
 
 def create_app(
@@ -173,8 +179,10 @@ def create_app(
     refuse = _answer_errors(app, server.metrics, discretion)
     app.add_middleware(Entrance, access=access, answer=refuse)
     app.add_middleware(Paths)
+    app.add_middleware(CutOff, shutdown=server.shutdown)
     app.add_middleware(Correlation)  # around all others
-    desk, model_list, tables, recordings = server.desk, server.model_list, server.tables, server.recordings
+    desk, bodies, shutdown = server.desk, server.bodies, server.shutdown
+    model_list, tables, recordings = server.model_list, server.tables, server.recordings
     recorded = recordings if server.keeps else None
     app.include_router(model_routes.routes(desk, model_list, discretion))
     unanswered = Unanswered()
@@ -184,11 +192,13 @@ def create_app(
             completions.routes(
                 dialect,
                 desk,
+                bodies,
                 model_list,
                 tables,
                 server.admission,
                 server.charges,
                 server.reports,
+                shutdown,
                 recorded,
                 config.whose_usage,
                 unanswered,
@@ -196,10 +206,11 @@ def create_app(
                 discretion,
             )
         )
-    app.include_router(token_counts.routes(DIALECTS, desk))
+    app.include_router(token_counts.routes(DIALECTS, desk, bodies))
     app.include_router(
         runs.routes(
             desk,
+            bodies,
             server.runner,
             recordings,
             server.charges,
@@ -209,9 +220,9 @@ def create_app(
             keeps=server.keeps,
         )
     )
-    app.include_router(mixtures.routes(desk, tables, discretion))
+    app.include_router(mixtures.routes(desk, bodies, tables, discretion))
     app.include_router(static.router)
-    app.include_router(_operation(desk, server.runner, server.metrics))
+    app.include_router(_operation(desk, shutdown, server.metrics))
     return app
 
 
@@ -281,7 +292,7 @@ def _methods_at(request: Request) -> list[str]:
     return [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
 
 
-def _operation(desk: Desk, runner: Runner, metrics: Metrics) -> APIRouter:
+def _operation(desk: Desk, shutdown: Shutdown, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz", summary="Whether the process is alive")
@@ -290,7 +301,7 @@ def _operation(desk: Desk, runner: Runner, metrics: Metrics) -> APIRouter:
 
     @router.get("/readyz", summary="Whether the server accepts requests")
     async def readyz() -> PlainTextResponse:
-        return PlainTextResponse("draining\n", 503) if runner.draining else PlainTextResponse("ok\n")
+        return PlainTextResponse("draining\n", 503) if shutdown.announced else PlainTextResponse("ok\n")
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def prometheus(request: Request) -> Response:

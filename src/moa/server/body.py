@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moa.models.vendors.requests import OWN_SETTINGS
@@ -20,6 +22,17 @@ vendor, guardrails and storage among them.
 
 BRANCH = re.compile(r"str|(function-|literal\[|dict\[|list\[).*")
 """The parts of an error's location that pydantic adds for each branch of a union."""
+
+MOST_VALUES = 100_000
+"""JSON values that a body may hold. A conversation of 5,000 messages with tool calls holds about 60,000."""
+
+SIMPLE, FEW_VALUES = 65536, 2000
+"""Bytes and values up to which a body is parsed in a moment."""
+
+MOST_DEPTH = 128
+"""Levels of objects and lists that a body may have."""
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -49,16 +62,39 @@ class MoaOptions(BaseModel):
     )
 
 
-def object_of(data: bytes) -> Mapping[str, Any]:
-    """A request body as an object.
+def values_in(data: bytes) -> int:
+    """At most how many JSON values there are in a body. It is not parsed: the values of a small body can take gigabytes.
+
+    Raises:
+        Refusal: 400, more than :data:`MOST_VALUES`.
+    """
+    most = _separators(data)  # those in strings included, which makes this the faster way
+    if most <= MOST_VALUES:
+        return most
+    values = 0
+    for number, token in enumerate(_TOKEN.finditer(data)):
+        values += data[token.start()] != ord('"')
+        if values > MOST_VALUES or number > 4 * MOST_VALUES:
+            raise Refusal(400, f"the body holds more than {MOST_VALUES:,} values", code="invalid_value")
+    return values
+
+
+def is_simple(data: bytes) -> bool:
+    """Whether a body can be parsed in a moment."""
+    return len(data) <= SIMPLE and _separators(data) <= FEW_VALUES
+
+
+def _separators(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def object_of(data: bytes) -> dict[str, Any]:
+    """A request body as an object, which nothing else holds.
 
     Raises:
         Refusal: 400, the body is not a JSON object, or has a forbidden field.
     """
-    try:
-        body = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise Refusal(400, "the body is not valid JSON") from None
+    body = _parsed(data.removeprefix(codecs.BOM_UTF8))
     if not isinstance(body, dict):
         raise Refusal(400, "the body must be a JSON object")
     for name in body:
@@ -66,6 +102,40 @@ def object_of(data: bytes) -> Mapping[str, Any]:
             message = f"{name!r} is not accepted: the server's operator decides where calls go"
             raise Refusal(400, message, param=name)
     return body
+
+
+def _parsed(data: bytes) -> object:
+    too_deep = Refusal(400, f"the body is nested too deeply: more than {MOST_DEPTH} levels")
+    try:
+        value: object = msgspec.json.decode(data)
+    except RecursionError:
+        raise too_deep from None
+    except UnicodeDecodeError:
+        raise Refusal(400, "the body is not valid JSON: it is not in UTF-8") from None
+    except msgspec.MsgspecError as error:
+        value = _with_surrogates(data, error)
+    if data.count(b"[") + data.count(b"{") > MOST_DEPTH:
+        level = [value]
+        for _ in range(MOST_DEPTH):
+            level = [
+                child
+                for each in level
+                if isinstance(each, dict | list)
+                for child in (each.values() if isinstance(each, dict) else each)
+            ]
+        if any(isinstance(each, dict | list) for each in level):
+            raise too_deep
+    return value
+
+
+def _with_surrogates(data: bytes, error: Exception) -> object:
+    """JSON with lone surrogates, which clients send that cut a string in the middle of an emoji; msgspec refuses them."""
+    try:
+        if b"\\ud" in data or b"\\uD" in data:
+            return json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        pass
+    raise Refusal(400, f"the body is not valid JSON: {error}") from None
 
 
 def checked(kind: type[B], body: Mapping[str, Any]) -> B:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from moa.messages import Reference
 from moa.mixture.events import RunStarted
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
+from moa.server.bodies import Bodies
 from moa.server.charges import Charges
 from moa.server.choices import Choice, Report, Step, steps_of
 from moa.server.connection import ClientGone, EventStream, unless_gone
@@ -40,6 +41,7 @@ from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
+from moa.server.shutdown import Shutdown
 from moa.server.small_tasks import SmallTasks
 from moa.server.unanswered import Asked, Unanswered
 from moa.server.usage import WhoseUsage, usage_by_choice
@@ -47,6 +49,11 @@ from moa.store.record import proposals_of
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
 from moa.tracebacks import traceback_of
+
+MOST_UNSENT = 2**24
+"""Bytes of an answer that wait for a client that does not read; then its run waits, too."""
+
+T = TypeVar("T")
 
 NewRecording = Callable[[], Recording]
 
@@ -56,11 +63,13 @@ log = logging.getLogger("moa.server")
 def routes(
     dialect: Dialect,
     desk: Desk,
+    bodies: Bodies,
     model_list: ModelList,
     tables: Tables,
     admission: Admission,
     charges: Charges,
     reports: Reports,
+    shutdown: Shutdown,
     recordings: Recordings | None,
     whose_usage: WhoseUsage,
     unanswered: Unanswered,
@@ -95,20 +104,23 @@ def routes(
     )
     async def complete(request: Request) -> Response:
         key = desk.caller(request)
-        body = await desk.read(request)
-        parsed = dialect.read(body)
+        address = request.client.host if request.client else ""
+        caller = desk.owner(key) or address
+        parsed, asked = await bodies.parsed(
+            request, lambda body: (dialect.read(body), Asked.of(caller, dialect.path, body))
+        )
         desk.check_models(key, [parsed.model])
         parsed = small_tasks.routed(parsed)
         mixture = model_list.mixture(parsed.model)
         charge = charges.of(key, mixture, parsed.request, parsed.choices)
-        address = request.client.host if request.client else ""
         return Completion(
             dialect,
             mixture,
             parsed,
             reports.of(parsed.model, key, charge),
             charge.within_limits(admission.slot()),
-            Asked(desk.owner(key) or address, dialect.path, body),
+            shutdown,
+            asked,
             unanswered,
             discretion,
             whose_usage=whose_usage,
@@ -130,7 +142,8 @@ class Completion(Response):
         mixture: answers the request.
         parsed: the request.
         report: called when each run has ended.
-        slot: held while the request is answered; entering it may wait, or raise a Refusal.
+        slot: held while its runs are in progress; entering it may wait, or raise a Refusal.
+        shutdown: of the server.
         asked, unanswered: where the finished proposals are kept if there is no answer, for the client's retry.
         discretion: what the caller may read of errors and notices.
         whose_usage: whose tokens ``usage`` counts, where the request leaves it open.
@@ -144,6 +157,7 @@ class Completion(Response):
         parsed: ParsedRequest,
         report: Report,
         slot: AbstractAsyncContextManager[None],
+        shutdown: Shutdown,
         asked: Asked,
         unanswered: Unanswered,
         discretion: Discretion,
@@ -155,7 +169,7 @@ class Completion(Response):
         self._dialect, self._mixture, self._parsed, self._report, self._slot = dialect, mixture, parsed, report, slot
         self._encoder, self._whose_usage = parsed.encoder, parsed.usage or whose_usage
         self._asked, self._unanswered = asked, unanswered
-        self._discretion, self._new_recording = discretion, new_recording
+        self._shutdown, self._discretion, self._new_recording = shutdown, discretion, new_recording
         self._recordings: list[Recording] = []
         self._choices: list[Choice] = []
         self._run_id = ""
@@ -165,20 +179,26 @@ class Completion(Response):
             await unless_gone(receive, self._respond(scope, receive, send))
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = EventStream(send, self._encoder.keep_alive)
+        stream = EventStream(send, self._encoder.keep_alive, MOST_UNSENT) if self._parsed.stream else None
         try:
-            async with self._slot:
-                await self._unless_stopped(
-                    self._stream(stream) if self._parsed.stream else self._whole(scope, receive, send)
-                )
-            self._unanswered.forget(self._asked)
-            return
+            async with stream.sent() if stream else nullcontext():
+                response = await self._answer(stream)
+            if response:
+                await response(scope, receive, send)
         except asyncio.CancelledError:
-            if not stream.started:  # as at a timeout of the client's, which it may retry; later it has read a part
+            if not (stream and stream.started):  # as at a timeout of the client's, which it may retry
                 self._keep_proposals()
             raise
-        except Refusal:
-            raise  # the slot was refused
+
+    async def _answer(self, stream: EventStream | None) -> Response | None:
+        """Answer, and give the response; None where the stream has the answer. The slot is held until the run has ended."""
+        try:
+            return await self._unless_stopped(self._in_slot(stream))
+        except Refusal as busy:
+            if stream and stream.started:
+                refusal = busy
+            else:
+                raise
         except Stopped:
             # A status that clients do not retry on.
             refusal = Refusal(400, "the run was stopped", code="run_stopped")
@@ -189,11 +209,10 @@ class Completion(Response):
             self._keep_proposals()
             refusal.subject = full_name(self._parsed.model)
             refusal = self._discretion.refusal(refusal)
-        if stream.started:
+        if stream and stream.started:
             await stream.write(self._encoder.error(refusal))
-            await stream.end()
-        else:
-            await error_response(refusal, self._run_headers, self._dialect.error)(scope, receive, send)
+            return None
+        return error_response(refusal, self._run_headers, self._dialect.error)
 
     def _keep_proposals(self) -> None:
         """Keep the finished proposals for the client's retry."""
@@ -204,30 +223,34 @@ class Completion(Response):
     def _run_headers(self) -> dict[str, str]:
         return {"x-moa-run": self._run_id} if self._run_id else {}
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work; raises Stopped if it is cancelled because one of its runs was stopped."""
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of the work. If something cancels it, for a reason that the client has to know, raises Stopped (one of
+        its runs was stopped) or a Refusal (the server shuts down)."""
         try:
-            await work
+            return await work
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or not any(recording.stopping for recording in self._recordings):
+            is_stopped = any(recording.stopping for recording in self._recordings)
+            if task is None or not (is_stopped or self._shutdown.cut_off):
                 raise
             while task.cancelling():
                 task.uncancel()
-            raise Stopped from None
+            raise Stopped if is_stopped else self._shutdown.refusal from None
 
-    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._steps()) as steps:
-            async for _ in steps:
-                pass
-        body = self._encoder.whole(await self._results())
-        await Response(body, headers=self._run_headers, media_type="application/json")(scope, receive, send)
+    async def _in_slot(self, stream: EventStream | None) -> Response | None:
+        async with self._slot:
+            if stream:
+                await self._stream(stream)
+                self._unanswered.forget(self._asked)
+                return None
+            async with aclosing(self._steps()) as steps:
+                async for _ in steps:
+                    pass
+            body = self._encoder.whole(await self._results())
+        self._unanswered.forget(self._asked)
+        return Response(body, headers=self._run_headers, media_type="application/json")
 
     async def _stream(self, stream: EventStream) -> None:
-        await stream.write_all(self._packets(stream))
-        await stream.end()
-
-    async def _packets(self, stream: EventStream) -> AsyncGenerator[bytes, None]:
         shows_progress = self._mixture.progress if self._parsed.progress is None else self._parsed.progress
         progress = Progress() if shows_progress else None
         async with aclosing(self._steps()) as steps:
@@ -235,12 +258,12 @@ class Completion(Response):
                 stream.headers = self._run_headers
                 if progress and choice.index == 0:
                     if text := progress.add(self._discretion.event(event)):
-                        yield self._encoder.progress(text, 0)
+                        await stream.write(self._encoder.progress(text, 0))
                     if any(delta.speaks for delta in deltas):
                         progress = None  # the answer can be read now
                 for delta in deltas:
-                    yield self._encoder.delta(delta, choice.index)
-        yield self._encoder.end(await self._results())
+                    await stream.write(self._encoder.delta(delta, choice.index))
+        await stream.write(self._encoder.end(await self._results()))
 
     async def _steps(self) -> AsyncGenerator[Step, None]:
         async with aclosing(steps_of(self._parsed.choices, self._new_choice)) as steps:

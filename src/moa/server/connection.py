@@ -59,27 +59,59 @@ async def _disconnected(receive: Receive) -> None:
 class EventStream:
     """The response of one request as server-sent events.
 
+    Packets wait here until the client takes them: a run does not wait for its reader, and its slot is free when it ends.
+
     Args:
         send: of the request.
         keep_alive: writes the frame that is sent when there is nothing else to send.
+        most_unsent: bytes that may wait; :meth:`write` waits while there are more.
 
     Attributes:
         headers: further headers; they can be set until the stream starts.
-        started: whether the status has been sent.
+        started: whether the response is a stream by now.
     """
 
-    def __init__(self, send: Send, keep_alive: Callable[[], bytes] = lambda: COMMENT) -> None:
+    def __init__(self, send: Send, keep_alive: Callable[[], bytes] = lambda: COMMENT, most_unsent: int = 2**16) -> None:
         self.headers: Mapping[str, str] = {}
         self.started = False
-        self._send, self._frame = send, keep_alive
+        self._send, self._frame, self._most_unsent = send, keep_alive, most_unsent
+        self._packets: list[bytes] = []
+        self._unsent = 0
         self._last_sent = time.monotonic()
-        self._sending = asyncio.Lock()  # shared by the packets and the comments between them
+        self._ended = False
+        self._news, self._room = asyncio.Event(), asyncio.Event()
 
-    async def start(self) -> None:
-        """Send the status and the headers, unless they have been sent."""
-        if self.started:
-            return
+    def start(self) -> None:
+        """Send the status and the headers now; otherwise they wait for the first packet."""
         self.started = True
+        self._news.set()
+
+    async def write(self, packet: bytes) -> None:
+        """Send frames, if there are any."""
+        if not packet:
+            return
+        self._packets.append(packet)
+        self._unsent += len(packet)
+        self.start()
+        while self._unsent > self._most_unsent:
+            self._room.clear()
+            await self._room.wait()
+
+    @asynccontextmanager
+    async def sent(self) -> AsyncIterator[None]:
+        """Send in the background what is written, and comments in long pauses; at the end, wait until all is sent."""
+        sending, comments = asyncio.create_task(self._send_all()), asyncio.create_task(self._keep_alive())
+        try:
+            yield
+            if self.started:
+                self._ended = True
+                self._news.set()
+                await sending
+        finally:
+            await cancelled(sending, comments)
+
+    async def _send_all(self) -> None:
+        await self._news.wait()
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
@@ -87,38 +119,26 @@ class EventStream:
             *((name.encode(), value.encode()) for name, value in self.headers.items()),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def write(self, packet: bytes) -> None:
-        """Send one or more frames; the first packet starts the stream."""
-        async with self._sending:
-            self._last_sent = time.monotonic()
-            await self.start()
-            await self._send({"type": "http.response.body", "body": packet, "more_body": True})
-
-    async def write_all(self, packets: AsyncGenerator[bytes, None]) -> None:
-        """Send every packet, with comments in long pauses between them; ``packets`` is closed at the end."""
-        async with aclosing(packets), self._kept_alive():
-            async for packet in packets:
-                await self.write(packet)
-
-    async def end(self) -> None:
-        """End the response."""
+        while not self._ended or self._packets:
+            if packet := b"".join(self._packets):
+                self._packets.clear()
+                self._last_sent = time.monotonic()
+                await self._send({"type": "http.response.body", "body": packet, "more_body": True})
+                self._unsent -= len(packet)
+                self._room.set()
+            else:
+                self._news.clear()
+                await self._news.wait()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    @asynccontextmanager
-    async def _kept_alive(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._keep_alive())
-        try:
-            yield
-        finally:
-            await cancelled(task)
 
     async def _keep_alive(self) -> None:
         self._last_sent = time.monotonic()
         while True:
             await asyncio.sleep(max(0.0, self._last_sent + QUIET - time.monotonic()))
             if time.monotonic() - self._last_sent >= QUIET:
-                await self.write(self._frame())
+                self._last_sent = time.monotonic()
+                if not self._packets:
+                    await self.write(self._frame())
 
 
 class StreamResponse(Response):
@@ -133,6 +153,7 @@ class StreamResponse(Response):
             await unless_gone(receive, self._stream(EventStream(send)))
 
     async def _stream(self, stream: EventStream) -> None:
-        await stream.start()
-        await stream.write_all(self._packets)
-        await stream.end()
+        async with stream.sent(), aclosing(self._packets) as packets:
+            stream.start()
+            async for packet in packets:
+                await stream.write(packet)

@@ -15,15 +15,14 @@ ANYONE = Key("anyone", "")
 
 
 class Desk:
-    """Callers, and their request bodies.
+    """Callers, and what they may use.
 
     Args:
         keys: the callers' keys; None lets anyone use the server.
-        max_body: bytes that a request body may have.
     """
 
-    def __init__(self, keys: Keys | None, max_body: int) -> None:
-        self._keys, self._max_body = keys, max_body
+    def __init__(self, keys: Keys | None) -> None:
+        self._keys = keys
 
     def caller(self, request: Request) -> Key:
         """The key of a request.
@@ -63,25 +62,6 @@ class Desk:
             if not key.may_call(model):
                 message = f"key {key.name!r} does not have access to model {model!r}"
                 raise Refusal(403, message, code="model_not_found", param="model")
-
-    async def read(self, request: Request) -> bytes:
-        """The request's body.
-
-        Raises:
-            Refusal: 413, the body is too large; 400, its length is no number.
-        """
-        too_large = Refusal(413, f"the body is larger than {self._max_body} bytes", code="request_too_large")
-        length = request.headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()) or len(length) > 18:
-            raise Refusal(400, "content-length is not a number")
-        if int(length) > self._max_body:
-            raise too_large
-        data = bytearray()
-        async for packet in request.stream():
-            data += packet
-            if len(data) > self._max_body:
-                raise too_large
-        return bytes(data)
 
 
 def _secret(request: Request) -> str:

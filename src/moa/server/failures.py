@@ -99,6 +99,8 @@ def error_response(
 ) -> Response:
     """The refusal as a whole response, with ``Retry-After`` where the caller should wait."""
     wait = {} if refusal.retry_after is None else {"retry-after": str(max(1, math.ceil(refusal.retry_after)))}
+    if refusal.status == 408:
+        wait = {"connection": "close"}  # https://www.rfc-editor.org/rfc/rfc9110#name-408-request-timeout
     if refusal.permanent:
         wait = {"x-should-retry": "false"}
     return Response(body(refusal), refusal.status, {**(headers or {}), **wait}, "application/json")

@@ -7,19 +7,61 @@ https://github.com/Kludex/uvicorn/issues/1360
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from moa.server.failures import Refusal
+from moa.server.sockets import Sockets, Stage, last_words, stage_of
 
 LONGEST_LINE = 65536
 """Bytes of a first line after which it is read no further."""
 
+LONGEST_HEAD = 65536
+"""Bytes of headers, and of chunks' headers beside a body of chunks; the parser has no limit of its own."""
+
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Attributes:
+        sockets: all connections of the server; None sets no bound on their number.
+    """
+
+    sockets: ClassVar[Sockets | None] = None
 
     _beginning: bytes | None = b""
+    _received = _content = 0  # bytes of the present request after its first packet, and of its body
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.sockets:
+            self.sockets.admit(self)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._received = self._content = 0
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._content += len(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Refusal(400, "this is not valid HTTP"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """End the connection with this refusal, unless it is in the middle of an answer."""
+        if stage_of(self) is not Stage.ANSWER:
+            self.transport.write(last_words(refusal))
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._received > LONGEST_HEAD + 16 * self._content:
+            self._refuse(Refusal(431, f"the headers are larger than {LONGEST_HEAD} bytes"))
+            return
+        self._received += len(data)
         if self._beginning is None:
             super().data_received(data)
             return

@@ -24,6 +24,7 @@ from moa.config.problems import problem_of
 from moa.config.tables import AgentTable, AggregatorTable, MixtureTable
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
+from moa.server.bodies import Bodies
 from moa.server.body import FORBIDDEN, object_of
 from moa.server.described import object_body
 from moa.server.desk import Desk
@@ -106,7 +107,7 @@ class Tables:
         return mixture
 
 
-def routes(desk: Desk, tables: Tables, discretion: Discretion) -> APIRouter:
+def routes(desk: Desk, bodies: Bodies, tables: Tables, discretion: Discretion) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["mixtures"])
 
@@ -118,7 +119,7 @@ def routes(desk: Desk, tables: Tables, discretion: Discretion) -> APIRouter:
     @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
     async def export(request: Request) -> Response:
         key = desk.caller(request)
-        body = object_of(await desk.read(request))
+        body = await bodies.parsed(request, object_of)
         name, table = table_of(body.get("mixture"), body.get("name"))
         desk.check_models(key, members_of(table))
         try:

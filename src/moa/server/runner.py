@@ -16,12 +16,14 @@ from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
+from moa.server.bodies import Bodies
 from moa.server.charges import Charge
 from moa.server.choices import Choice, Report
 from moa.server.dialects.chat import read_chat
 from moa.server.failures import Refusal
 from moa.server.mixtures import Tables, members_of, table_of
 from moa.server.model_list import ModelList
+from moa.server.shutdown import Shutdown
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
@@ -57,15 +59,24 @@ class Order:
 class Runner:
     """Starts the server's own runs and ends them.
 
-    Attributes:
-        draining: the server is shutting down; no run starts.
+    Args:
+        bodies: parses large ones.
+        shutdown: no run starts when it is ``closed``.
     """
 
-    def __init__(self, model_list: ModelList, tables: Tables, recordings: Recordings, admission: Admission) -> None:
+    def __init__(
+        self,
+        model_list: ModelList,
+        tables: Tables,
+        recordings: Recordings,
+        admission: Admission,
+        bodies: Bodies,
+        shutdown: Shutdown,
+    ) -> None:
+        self._bodies, self._shutdown = bodies, shutdown
         self._model_list, self._tables, self._recordings, self._admission = model_list, tables, recordings, admission
         self._tasks = set[asyncio.Task[None]]()
         self._deadline: asyncio.TimerHandle | None = None
-        self.draining = False
 
     async def order(self, body: Mapping[str, Any], owner: str) -> Order:
         """The run that a request body describes.
@@ -86,12 +97,12 @@ class Runner:
                 raise Refusal(400, message, param=field, code="invalid_value")
         fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
         if subjects == ["model"]:
-            parsed = read_chat(fields)
+            parsed = await self._bodies.apart(lambda: read_chat(fields))
             mixture = self._model_list.mixture(parsed.model)
             model = full_name(parsed.model)
             return Order(model, mixture, self._tables.written(model), parsed.request, [model])
         name, table = table_of(body["mixture"], is_run=True)
-        parsed = read_chat({**fields, "model": f"moa/{name}"})
+        parsed = await self._bodies.apart(lambda: read_chat({**fields, "model": f"moa/{name}"}))
         mixture = self._tables.mixture(name, table)
         return Order(parsed.model, mixture, table_object(table), parsed.request, members_of(table))
 
@@ -122,10 +133,8 @@ class Runner:
             Refusal: 409, another request continues the same run; 429, a limit of the key is reached, or all slots are taken
                 and the queue is full; 503, the server is shutting down.
         """
-        message = "the server is shutting down; retry on another instance"
-        shutting_down = Refusal(503, message, "server_error", "stopping")
-        if self.draining:
-            raise shutting_down
+        if self._shutdown.closed:
+            raise self._shutdown.refusal
         if order.continues and not await self._recordings.claim(order.continues):
             message = f"run {order.continues} is in progress or is being continued; stop that run first"
             raise Refusal(409, message, code="run_under_way", param="continue")
@@ -142,7 +151,7 @@ class Runner:
                 await self._recordings.release(order.continues or "")
         if recording.begun is None:
             if task.cancelled():
-                raise shutting_down
+                raise self._shutdown.refusal
             task.result()
             raise RuntimeError("a run ended before its first event")
         return recording.begun.run

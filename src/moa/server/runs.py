@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from moa.prices import Prices
+from moa.server.bodies import Bodies
 from moa.server.body import object_of
 from moa.server.charges import Charges
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
@@ -51,6 +52,7 @@ RUN_BODY = object_body(
 
 def routes(
     desk: Desk,
+    bodies: Bodies,
     runner: Runner,
     recordings: Recordings,
     charges: Charges,
@@ -72,7 +74,7 @@ def routes(
     @router.post("/runs", status_code=201, summary="Start a run that outlives the connection", openapi_extra=RUN_BODY)
     async def start(request: Request) -> Response:
         key = desk.caller(request)
-        order = await runner.order(object_of(await desk.read(request)), desk.owner(key))
+        order = await runner.order(await bodies.parsed(request, object_of), desk.owner(key))
         desk.check_models(key, order.chosen)
         recording = recordings.new(
             owner=desk.owner(key),

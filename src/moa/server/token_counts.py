@@ -12,22 +12,25 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from moa.models.fitting import prompt_tokens
+from moa.server.bodies import Bodies
 from moa.server.described import ERROR_RESPONSES, request_body
 from moa.server.desk import Desk
 from moa.server.dialects.dialect import Dialect
 from moa.server.encoding import json_response
 
 
-def routes(dialects: Sequence[Dialect], desk: Desk) -> APIRouter:
+def routes(dialects: Sequence[Dialect], desk: Desk, bodies: Bodies) -> APIRouter:
     """The routes of all dialects that count tokens."""
     router = APIRouter()
     for dialect in dialects:
         if dialect.counting:
-            _add(router, dialect, *dialect.counting, desk)
+            _add(router, dialect, *dialect.counting, desk, bodies)
     return router
 
 
-def _add(router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int], Any], desk: Desk) -> None:
+def _add(
+    router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int], Any], desk: Desk, bodies: Bodies
+) -> None:
     @router.post(
         path,
         name=f"{dialect.name}_tokens",
@@ -38,7 +41,7 @@ def _add(router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int],
     )
     async def count(request: Request) -> Response:
         desk.caller(request)
-        parsed = dialect.read(await desk.read(request))
-        response = json_response(answer(prompt_tokens(parsed.request)))
+        tokens = await bodies.parsed(request, lambda data: prompt_tokens(dialect.read(data).request))
+        response = json_response(answer(tokens))
         response.headers["x-moa-estimated"] = "true"
         return response

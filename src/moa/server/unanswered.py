@@ -10,22 +10,22 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from moa.messages import Reference
 
 
 class Asked(NamedTuple):
-    """A request as a retry repeats it: its caller (a key's ID; without keys, an address), its path and its body."""
+    """A request as a retry repeats it."""
 
-    caller: str
-    path: str
-    body: bytes
+    digest: bytes
 
-    @property
-    def digest(self) -> bytes:
-        head = f"{len(self.caller)} {self.caller} {self.path}\n".encode("utf-8", "surrogatepass")
-        return hashlib.sha256(head + self.body).digest()
+    @classmethod
+    def of(cls, caller: str, path: str, body: bytes) -> Self:
+        """The request of this caller (a key's ID; without keys, an address), at this path, with this body."""
+        digest = hashlib.sha256(f"{len(caller)} {caller} {path}\n".encode("utf-8", "surrogatepass"))
+        digest.update(body)
+        return cls(digest.digest())
 
 
 class _Kept(NamedTuple):

@@ -104,8 +104,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
     """
     try:
         chat = checked(ChatBody, body)
-        # Request.of copies level by level in Python, so its recursion limit is lower than that of the JSON parser.
-        request = cleaned(Request.of({key: value for key, value in body.items() if key not in FOR_THE_SERVER}))
+        request = cleaned(Request.owned({key: value for key, value in body.items() if key not in FOR_THE_SERVER}))
         check_choice(body)
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None

@@ -89,7 +89,7 @@ def unaliased(model: str) -> str:
 def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Request]:
     try:
         given = checked(MessagesBody, body)
-        return given, cleaned(Request.of(_chat_body(given)))
+        return given, cleaned(Request.owned(_chat_body(given)))
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:

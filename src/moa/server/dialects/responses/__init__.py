@@ -94,7 +94,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
     try:
         given = checked(ResponsesBody, body)
         tools = tools_of(given.tools or ())
-        request = cleaned(Request.of(_chat_body(body, given, tools)))
+        request = cleaned(Request.owned(_chat_body(body, given, tools)))
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
