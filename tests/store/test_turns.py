@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,23 @@ def test_old_turns_are_deleted_while_a_process_runs(tmp_path: Path, monkeypatch:
         memory.keep("new", REFERENCES)
         assert memory.recall("old") is None
         assert memory.recall("new") == REFERENCES
+
+
+def test_a_locked_file_holds_nobody_up(tmp_path: Path) -> None:
+    """Turns are recalled from memory until they can be written; then another process recalls them, too."""
+    path = tmp_path / "runs.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, Turns(path) as turns:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for number in range(20):
+            turns.keep(f"turn {number}", [Reference("ann", str(number))])
+        assert turns.recall("turn 7") == (Reference("ann", "7"),)
+        assert time.monotonic() - began < 0.4
+        other.execute("COMMIT")
+    with Turns(path) as turns:
+        assert [turns.recall(f"turn {number}") for number in range(20)] == [
+            (Reference("ann", str(number)),) for number in range(20)
+        ]
 
 
 def test_a_file_that_fails_costs_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,11 +7,14 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from moa.answers import Reference
 from moa.closing import Closing
+from moa.errors import ConfigError
 from moa.mixture.events import AnswerBegan
 from moa.store.file import opened
 
@@ -19,6 +22,11 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (turn TEXT PRIMARY KEY, at REAL NOT NULL, "references" TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS proposals_at ON proposals (at);
 """
+
+KEEP = "INSERT OR REPLACE INTO proposals VALUES (?, ?, ?)"
+
+LONGEST_WAIT = 15.0
+"""Seconds to wait for a locked file; the turns kept until then are lost."""
 
 DAYS_KEPT = 7
 TURNS_IN_MEMORY = 1000
@@ -30,7 +38,8 @@ log = logging.getLogger("moa.server")
 class Turns(Closing):
     """A :class:`~moa.mixture.memory.Memory` of turns in the run store's file.
 
-    Turns are kept for :data:`DAYS_KEPT` days; in memory, at most :data:`TURNS_IN_MEMORY`.
+    Turns are kept for :data:`DAYS_KEPT` days; in memory, at most :data:`TURNS_IN_MEMORY`. While another process has locked
+    the file, a thread waits to write, and what it has not written is recalled from memory.
 
     Args:
         path: the file, created if it is missing; None keeps everything in memory.
@@ -40,17 +49,21 @@ class Turns(Closing):
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._in_memory, self._since_sweep = path is None, 0
+        self._path, self._since_sweep = path, 0
+        self._unsaved: dict[str, str] = {}
+        self._thread = ThreadPoolExecutor(1, "moa-turns")
         self._file = opened(path, self._prepare)
 
     def _prepare(self, file: sqlite3.Connection) -> None:
         self._file = file
         file.executescript(SCHEMA)
         self._sweep()
-        file.execute("PRAGMA busy_timeout = 1000")  # milliseconds; from here on, waiting would block an event loop
+        file.execute("PRAGMA busy_timeout = 0")  # from here on, waiting would block an event loop
 
     def recall(self, turn: str) -> tuple[Reference, ...] | None:
         """The proposals of a turn; None where there are none, or where the file cannot be read, which is logged."""
+        if kept := self._unsaved.get(turn):
+            return _references(kept)
         try:
             row = self._file.execute('SELECT "references" FROM proposals WHERE turn = ?', (turn,)).fetchone()
         except sqlite3.Error as error:
@@ -63,22 +76,42 @@ class Turns(Closing):
         """Keep the proposals of a turn. A failure to write is logged: the run that made them continues."""
         kept = json.dumps([asdict(reference) for reference in references])
         try:
-            self._file.execute("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?)", (turn, time.time(), kept))
+            self._file.execute(KEEP, (turn, time.time(), kept))
             self._since_sweep += 1
             if self._since_sweep >= TURNS_BETWEEN_SWEEPS:
                 self._sweep()
         except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                log.error("the run store cannot be written: %s", error)
+                return
+            self._unsaved[turn] = kept
+            self._thread.submit(self._save)
+
+    def _save(self) -> None:
+        """Wait until the file can be written, and write what is unsaved."""
+        turns = dict(self._unsaved)
+        try:
+            if turns and self._path:
+                with closing(opened(self._path, lambda file: None)) as file:
+                    file.execute(f"PRAGMA busy_timeout = {LONGEST_WAIT * 1000:.0f}")
+                    for turn, kept in turns.items():
+                        file.execute(KEEP, (turn, time.time(), kept))
+        except (sqlite3.Error, ConfigError) as error:
             log.error("the run store cannot be written: %s", error)
+        for turn, kept in turns.items():
+            if self._unsaved.get(turn) == kept:
+                del self._unsaved[turn]
 
     def _sweep(self) -> None:
         """Delete old turns; in memory, all but the most recent."""
         self._since_sweep = 0
         self._file.execute("DELETE FROM proposals WHERE at < ?", (time.time() - DAYS_KEPT * 86400,))
-        if self._in_memory:
+        if self._path is None:
             oldest = "SELECT at FROM proposals ORDER BY at DESC LIMIT 1 OFFSET ?"
             self._file.execute(f"DELETE FROM proposals WHERE at <= ({oldest})", (TURNS_IN_MEMORY,))
 
     def close(self) -> None:
+        self._thread.shutdown()
         self._file.close()
 
 
