@@ -8,6 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from moa.errors import ScheduleError
 from moa.server.encoding import json_bytes
@@ -60,9 +62,17 @@ async def test_an_answers_line_breaks_of_unicode_are_escaped(
     assert "".join(each["choices"][0]["delta"].get("content") or "" for each in payloads) == words
 
 
-@pytest.mark.parametrize("value", ["plain", "\u2028\u2029\u0085", "中\u2028文", "\ud83d half", {"\u2028": ["\u0085"]}])
+BREAKS = st.sampled_from("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\ud83d")
+
+
+@example(10**30)
+@given(
+    st.recursive(
+        st.text(BREAKS | st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(BREAKS), inner)
+    )
+)
 def test_json_is_on_one_line(value: Any) -> None:
-    """JSON has no line break of any kind, and reads back as it was."""
+    """JSON has no line break of any kind, and reads back as it was, half characters and large numbers included."""
     data = json_bytes(value)
     assert len(data.decode().splitlines()) == 1
     assert json.loads(data) == value

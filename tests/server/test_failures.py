@@ -82,6 +82,7 @@ WRONG: list[tuple[Any, str | None]] = [
     ),
     (asking(stream="yes"), "stream"),
     (asking(stream_options=[]), "stream_options"),
+    (asking(stream_options={"include_usage": True}), "stream_options"),
     (asking(stream_options={"include_usage": "yes"}), "stream_options.include_usage"),
     (asking(n=0), "n"),
     (asking(n=1000), "n"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from moa.config.config import Config
 from moa.messages import Request
-from moa.server.small_tasks import RULES, task_of
+from moa.server.dialects.chat import read_chat
+from moa.server.model_list import ModelList
+from moa.server.small_tasks import RULES, SmallTasks, task_of
 from tests.fakes.serving import Served, all_events, asking, post
 from tests.fakes.upstream import Upstream
 from tests.server.conftest import Serve
@@ -138,3 +142,33 @@ async def test_a_small_model_that_cannot_be_called_costs_no_answer(
     status, payload, _ = await post(http, server, {"model": "moa/trio", "messages": user(TITLE)})
     assert (status, payload["choices"][0]["message"]["content"]) == (200, "the whole answer")
     assert "OPENAI_API_KEY" in server.text and "Traceback" not in server.text
+
+
+FAR = """
+small = "far/tiny"
+
+[endpoints.far]
+base_url = "https://far.example/v1"
+
+[endpoints.near]
+base_url = "http://127.0.0.1:9/v1"
+
+[mixtures.private]
+aggregator = "near/x"
+local_only = true
+
+[mixtures.open]
+aggregator = "near/x"
+"""
+
+
+def test_the_text_of_a_private_mixture_goes_to_no_small_model_elsewhere(tmp_path: Path) -> None:
+    """``local_only`` holds for its titles, too."""
+    (tmp_path / "moa.toml").write_text(FAR)
+    config = Config(tmp_path / "moa.toml", environ={})
+    tasks = SmallTasks(config, ModelList(config))
+
+    def model(name: str) -> str:
+        return tasks.routed(read_chat({"model": name, "messages": user(TITLE)})).model
+
+    assert (model("moa/private"), model("private"), model("moa/open")) == ("moa/private", "private", "far/tiny")

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 from starlette.responses import Response
 
 from moa.models.usage import finite
 
-LINE_BREAKS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-"""Line breaks of Unicode that JSON need not escape. Clients that split a stream into lines as text (httpx) break there."""
+LINE_BREAKS = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "\u0085\u2028\u2029"}
+"""Line breaks of Unicode that JSON need not escape, in UTF-8, and their escapes. Clients that split a stream into lines as
+text (httpx) break there. JSON escapes the others, such as vertical tabs and file separators."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 def json_bytes(value: object) -> bytes:
-    """JSON in UTF-8, on one line. Lone surrogates, which servers that cut strings anywhere send, are escaped; for NaN and
-    Infinity, which are no JSON, see :func:`~moa.models.usage.finite`.
+    """JSON in UTF-8, on one line. NaN and Infinity, which are no JSON, become null. Lone surrogates, which servers that cut
+    strings anywhere send, are escaped.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        value = finite(value)
-        text = json.dumps(value, ensure_ascii=False)
-    if text.isascii():
-        return text.encode()
-    for character, escape in LINE_BREAKS.items():
-        text = text.replace(character, escape)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value).encode()
+        data = _encode(value)
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or an integer of more than 64 bits
+        return json.dumps(finite(value)).encode()
+    if not data.isascii():
+        for character, escape in LINE_BREAKS.items():
+            data = data.replace(character, escape)
+    return data
 
 
 def json_response(value: object) -> Response:

@@ -110,6 +110,9 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error), param=error.param) from None
+    if chat.stream_options and not chat.stream:
+        # As OpenAI's API and vLLM do: without a stream the option would be ignored in silence.
+        raise Refusal(400, "'stream_options' is only allowed with 'stream': true", param="stream_options")
     options = chat.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return ParsedRequest(
