@@ -11,6 +11,7 @@ import pytest
 from moa.config.config import Config
 from moa.messages import Request
 from moa.server.dialects.chat import read_chat
+from moa.server.discretion import Discretion
 from moa.server.model_list import ModelList
 from moa.server.small_tasks import RULES, SmallTasks, task_of
 from tests.fakes.serving import Served, all_events, asking, post
@@ -166,7 +167,7 @@ def test_the_text_of_a_private_mixture_goes_to_no_small_model_elsewhere(tmp_path
     """``local_only`` holds for its titles, too."""
     (tmp_path / "moa.toml").write_text(FAR)
     config = Config(tmp_path / "moa.toml", environ={})
-    tasks = SmallTasks(config, ModelList(config))
+    tasks = SmallTasks(config, ModelList(config, Discretion.of(config, tells_all=True)))
 
     def model(name: str) -> str:
         return tasks.routed(read_chat({"model": name, "messages": user(TITLE)})).model
