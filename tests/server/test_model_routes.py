@@ -9,10 +9,11 @@ import pytest
 
 from moa import Mixture
 from moa.messages import Delta, Request
+from moa.mixture.card import card_of
 from moa.models import Traits
 from moa.models.profile import Profile
 from moa.prices import Price, Prices
-from moa.server.cards import card_of, openai_fields
+from moa.server.model_list import openai_fields
 from tests.fakes.packages import needs
 from tests.fakes.serving import Served
 

@@ -16,15 +16,19 @@ from moa.config.auto import OWNER
 from moa.config.config import Config
 from moa.config.names import full_name, is_single_model
 from moa.errors import ConfigError, MoaError, UnknownName
+from moa.mixture.card import Card, card_of
 from moa.mixture.mixture import Mixture
 from moa.models import Model, weights
-from moa.server.cards import Card, card_of, openai_fields
 from moa.server.discretion import Discretion
 from moa.server.failures import refusal_of
 from moa.server.keys import Key
 
 MOST_SINGLE = 256
 """Single models that stay open. A caller can invent names of an endpoint's models, so their number must be bounded."""
+
+
+PARAMETERS = ("max_tokens", "temperature", "top_p", "stop", "seed", "response_format", "structured_outputs")
+"""Fields of a request that every mixture takes, by OpenRouter's names: https://openrouter.ai/docs/api-reference/parameters"""
 
 
 class ModelList:
@@ -212,3 +216,31 @@ class ModelList:
                     f"the weights of {model.name} are not on the server's machine; its operator can download them"
                 )
             self._downloaded.add(model.name)
+
+
+def openai_fields(card: Card, *, priced: bool) -> dict[str, Any]:
+    """The facts as fields of a row of ``GET /v1/models``, by the names that clients look for.
+
+    ``context_length``, ``architecture``, ``supported_parameters`` and ``pricing`` are OpenRouter's
+    (https://openrouter.ai/docs/api-reference/list-available-models), ``max_model_len`` is vLLM's.
+    """
+    inputs = ["text", "image"] if card.images else ["text"]
+    abilities = (("tools", card.tools), ("tool_choice", card.tools), ("reasoning_effort", card.efforts))
+    fields: dict[str, Any] = {
+        "context_length": card.context_tokens,
+        "max_model_len": card.context_tokens,
+        "max_output_tokens": card.answer_tokens,
+        "architecture": {
+            "modality": f"{'+'.join(inputs)}->text",
+            "input_modalities": inputs,
+            "output_modalities": ["text"],
+        },
+        "supported_parameters": [*PARAMETERS, *(name for name, can in abilities if can)],
+        "capabilities": {"tools": card.tools, "vision": card.images, "reasoning_effort": card.efforts},
+    }
+    if priced and card.prompt is not None and card.completion is not None:
+        fields["pricing"] = {
+            "prompt": f"{card.prompt:.12f}".rstrip("0"),
+            "completion": f"{card.completion:.12f}".rstrip("0"),
+        }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a client should know of a mixture or a model before it calls it: sizes, abilities and prices.
+"""What a client should know of a mixture before it calls it: sizes, abilities and prices.
 
 A fact is None where it is unknown. A mixture can do what its answer needs: it calls tools if its aggregator does, and sees
 images if one of its agents does.
@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture
 from moa.models import Model, traits_of
 from moa.models.profile import Profile
 from moa.prices import Prices, context_window
-
-PARAMETERS = ("max_tokens", "temperature", "top_p", "stop", "seed", "response_format", "structured_outputs")
-"""Fields of a request that every mixture takes, by OpenRouter's names: https://openrouter.ai/docs/api-reference/parameters"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +69,3 @@ def _models(agents: Iterable[Agent]) -> Iterator[Model]:
 
 def _context(model: Model, profile: Profile) -> int | None:
     return profile.context_tokens or context_window(model.name)
-
-
-def openai_fields(card: Card, *, priced: bool) -> dict[str, Any]:
-    """The facts as fields of a row of ``GET /v1/models``, by the names that clients look for.
-
-    ``context_length``, ``architecture``, ``supported_parameters`` and ``pricing`` are OpenRouter's
-    (https://openrouter.ai/docs/api-reference/list-available-models), ``max_model_len`` is vLLM's.
-    """
-    inputs = ["text", "image"] if card.images else ["text"]
-    abilities = (("tools", card.tools), ("tool_choice", card.tools), ("reasoning_effort", card.efforts))
-    fields: dict[str, Any] = {
-        "context_length": card.context_tokens,
-        "max_model_len": card.context_tokens,
-        "max_output_tokens": card.answer_tokens,
-        "architecture": {
-            "modality": f"{'+'.join(inputs)}->text",
-            "input_modalities": inputs,
-            "output_modalities": ["text"],
-        },
-        "supported_parameters": [*PARAMETERS, *(name for name, can in abilities if can)],
-        "capabilities": {"tools": card.tools, "vision": card.images, "reasoning_effort": card.efforts},
-    }
-    if priced and card.prompt is not None and card.completion is not None:
-        fields["pricing"] = {
-            "prompt": f"{card.prompt:.12f}".rstrip("0"),
-            "completion": f"{card.completion:.12f}".rstrip("0"),
-        }
-    return {name: value for name, value in fields.items() if value is not None}
