@@ -97,15 +97,12 @@ async def test_a_tool_loop(client: Any, upstream: Upstream) -> None:
         {"role": "assistant", "content": [block.model_dump() for block in first.content]},
         {"role": "user", "content": [result, {"type": "text", "text": "So?"}]},
     ]
-    second = await client.messages.create(
-        model="moa/trio", max_tokens=100, messages=history, tools=[TOOL], tool_choice={"type": "any"}
-    )
+    second = await client.messages.create(model="moa/trio", max_tokens=100, messages=history, tools=[TOOL])
     assert second.content[0].text == "It rains."
     body = sent(upstream)
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool", "user"]
     assert body["messages"][2] == {"role": "tool", "tool_call_id": call.id, "content": "rain"}
     assert "AA==" in json.dumps(body["messages"][3]) and "So?" in json.dumps(body["messages"][3])
-    assert body["tool_choice"] == "required"
 
 
 @with_sdk
@@ -178,6 +175,16 @@ def test_documents_and_results_become_what_models_read() -> None:
 def test_thinking_is_an_effort(fields: dict[str, Any], effort: str | None) -> None:
     """A budget of tokens is the effort that comes nearest."""
     assert read(ASK, **fields).body.get("reasoning_effort") == effort
+
+
+def test_a_choice_of_tools_has_the_words_of_chat_completions() -> None:
+    """``any`` is ``required``, and a tool is named."""
+    for choice, given in (("any", "required"), ("auto", "auto"), ("none", "none")):
+        assert read(ASK, tools=[TOOL], tool_choice={"type": choice}).body["tool_choice"] == given
+    body = read(
+        ASK, tools=[TOOL], tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
+    ).body
+    assert body["tool_choice"]["function"]["name"] == "weather" and body["parallel_tool_calls"] is False
 
 
 def test_tools_that_anthropic_runs_are_left_out() -> None:

@@ -14,7 +14,7 @@ from moa.cli.options import ConfigFile, group
 from moa.cli.terminal import notify, write
 from moa.errors import ConfigError, UnknownName
 
-app = group("Create, list and remove the API keys with which people and programs may use moa serve.")
+app = group("Create, list and remove API keys of moa serve.")
 
 _Keys = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="Default: ~/.config/moa/keys.json.")]
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, as logs show it.")]
@@ -89,7 +89,10 @@ def list_keys(
         typer.Option(metavar="FILE", help="The server's --store. Default: ~/.local/state/moa/runs.sqlite."),
     ] = None,
 ) -> int:
-    """List all keys: name, limits, end, models, and what each has spent today (UTC) and in total."""
+    """List all keys with limits and spending.
+
+    The figures are those of today (UTC) and the total.
+    """
     from moa.server.keys import Keys, default_place
 
     spent = _spent_by(store)
@@ -126,7 +129,9 @@ def _spent_by(store: Path | None) -> Callable[[str], str]:
 
 @app.command()
 def remove(name: _Name, keys: _Keys = None) -> int:
-    """Remove a key. Servers that are running refuse it from their next request on."""
+    """Remove a key.
+
+    Servers that are running refuse it from their next request on."""
     from moa.server.keys import Keys, default_place
 
     Keys(keys or default_place()).remove(name)
