@@ -179,8 +179,8 @@ def test_thinking_is_an_effort(fields: dict[str, Any], effort: str | None) -> No
 
 def test_a_choice_of_tools_has_the_words_of_chat_completions() -> None:
     """``any`` is ``required``, and a tool is named."""
-    for choice, given in (("any", "required"), ("auto", "auto"), ("none", "none")):
-        assert read(ASK, tools=[TOOL], tool_choice={"type": choice}).body["tool_choice"] == given
+    for choice, translated in (("any", "required"), ("auto", "auto"), ("none", "none")):
+        assert read(ASK, tools=[TOOL], tool_choice={"type": choice}).body["tool_choice"] == translated
     body = read(
         ASK, tools=[TOOL], tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
     ).body

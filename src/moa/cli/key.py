@@ -14,7 +14,7 @@ from moa.cli.options import ConfigFile, group
 from moa.cli.terminal import notify, write
 from moa.errors import ConfigError, UnknownName
 
-app = group("Create, list and remove API keys of moa serve.")
+app = group("Manage the API keys of moa serve.")
 
 _Keys = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="Default: ~/.config/moa/keys.json.")]
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, as logs show it.")]
