@@ -76,7 +76,7 @@ async def keyed(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("keyed")
     keys = Keys(folder / "keys.json")
     secret = keys.add("ann")
-    async with running(folder, upstream, Access.of(origins=[PAGE], keyed=True), keys) as address:
+    async with running(folder, upstream, Access.of(origins=[PAGE], keys=keys), keys) as address:
         yield address, secret
 
 
@@ -342,13 +342,17 @@ async def test_every_response_has_the_type_it_says(http: aiohttp.ClientSession, 
 
 
 async def test_keys_apply_on_this_machine_too(http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path) -> None:
-    """A server on loopback takes the keys of the default file, where there are some; ``--no-auth`` turns them off."""
-    secret = Keys(tmp_path / "config" / "moa" / "keys.json").add("ann")
+    """A server on loopback takes the keys of the default file from the first one on; ``--no-auth`` turns them off."""
     config = CONFIG.format(base_url=upstream.base_url)
+    ring = Keys(tmp_path / "config" / "moa" / "keys.json")
     async with Served(tmp_path, config=config) as server:
+        assert await status_of(http, server.origin, CHAT, {}, asks=True) == 200
+        bearer = {"Authorization": f"Bearer {ring.add('ann')}"}
         assert await status_of(http, server.origin, CHAT, {}, asks=True) == 401
-        assert await status_of(http, server.origin, CHAT, {"Authorization": f"Bearer {secret}"}, asks=True) == 200
-        await holds(lambda: "--no-auth" in server.text)
+        assert await status_of(http, server.origin, CHAT, {**bearer, "Via": "1.1 x"}, asks=True) == 200
+        ring.remove("ann")
+        assert await status_of(http, server.origin, CHAT, {}, asks=True) == 401
+        await holds(lambda: "callers need one" in server.text)
     async with Served(tmp_path, "--no-auth", "--allow-host", "moa", config=config) as server:
         assert await status_of(http, server.origin, CHAT, {"Host": "moa", "Via": "1.1 x"}, asks=True) == 200
         assert await status_of(http, server.origin, CHAT, {"Host": "evil.example"}, asks=True) == 403
@@ -404,8 +408,8 @@ def test_what_an_operator_allows_is_checked(hosts: list[str], origins: list[str]
         Access.of(hosts, origins)
 
 
-def test_null_is_allowed_with_keys_alone() -> None:
+def test_null_is_allowed_with_keys_alone(tmp_path: Path) -> None:
     """Local files and sandboxed frames of every site have this origin."""
-    assert Access.of(origins=["null"], keyed=True).origins == {"null"}
+    assert Access.of(origins=["null"], keys=Keys(tmp_path / "keys.json")).origins == {"null"}
     with pytest.raises(ConfigError, match="needs API keys"):
         Access.of(origins=["null"])

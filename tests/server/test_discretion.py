@@ -104,6 +104,8 @@ async def texts_of(http: aiohttp.ClientSession, address: str, headers: dict[str,
     for model in (*mixtures, "dead/m", "up/broken", "local/x.gguf"):
         await asked("POST", "/v1/chat/completions", asking(model))
         await asked("POST", "/v1/chat/completions", asking(model, stream=True))
+        await asked("POST", "/v1/responses", {"model": model, "input": "Why?", "stream": True})
+        await asked("POST", "/v1/messages", {**asking(model), "max_tokens": 9})
         started = json.loads(await asked("POST", "/runs", asking(model)))
         if run := started.get("run"):
             await asked("GET", f"/runs/{run}/events")
@@ -222,7 +224,7 @@ async def test_no_foreign_exception_reaches_the_log_with_its_message(
 # -- texts --------------------------------------------------------------------------------------------------------------
 
 DISCREET = Discretion(
-    tells_all=False,
+    tells_all=lambda: False,
     known=["http://gpu-box:8001/v1", "/home/ann smith/moa.toml", "/home/ann smith"],
     models=["local//srv/my models/y.gguf", "local/qwen", "up/a"],
 )

@@ -46,11 +46,11 @@ def serve(
     """
     ring = _ring(host, keys, no_auth)
     beyond = not is_loopback(host)
-    access = Access.of(allow_hosts, allow_origins, keyed=ring is not None, no_auth=no_auth, beyond_loopback=beyond)
+    access = Access.of(allow_hosts, allow_origins, keys=ring, no_auth=no_auth, beyond_loopback=beyond)
     place = None if store == "off" else Path(store) if store else store_path()
     if keep and place is None:
         raise ConfigError("--keep needs a store: remove --store off")
-    keep = place is not None and ring is None and not beyond if keep is None else keep
+    keep = place is not None and not access.keyed and not beyond if keep is None else keep
     if place is not None:
         keep_secret_in(place.parent)
     turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
@@ -68,7 +68,7 @@ def serve(
         if configured.default == "auto":
             choice = configured.auto_choice()
             notify(f"moa/auto is {choice.mixture}: {choice.why}")
-        if ring is not None:
+        if ring is not None and ring.apply:
             notify(f"callers need an API key of {ring.path}; --no-auth disables this")
         if keep:
             notify(f"saving runs with their text in {place}; --no-keep disables this")
@@ -79,15 +79,14 @@ def serve(
 
 
 def _ring(host: str, path: Path | None, no_auth: bool) -> Keys | None:
-    """The API keys that are accepted; None if the server needs no authentication."""
+    """The API keys that are accepted; None if callers need none, whatever the file holds."""
     if no_auth:
         if not is_loopback(host):
             notify(f"WARNING: --no-auth on {host}: anyone who can reach this address can spend your money")
         return None
-    ring = Keys(path or default_place())
-    if path is None and not len(ring) and is_loopback(host):
-        return None
-    if not len(ring):
+    optional = path is None and is_loopback(host)
+    ring = Keys(path or default_place(), optional=optional)
+    if not (optional or len(ring)):
         raise ConfigError(
             f"others can reach {host}, but {ring.path} has no API keys: create one with `moa key add NAME`, "
             "or disable authentication with --no-auth"

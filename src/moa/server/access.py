@@ -16,6 +16,7 @@ from typing import Self
 
 from moa.errors import ConfigError
 from moa.server.failures import Refusal
+from moa.server.keys import Keys
 from moa.server.origins import host_name, is_local_page, is_unambiguous, mark_of_proxy, origin_of
 
 API = "/v1/"
@@ -35,14 +36,14 @@ class Access:
     """Which requests a server answers.
 
     Attributes:
-        keyed: callers need an API key.
+        keys: the callers' keys; None if there can be none.
         no_auth: the operator lets everyone in without keys, also through a proxy.
         beyond_loopback: other machines can reach the server's address.
         hosts: names, besides this machine's, under which a server without keys is reached.
         origins: of pages elsewhere that may use the server.
     """
 
-    keyed: bool = False
+    keys: Keys | None = None
     no_auth: bool = False
     beyond_loopback: bool = False
     hosts: frozenset[str] = field(default=frozenset())
@@ -54,7 +55,7 @@ class Access:
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
         *,
-        keyed: bool = False,
+        keys: Keys | None = None,
         no_auth: bool = False,
         beyond_loopback: bool = False,
     ) -> Self:
@@ -76,10 +77,15 @@ class Access:
                 raise ConfigError(
                     f"--allow-origin {origin!r} is not an origin; write a page's scheme and host: {example}"
                 )
-            if page == "null" and not keyed:
+            if page == "null" and (keys is None or not keys.apply):
                 raise ConfigError("--allow-origin null needs API keys: every web page can have the origin null")
         allowed = frozenset(filter(None, pages.values()))
-        return cls(keyed, no_auth, beyond_loopback, frozenset(names.values()), allowed)
+        return cls(keys, no_auth, beyond_loopback, frozenset(names.values()), allowed)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether callers need a key."""
+        return self.keys is not None and self.keys.apply
 
     @property
     def tells_all(self) -> bool:

@@ -154,10 +154,10 @@ def create_app(
         keys: the callers' keys; None lets anyone use the server.
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
-        access: which hosts and pages may use the server; ``keyed`` is set here.
+        access: which hosts and pages may use the server; its ``keys`` are these.
     """
-    access = replace(access or Access(), keyed=keys is not None)
-    discretion = Discretion.of(config, tells_all=access.tells_all)
+    access = replace(access or Access(), keys=keys)
+    discretion = Discretion.of(config, access)
     server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive, discretion)
 
     @asynccontextmanager

@@ -30,7 +30,7 @@ class Desk:
         Raises:
             Refusal: 401, the key is missing, unknown or has expired; 503, the file of keys is damaged.
         """
-        if self._keys is None:
+        if self._keys is None or not self._keys.apply:
             return ANYONE
         secret = _secret(request)
         try:
@@ -49,7 +49,7 @@ class Desk:
 
     def owner(self, key: Key) -> str:
         """The owner of a key's runs; without keys all callers share one."""
-        return "" if self._keys is None else key.id
+        return "" if key is ANYONE else key.id
 
     def check_models(self, key: Key, models: Iterable[str]) -> None:
         """Check that a key may call all these models, mixtures or single ones. The members of a mixture that the operator

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -25,6 +25,7 @@ from moa.config.config import Config
 from moa.errors import MoaError, UnknownName
 from moa.messages import Answer, Attempt, Call
 from moa.mixture.events import AgentDropped, AgentFailed, Event, Noticed
+from moa.server.access import Access
 from moa.server.failures import NOT_CONFIGURED, OPERATORS, Refusal
 
 PATH, ADDRESS = "[path]", "[address]"
@@ -71,13 +72,13 @@ class Discretion:
     """Replaces paths and addresses.
 
     Args:
-        tells_all: replace nothing.
+        tells_all: whether to replace nothing.
         known: paths and addresses of the server's own configuration, which need not look like ones.
         models: names of models; those with the path of a file are shown with the file's name.
     """
 
-    def __init__(self, *, tells_all: bool, known: Iterable[str] = (), models: Iterable[str] = ()) -> None:
-        self.tells_all = tells_all
+    def __init__(self, *, tells_all: Callable[[], bool], known: Iterable[str] = (), models: Iterable[str] = ()) -> None:
+        self._tells_all = tells_all
         self._logged = set[str]()
         self._looked_through = lru_cache(REMEMBERED)(self._look_through)
         shown = {name: "local/" + re.split(r"[/\\]", name)[-1] for name in models if _LOCAL_MODEL.match(name)}
@@ -90,18 +91,23 @@ class Discretion:
         self._known = re.compile(rf"(?<![\w.-])(?:{literals})(?![\w-])") if literals else None
 
     @classmethod
-    def of(cls, config: Config, *, tells_all: bool) -> Self:
+    def of(cls, config: Config, access: Access) -> Self:
         """That of a server with this configuration."""
-        if tells_all:
-            return cls(tells_all=True)
         folder = [str(config.path.absolute()), str(config.path.absolute().parent)] if config.path else []
         models = list[str]()
         for listed in config.listed():
             with suppress(UnknownName):
                 models += config.single_models(listed.name)
         return cls(
-            tells_all=False, known=[*config.catalog.addresses.values(), *folder, str(Path.home())], models=models
+            tells_all=lambda: access.tells_all,
+            known=[*config.catalog.addresses.values(), *folder, str(Path.home())],
+            models=models,
         )
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether it replaces nothing."""
+        return self._tells_all()
 
     def text(self, text: str) -> str:
         """The text without paths and addresses; a model that is named by the path of its file gets the file's name."""

@@ -112,12 +112,16 @@ def default_place(environ: Mapping[str, str] = os.environ) -> Path:
 class Keys:
     """The keys of a file.
 
+    Args:
+        path: the file.
+        optional: callers need no key until the file has one.
+
     Raises:
         ConfigError: the file exists and is not a list of keys.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, optional: bool = False) -> None:
+        self.path, self._optional = path, optional
         self._keys: dict[str, Key] = {}
         self._text: bytes | None = None
         self._seen: object = None
@@ -125,6 +129,16 @@ class Keys:
         self._refresh()
         if self._damaged:
             raise self._damaged
+
+    @property
+    def apply(self) -> bool:
+        """Whether callers need a key: always, or, where keys are optional, from the first key in the file on."""
+        if self._optional:
+            self._refresh()
+            if self._keys or self._damaged:
+                self._optional = False
+                log.warning("%s has keys: from now on callers need one", self.path)
+        return not self._optional
 
     def __len__(self) -> int:
         return len(self._keys)
