@@ -10,6 +10,7 @@ import pytest
 
 from moa.config.config import Config
 from moa.messages import Request
+from moa.server.access import Access
 from moa.server.dialects.chat import read_chat
 from moa.server.discretion import Discretion
 from moa.server.model_list import ModelList
@@ -167,7 +168,7 @@ def test_the_text_of_a_private_mixture_goes_to_no_small_model_elsewhere(tmp_path
     """``local_only`` holds for its titles, too."""
     (tmp_path / "moa.toml").write_text(FAR)
     config = Config(tmp_path / "moa.toml", environ={})
-    tasks = SmallTasks(config, ModelList(config, Discretion.of(config, tells_all=True)))
+    tasks = SmallTasks(config, ModelList(config, Discretion.of(config, Access())))
 
     def model(name: str) -> str:
         return tasks.routed(read_chat({"model": name, "messages": user(TITLE)})).model
