@@ -25,6 +25,7 @@ from moa.models.catalog import Access, Catalog
 from moa.models.endpoint import Timeouts
 from moa.models.provider import Api
 from moa.models.retries import Retried
+from moa.models.trace_context import TRACE_HEADERS
 from moa.models.vendors.endpoint import VendorEndpoint
 from moa.prices import Price, Prices
 from tests.fakes.packages import needs
@@ -240,6 +241,19 @@ async def test_reasoning_of_another_maker_is_left_out(
     server.answers(ANSWERS[api])
     await deltas_of(vendors[api], Request.of({"messages": history}))
     assert "secret thoughts" not in str(server.calls[0].body)
+
+
+@pytest.mark.parametrize("api", [api for api in APIS if api != "bedrock"])
+async def test_the_callers_trace_reaches_the_vendor(server: VendorServer, vendors: dict[str, Model], api: Api) -> None:
+    """The vendors' SDKs send the headers of the running trace; Bedrock's does not take any."""
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    server.answers(ANSWERS[api])
+    token = TRACE_HEADERS.set({"traceparent": parent})
+    try:
+        await deltas_of(vendors[api], Request.of({"messages": [{"role": "user", "content": "hi"}]}))
+    finally:
+        TRACE_HEADERS.reset(token)
+    assert server.calls[0].headers["traceparent"] == parent
 
 
 @pytest.mark.parametrize("api", APIS)

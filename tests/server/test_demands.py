@@ -85,10 +85,15 @@ async def test_a_model_without_tools_answers_in_text_and_says_so(
 async def test_a_model_without_tools_cannot_be_told_to_call_one(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream, choice: Any
 ) -> None:
-    """It is a 400 before the model is called; a fallback that calls tools answers instead."""
-    status, payload, headers = await post(http, server, asking("up/plain", tools=[TOOL], tool_choice=choice))
-    assert (status, payload["error"]["code"], payload["error"]["param"]) == (400, "unsupported_value", "tool_choice")
-    assert headers["x-should-retry"] == "false"
+    """It is a 400 before any model is called; a fallback that calls tools answers instead."""
+    for model in ("up/plain", "moa/toolless"):
+        status, payload, headers = await post(http, server, asking(model, tools=[TOOL], tool_choice=choice))
+        assert (status, payload["error"]["code"], payload["error"]["param"]) == (
+            400,
+            "unsupported_value",
+            "tool_choice",
+        )
+        assert headers["x-should-retry"] == "false"
     assert upstream.requests == []
     upstream.script("last", call_tool("weather", {}))
     status, payload, _ = await post(http, server, asking("moa/rescued", tools=[TOOL], tool_choice=choice))

@@ -10,7 +10,14 @@ from moa.mixture.agent import Agent
 from moa.mixture.draft import Draft
 from moa.mixture.plan import Plan
 from moa.models import Model, traits_of
-from moa.models.demands import asks_about_images, gave_no_call, misses_call, sees_no_images
+from moa.models.demands import (
+    asks_about_images,
+    calls_no_tools,
+    demanded_call,
+    gave_no_call,
+    misses_call,
+    sees_no_images,
+)
 
 
 class Demands:
@@ -25,8 +32,15 @@ class Demands:
         """Check that some agent can do what the request demands, before any is called.
 
         Raises:
-            AggregatorFailed: the request has images, and no agent sees images.
+            AggregatorFailed: the request has images, and no agent sees images; or it demands a tool call, and no aggregator
+                calls tools.
         """
+        answering = [agent.model for agent in self._plan.aggregators.values()]
+        if demanded_call(self._request) is not None and all(
+            traits_of(each).profile.tools is False for each in answering
+        ):
+            errors = [calls_no_tools(answering[0].name)]
+            raise AggregatorFailed(f"the request demands a tool call, and {self._plan.name} calls no tools", (), errors)
         if self._has_images and not _any_sees(self._plan.agents):
             errors = [sees_no_images(self._plan.aggregator.model.name)]
             raise AggregatorFailed(f"the request has images, and no model of {self._plan.name} sees images", (), errors)
