@@ -84,6 +84,8 @@ def tried(error: ModelError) -> ModelError:
         (tried(refused("x/m", 500, "oops")), 502, "upstream_failed", True),
         (tried(refused("x/m", 503, "busy", headers={"Retry-After": "2"})), 503, "upstream_failed", False),
         (tried(refused("x/m", 429, "slow down")), 429, "upstream_rate_limited", False),
+        # openai-python obeys no longer wait
+        (refused("x/m", 429, "slow down", headers={"Retry-After": "121"}), 429, "upstream_rate_limited", True),
         (Unreachable("x/m", "is the server running?"), 502, "upstream_failed", False),
         (tried(Unreachable("x/m", "is the server running?")), 424, "upstream_failed", True),
     ],

@@ -124,6 +124,7 @@ async def test_dollars_per_day_are_limited(
     assert statuses[0] == 200 and statuses[-1] == 429
     assert payload["error"]["code"] == "insufficient_quota"
     assert 1 <= int(headers["retry-after"]) <= 86400
+    assert headers["x-should-retry"] == "false"
 
 
 async def test_disconnecting_early_is_charged(

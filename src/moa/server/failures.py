@@ -45,6 +45,11 @@ NOT_CONFIGURED = "not_configured"
 OPERATORS = frozenset({NOT_CONFIGURED, "schedule_failed"})
 """Codes of refusals that only the operator can do something about."""
 
+LONGEST_PATIENCE = 120.0
+"""The longest ``Retry-After`` in seconds that OpenAI's SDKs obey (openai-python, ``_should_retry``); Anthropic's sleep for
+as many hours as they read (anthropic-python, ``_calculate_retry_timeout``). A client that should wait longer must not retry.
+"""
+
 PATIENCE = 5.0
 """Seconds for ``Retry-After`` where an upstream hit its rate limit and gave no time."""
 
@@ -101,8 +106,8 @@ def error_response(
     wait = {} if refusal.retry_after is None else {"retry-after": str(max(1, math.ceil(refusal.retry_after)))}
     if refusal.status == 408:
         wait = {"connection": "close"}  # https://www.rfc-editor.org/rfc/rfc9110#name-408-request-timeout
-    if refusal.permanent:
-        wait = {"x-should-retry": "false"}
+    if refusal.permanent or (refusal.retry_after or 0) > LONGEST_PATIENCE:
+        wait["x-should-retry"] = "false"
     return Response(body(refusal), refusal.status, {**(headers or {}), **wait}, "application/json")
 
 
@@ -147,6 +152,7 @@ def _refusal_of_run(error: RunError) -> Refusal:
     status, kind, default = _status_of_run(deciding, first)
     if status == 429 and not permanent:
         wait = PATIENCE if wait is None else wait
+    wait = None if permanent else wait
     permanent = permanent or (tried and wait is None)
     message = str(error)
     return Refusal(status, message, kind, code or default, param, wait, more, permanent=permanent, private=True)
