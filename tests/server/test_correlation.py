@@ -107,6 +107,17 @@ async def test_an_invalid_trace_is_dropped(
     assert not {"traceparent", "tracestate"} & {name.lower() for name in upstream.requests[0].headers}
 
 
+async def test_several_headers_of_a_trace(http: aiohttp.ClientSession, server: Served, upstream: Upstream) -> None:
+    """Two states are one list, as headers are; two parents are none."""
+    from multidict import CIMultiDict
+
+    states = CIMultiDict([("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")])
+    await post(http, server, asking("up/a"), headers=states)
+    assert upstream.requests[-1].headers["tracestate"] == "a=1,b=2"
+    await post(http, server, asking("up/a"), headers=CIMultiDict([("traceparent", PARENT), ("traceparent", PARENT)]))
+    assert "traceparent" not in upstream.requests[-1].headers
+
+
 @needs("opentelemetry.sdk")
 async def test_upstreams_are_below_our_span_where_spans_are_recorded(
     http: aiohttp.ClientSession, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -36,6 +36,14 @@ aggregator = { model = "up/plain", fallbacks = ["up/last"] }
 layers = [["up/blind", "up/plain"]]
 aggregator = "up/plain"
 
+[mixtures.unsuspecting]
+layers = [["up/one", "up/two"]]
+aggregator = "up/three"
+
+[mixtures.picking]
+layers = [["up/four", "up/five"]]
+aggregate = "central"
+
 [mixtures.sighted]
 layers = [["up/a", "up/blind"]]
 aggregator = "up/plain"
@@ -219,6 +227,17 @@ async def test_a_single_model_that_turns_out_blind_is_a_400(
     assert len(upstream.requests) == 2
     status, _, _ = await post(http, server, asking("up/unsuspected"))
     assert status == 200
+
+
+@pytest.mark.parametrize("model", ["moa/unsuspecting", "moa/picking"])
+async def test_a_mixture_that_turns_out_blind_is_a_400(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream, model: str
+) -> None:
+    """Every server refuses the image: neither an aggregator nor the choice of a proposal makes that an answer."""
+    for name in ("one", "two", "three", "four", "five"):
+        upstream.script(name, refusing_images)
+    status, payload, _ = await post(http, server, {"model": model, "messages": LOOK})
+    assert (status, payload["error"]["code"]) == (400, "unsupported_value")
 
 
 # -- log probabilities ----------------------------------------------------------------------------------------------------

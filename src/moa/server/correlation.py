@@ -40,8 +40,7 @@ class Correlation:
         request_id = given if _TOKEN.fullmatch(given) else uuid.uuid4().hex.encode()
         REQUEST_ID.set(request_id.decode())
         if b"traceparent" in headers:
-            names = ("traceparent", "tracestate")
-            CALLER_TRACE.set(W3C.extract({name: headers.get(name.encode(), b"").decode("latin-1") for name in names}))
+            CALLER_TRACE.set(_trace(scope))
         header = (b"x-request-id", request_id)
 
         async def send_identified(message: Message) -> None:
@@ -50,3 +49,11 @@ class Correlation:
             await send(message)
 
         await self._app(scope, receive, send_identified)
+
+
+def _trace(scope: Scope) -> Context | None:
+    """The trace that a request's headers name. Several ``traceparent`` are none, and several ``tracestate`` are one list."""
+    given: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        given.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return W3C.extract(given) if len(given["traceparent"]) == 1 else None
