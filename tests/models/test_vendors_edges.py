@@ -323,3 +323,21 @@ async def test_an_error_of_the_vendors_may_pass(
     assert type(error) is kind
     assert error is not None
     assert (error.status, error.retryable) == (status, True)
+
+
+async def test_a_vendors_own_refusal_teaches(server: VendorServer) -> None:
+    """A field that a newer model no longer takes is left out, and the call is made again without it."""
+    message = "`temperature` is deprecated for this model."
+    server.answers(
+        as_json({"type": "error", "error": {"type": "invalid_request_error", "message": message}}, 400),
+        claude(says("ok")),
+    )
+    before = len(server.calls)
+    async with VendorEndpoint("a", "anthropic", server.url, api_key="sk-1") as endpoint:
+        model = endpoint.model("claude-sonnet-4-6")
+        request = Request.of({"messages": [USER], "temperature": 0.3, "top_k": 5})
+        deltas = [delta async for delta in model.stream(request)]
+    assert collected(deltas).text == "ok"
+    assert ["temperature" in each.body for each in server.calls[before:]] == [True, False]
+    assert server.calls[-1].body["top_k"] == 5
+    assert model.learned.refuses == {"temperature"}

@@ -14,7 +14,7 @@ def check(
         str | None, typer.Argument(metavar="NAME", help="A mixture, or one model as provider/name.")
     ] = None,
     continuation: Annotated[
-        bool, typer.Option("--continuation", help="Also test how each continues a text; 4 more calls.")
+        bool, typer.Option("--continuation", help="Also test how each continues a text; 5 more calls.")
     ] = False,
     config: ConfigFile = None,
 ) -> int:

@@ -31,6 +31,7 @@ from moa.models import Model, traits_of
 from moa.models.learning import Learning
 from moa.models.probe import ways_to_continue
 from moa.models.providers import PROVIDERS
+from moa.models.vendors.endpoint import VendorEndpoint
 
 TIMEOUT = 60.0
 """Seconds that a remote model has to respond. An embedded model, which may have to be loaded first, has no timeout."""
@@ -120,8 +121,12 @@ async def _findings(config: Config, models: list[str], continuation: bool) -> As
 
 async def examined(config: Config, name: str, continuation: bool = False) -> Finding:
     """Call one model once, without retries and without the cache."""
+    provider = name.partition("/")[0]
     try:
         model = _single(config, name)
+        endpoint = None if config.catalog.is_made(provider) else config.catalog.endpoint(provider)
+        if isinstance(endpoint, VendorEndpoint):
+            await endpoint.provider(await endpoint.credential.key(name))  # the SDK's import is not the vendor's time
         async with asyncio.timeout(None if name.startswith("local/") else TIMEOUT):
             first_token = await _first_token(model)
     except TimeoutError:
@@ -131,7 +136,6 @@ async def examined(config: Config, name: str, continuation: bool = False) -> Fin
         problem = error.reason if isinstance(error, ModelError) else problem
         return Finding(name, problem=problem, advice=await _advice(config, name, error))
     price = await asyncio.to_thread(config.prices.per_million, name)
-    provider = name.partition("/")[0]
     learned = model.learned.facts() if isinstance(model, Learning) else {}
     unknown = f'unknown price, so costs are unknown too; set it in moa.toml: [prices."{name}"]'
     priced = price is not None or provider == "local"
