@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from moa.store.archive import Archive, Row, SavedRun
 from moa.store.changes import Begun
 from moa.store.file import store_path
 from moa.store.record import answer_of, finished_proposals, record_of
+from moa.store.recordings import NotStopped, Recordings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,6 +38,7 @@ MARKS = {
     "failed": ("✗", "red"),
     "stopped": ("■", "yellow"),
     "running": ("…", "cyan"),
+    "broken off": ("✗", "red"),
 }
 
 
@@ -136,6 +138,58 @@ async def show(run_id: str, store: Path | None, how: Show | None, explain: bool)
     return 0 if answer.text else 1
 
 
+async def follow(run_id: str, store: Path | None, how: Show | None) -> int:
+    """Show a run that another process runs, from its start to its end."""
+    async with _all_runs(store) as (archive, recordings):
+        run = _find(archive, run_id).begun.run
+        answer = await show_run(_followed(recordings, run), how)
+        outcome = archive.outcome(run)
+    if answer.error:
+        fail(answer.error, answer)
+    elif outcome in ("broken off", "stopped", None):
+        notify(f"run {run[:ID_SHOWN]} was {outcome or 'deleted'}")
+    return 0 if answer.text and not answer.error else 1
+
+
+async def _followed(recordings: Recordings, run: str) -> AsyncGenerator[Event, None]:
+    async with aclosing(recordings.follow(run)) as groups:
+        async for _, lines in groups:
+            for event in events_of(lines):
+                yield event
+
+
+async def stop(run_ids: Iterable[str], store: Path | None) -> int:
+    """Stop runs in progress, whichever process runs them."""
+    async with _all_runs(store) as (archive, recordings):
+        for saved in [_find(archive, run_id) for run_id in run_ids]:
+            run, short = saved.begun.run, saved.begun.run[:ID_SHOWN]
+            if saved.outcome != "running":
+                notify(f"run {short} is not in progress: {saved.outcome}")
+                continue
+            with _in_time(run):
+                await recordings.stop(run, saved.begun.owner)
+            notify(f"stopped {short}")
+    return 0
+
+
+@contextmanager
+def _in_time(run: str) -> Iterator[None]:
+    try:
+        yield
+    except NotStopped:
+        raise ConfigError(f"the process that runs {run[:ID_SHOWN]} did not stop it in time; try again") from None
+
+
+@asynccontextmanager
+async def _all_runs(store: Path | None) -> AsyncGenerator[tuple[Archive, Recordings], None]:
+    with saved_runs(store) as archive:
+        recordings = Recordings(archive)
+        try:
+            yield archive, recordings
+        finally:
+            await recordings.aclose()
+
+
 async def _events_of(saved: SavedRun) -> AsyncGenerator[Event, None]:
     for event in events_of(saved.lines):
         yield event
@@ -204,13 +258,14 @@ def export(run_id: str, store: Path | None) -> int:
     return 0
 
 
-def delete(run_ids: Iterable[str], store: Path | None) -> int:
-    """Delete runs. If one of them does not exist, none is deleted."""
-    with saved_runs(store) as archive:
-        runs = [_find(archive, run_id).begun.run for run_id in run_ids]
-        for run in runs:
-            archive.delete(run)
-    notify(f"deleted {', '.join(run[:ID_SHOWN] for run in runs)}")
+async def delete(run_ids: Iterable[str], store: Path | None) -> int:
+    """Delete runs; those in progress are stopped first. If one of them does not exist, none is deleted."""
+    async with _all_runs(store) as (archive, recordings):
+        runs = [_find(archive, run_id).begun for run_id in run_ids]
+        for begun in runs:
+            with _in_time(begun.run):
+                await recordings.delete(begun.run, begun.owner)
+    notify(f"deleted {', '.join(begun.run[:ID_SHOWN] for begun in runs)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from moa.cli.terminal import notify
 from moa.config.config import Config
 from moa.config.names import full_name
+from moa.errors import ConfigError
 from moa.messages import Request
 from moa.mixture.events import Event
 from moa.mixture.run import Run
@@ -32,6 +33,9 @@ async def keeping(
         name: the mixture or the single model that answers.
         store: the SQLite file; the default one if None.
         continues: the run that this one continues, whose mixture it uses.
+
+    Raises:
+        ConfigError: that run is in progress, or is being continued.
     """
     recordings = Recordings(Archive(store or store_path()))
     model = full_name(name)
@@ -43,8 +47,13 @@ async def keeping(
         continues=continues.run if continues else None,
     )
     try:
+        if continues and not await recordings.claim(continues.run):
+            short = continues.run[:ID_SHOWN]
+            raise ConfigError(f"run {short} is in progress or is being continued: `moa runs stop {short}` stops it")
         yield lambda run: recorded(run, recording=recording)
     finally:
+        if continues and recording.begun is None:
+            await recordings.release(continues.run)
         await recordings.aclose()
         if recording.begun:
             notify(f"saved as run {recording.begun.run[:ID_SHOWN]}")

@@ -1,4 +1,4 @@
-"""``moa runs``: saved runs, listed, shown, compared, continued, exported and deleted."""
+"""``moa runs``: saved runs, listed, shown, followed, stopped, compared, continued, exported and deleted."""
 
 from __future__ import annotations
 
@@ -54,6 +54,35 @@ def show(run: _RunID, show: Shown = None, explain: Explain = False, store: _Stor
 
 
 @app.command()
+def follow(run: _RunID, show: Shown = None, store: _Store = None) -> int:
+    """Show a run in progress until it ends.
+
+    A server or another terminal may run it.
+    """
+    import asyncio
+
+    from moa.cli import history
+
+    return asyncio.run(history.follow(run, store, show))
+
+
+@app.command()
+def stop(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run IDs, or the start of each.")],
+    store: _Store = None,
+) -> int:
+    """Stop runs in progress, also those of a server.
+
+    What a run has said so far stays saved, and the run can be continued.
+    """
+    import asyncio
+
+    from moa.cli import history
+
+    return asyncio.run(history.stop(runs, store))
+
+
+@app.command()
 def compare(
     run: _RunID,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The ID of the other run, or its start.")],
@@ -94,7 +123,9 @@ def delete(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run IDs, or the start of each.")],
     store: _Store = None,
 ) -> int:
-    """Delete runs and overwrite their text."""
+    """Delete runs and overwrite their text. Runs in progress are stopped first."""
+    import asyncio
+
     from moa.cli import history
 
-    return history.delete(runs, store)
+    return asyncio.run(history.delete(runs, store))

@@ -62,6 +62,21 @@ def serve(
             help="Save every run, including its text. On by default on loopback addresses without keys.",
         ),
     ] = None,
+    keep_for: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DAYS", min=0.001, help="Delete saved runs after so many days. Default: keep them while they fit."
+        ),
+    ] = None,
+    keep_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            parser=_size,
+            help="Delete the oldest saved runs when the store takes more. Default: 2 GiB.",
+            show_default=False,
+        ),
+    ] = None,
     max_runs: Annotated[int, typer.Option(metavar="COUNT", help="Maximum number of concurrent runs.", min=1)] = 64,
     max_queue: Annotated[int, typer.Option(metavar="COUNT", help="Maximum number of queued requests.", min=0)] = 256,
     max_body: Annotated[
@@ -99,6 +114,8 @@ def serve(
         allow_origins=allow_origin or (),
         store=store,
         keep=keep,
+        keep_for=keep_for,
+        keep_size=keep_size,
         settings=Settings(max_runs, max_queue, max_body),
         drain=drain,
         grace=grace,

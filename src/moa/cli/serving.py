@@ -18,6 +18,7 @@ from moa.server.app import Settings, create_app
 from moa.server.graceful import GracefulServer
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive
+from moa.store.bounds import BYTES_KEPT, Bounds
 from moa.store.file import store_path
 from moa.store.ledger import Ledger
 from moa.store.turns import Turns
@@ -35,6 +36,8 @@ def serve(
     allow_origins: Sequence[str],
     store: str | None,
     keep: bool | None,
+    keep_for: float | None,
+    keep_size: int | None,
     settings: Settings,
     drain: int,
     grace: int,
@@ -51,9 +54,12 @@ def serve(
     if keep and place is None:
         raise ConfigError("--keep needs a store: remove --store off")
     keep = place is not None and not access.keyed and not beyond if keep is None else keep
+    if not keep and (keep_for is not None or keep_size is not None):
+        raise ConfigError("this server saves no runs, so --keep-for and --keep-size have no effect: add --keep")
+    bounds = Bounds(bytes=keep_size or BYTES_KEPT, days=keep_for)
     if place is not None:
         keep_secret_in(place.parent)
-    turns, ledger, archive = Turns(place), Ledger(place), Archive(place) if keep else None
+    turns, ledger, archive = Turns(place), Ledger(place), Archive(place, bounds=bounds) if keep else None
     configured = Config(config, memory=turns, on_notice=notify)
     listener = _listener(host, port)
     _log_to_stderr()

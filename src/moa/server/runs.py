@@ -27,7 +27,6 @@ from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.store.archive import SavedRun
 from moa.store.record import record_of, row_object
-from moa.store.recording import PACKET
 from moa.store.recordings import NotStopped, Recordings
 
 MOST_ROWS = 200
@@ -90,6 +89,7 @@ def routes(
             run = await unless_gone(request.receive, starting)
         except ClientGone:
             raise ClientDisconnect from None
+        await recordings.share()
         return JSONResponse({"run": run}, 201, {"location": f"runs/{run}", "x-moa-run": run})
 
     @router.get("/runs", summary="List runs, newest first")
@@ -115,16 +115,11 @@ def routes(
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:
         owner = desk.owner(desk.caller(request))
         seen = _last_event_id(request) if after is None else after
-        if recording := recordings.recent(run, owner):
-            count, ended = len(recording.lines), recording.has_ended
-            packets = _packets(recording.follow(seen), discretion)
-        else:
-            saved = await found(run, owner)
-            count, ended = len(saved.lines), saved.outcome != "running"
-            groups = _in_groups(saved.lines, seen) if ended else recordings.follow(run, seen)
-            packets = _packets(groups, discretion)
+        saved = await found(run, owner)
         # An EventSource reconnects whenever a stream ends, unless it gets a 204.
-        return Response(status_code=204) if ended and seen >= count else StreamResponse(packets)
+        if saved.outcome != "running" and seen >= len(saved.lines):
+            return Response(status_code=204)
+        return StreamResponse(_packets(recordings.follow(run, seen), discretion))
 
     @router.post("/runs/{run}/stop", status_code=204, summary="Stop a run; its events so far stay")
     async def stop(run: RunId, request: Request) -> Response:
@@ -152,11 +147,6 @@ async def _packets(
             yield b"".join(
                 b"id: %d\ndata: %b\n\n" % numbered for numbered in enumerate(map(discretion.line, lines), first)
             )
-
-
-async def _in_groups(lines: Sequence[bytes], after: int) -> AsyncGenerator[tuple[int, Sequence[bytes]], None]:
-    for start in range(after, len(lines), PACKET):
-        yield start + 1, lines[start : start + PACKET]
 
 
 def _last_event_id(request: Request) -> int:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from moa.store.archive import Archive
 from moa.store.changes import Begun, BrokenOff, Change, Ended, Lines
+from moa.store.file import is_locked, is_passing
 from moa.tracebacks import traceback_of
 
 BATCH = 0.25
@@ -34,23 +34,6 @@ PER_RUN = 4096
 
 MOST_REFUSED = 8
 """Runs of one batch that the file does not take before the rest of the batch is not tried any more."""
-
-PASSING = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-"""Errors that say something about the file, not about the change: the same change may succeed later.
-https://www.sqlite.org/rescode.html"""
 
 log = logging.getLogger("moa.server")
 
@@ -148,7 +131,7 @@ class Backlog:
                 self._archive.write(changes)
             return [], ""
         except Exception as error:
-            if _is_locked(error):
+            if is_locked(error):
                 return [*changes], str(error)
         return self._written_one_by_one(changes)
 
@@ -161,14 +144,14 @@ class Backlog:
             try:
                 self._archive.write([change])
             except Exception as error:
-                if not _is_passing(error):
+                if not is_passing(error):
                     kind = type(change).__name__
                     log.error("%s of run %s cannot be stored\n%s", kind, change.run, traceback_of(error))
                     continue
                 left.append(change)
                 trouble = str(error)
                 refused.add(change.run)
-                if _is_locked(error) or len(refused) >= MOST_REFUSED:
+                if is_locked(error) or len(refused) >= MOST_REFUSED:
                     return [*left, *changes[place + 1 :]], trouble
         return left, trouble
 
@@ -232,11 +215,3 @@ def _length(value: Any) -> int:
 
 def _count(runs: Sized) -> str:
     return "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
-
-
-def _is_passing(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
-
-
-def _is_locked(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

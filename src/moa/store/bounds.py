@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from moa.store.processes import DEAD_AFTER, clock
 
+BYTES_KEPT = 2 * 2**30
+"""Bytes of disk that the store of a server may take, unless its operator says otherwise."""
+
 LINGERING = 86400.0
 """Seconds for which a run without an end is spared where no process is known to run it: an older version may run it."""
 

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ PATIENCE = 20.0
 """Seconds to wait for another process to stop a run."""
 
 SETTLING = 1.0
-"""Seconds that a list waits for changes that are being written."""
+"""Seconds to wait for changes that are being written before they are shown."""
 
 BETWEEN_SWEEPS = 3600.0
 """Seconds after which runs that have become too old are deleted, if nothing else happens."""
@@ -96,6 +96,11 @@ class Recordings:
         """Write all queued changes now. A failure is logged and retried later."""
         await self._backlog.settle()
 
+    async def share(self) -> None:
+        """Write all queued changes now, so that other processes see them, unless that takes long."""
+        if not self._backlog.is_stuck:
+            await asyncio.wait([asyncio.ensure_future(self.settle())], timeout=SETTLING)
+
     def _gone(self, run: str) -> None:
         self._recent.pop(run, None)
         self._beat()
@@ -123,8 +128,7 @@ class Recordings:
 
     async def rows(self, owner: str, *, search: str = "", before: int | None = None, limit: int = 50) -> list[Row]:
         """Runs of an owner for a list, the latest first; for the arguments see :meth:`Archive.rows`."""
-        if not self._backlog.is_stuck:
-            await asyncio.wait([asyncio.ensure_future(self.settle())], timeout=SETTLING)
+        await self.share()
         rows = await self._read(lambda archive: archive.rows(owner, search=search, before=before, limit=limit))
         return [replace(row, outcome=self._recent[row.run].outcome) if row.run in self._recent else row for row in rows]
 
@@ -143,10 +147,17 @@ class Recordings:
         return saved
 
     async def follow(self, run: str, after: int = 0) -> AsyncGenerator[tuple[int, list[bytes]], None]:
-        """The lines of a run that another process runs, as :meth:`Recording.follow` gives them.
+        """The lines of a run as they arrive, wherever it runs, as :meth:`Recording.follow` gives them.
 
-        It ends with the run, or with the process.
+        It ends with the run, or with the process that runs it. The last line comes when other processes see the end, too.
         """
+        if recording := self._recent.get(run):
+            async with aclosing(recording.follow(after)) as groups:
+                async for group in groups:
+                    if recording.has_ended:
+                        await self.share()
+                    yield group
+            return
         loop, asked = asyncio.get_running_loop(), 0.0
         while True:
             outcome, lines = await self._read(partial(_since, run=run, after=after))
@@ -170,6 +181,7 @@ class Recordings:
         """
         if recording := self.recent(run, owner):
             await recording.stop()
+            await self.share()
             return True
         saved = await self.saved(run, owner)
         if saved and saved.outcome == "running":
@@ -198,19 +210,23 @@ class Recordings:
         """
         if run in self._claims or (run in self._recent and not self._recent[run].has_ended):
             return False
-        if run in self._recent:
-            await self.settle()
         self._claims.add(run)
         self._beat()
         try:
-            if await self._backlog.in_thread(lambda: self._archive.claim(run)):
-                return True
-        except BaseException:  # also where the client hangs up meanwhile
-            self._in_background(lambda: self._archive.release(run))
+            await self.share()  # the end of a run that continued it
+            claiming = asyncio.create_task(self._backlog.in_thread(lambda: self._archive.claim(run)))
+            try:
+                claimed = await asyncio.shield(claiming)
+            except asyncio.CancelledError:  # the client has hung up
+                if await claiming:
+                    await self._backlog.in_thread(lambda: self._archive.release(run))
+                raise
+        except BaseException:
             self._claims.discard(run)
             raise
-        self._claims.discard(run)
-        return False
+        if not claimed:
+            self._claims.discard(run)
+        return claimed
 
     async def release(self, run: str) -> None:
         """Give up a claim whose run did not start; does nothing where it did."""

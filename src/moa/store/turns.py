@@ -16,7 +16,7 @@ from moa.answers import Reference
 from moa.closing import Closing
 from moa.errors import ConfigError
 from moa.mixture.events import AnswerBegan
-from moa.store.file import opened
+from moa.store.file import is_locked, is_passing, opened
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (turn TEXT PRIMARY KEY, at REAL NOT NULL, "references" TEXT NOT NULL) WITHOUT ROWID;
@@ -26,7 +26,7 @@ CREATE INDEX IF NOT EXISTS proposals_at ON proposals (at);
 KEEP = "INSERT OR REPLACE INTO proposals VALUES (?, ?, ?)"
 
 LONGEST_WAIT = 15.0
-"""Seconds to wait for a locked file; the turns kept until then are lost."""
+"""Seconds to wait for a locked file. Turns that cannot be written stay in memory, and are written with a later one."""
 
 DAYS_KEPT = 7
 TURNS_IN_MEMORY = 1000
@@ -66,11 +66,11 @@ class Turns(Closing):
             return _references(kept)
         try:
             row = self._file.execute('SELECT "references" FROM proposals WHERE turn = ?', (turn,)).fetchone()
-        except sqlite3.Error as error:
+            return _references(row[0]) if row else None
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the others: its text is damaged
             # Calling the proposers again costs money; no answer costs more.
             log.error("the run store cannot be read: %s", error)
             return None
-        return _references(row[0]) if row else None
 
     def keep(self, turn: str, references: Sequence[Reference]) -> None:
         """Keep the proposals of a turn. A failure to write is logged: the run that made them continues."""
@@ -81,10 +81,14 @@ class Turns(Closing):
             if self._since_sweep >= TURNS_BETWEEN_SWEEPS:
                 self._sweep()
         except sqlite3.Error as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            if not is_locked(error):
                 log.error("the run store cannot be written: %s", error)
+            if not is_passing(error):
                 return
             self._unsaved[turn] = kept
+            if len(self._unsaved) > TURNS_IN_MEMORY:
+                self._unsaved.pop(next(iter(self._unsaved)), None)
+        if self._unsaved:
             self._thread.submit(self._save)
 
     def _save(self) -> None:
@@ -98,6 +102,7 @@ class Turns(Closing):
                         file.execute(KEEP, (turn, time.time(), kept))
         except (sqlite3.Error, ConfigError) as error:
             log.error("the run store cannot be written: %s", error)
+            return
         for turn, kept in turns.items():
             if self._unsaved.get(turn) == kept:
                 del self._unsaved[turn]
