@@ -1,4 +1,4 @@
-"""Start a run on your server and follow it, even over a connection that breaks: what the page does, in forty lines.
+"""Start a run on your server and follow it, even over a connection that breaks: what the page does, in sixty lines.
 
 moa serve &
 uv run python examples/watch_run.py "Why is the sky blue?" [http://127.0.0.1:8000] [moa/auto]
@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 
 LAST = ("run_finished", "run_failed", "run_stopped")
+AGAIN = 1.0
+"""Seconds before a connection that broke, or a stream that ended too early, is opened again."""
 
 
 async def events(http: aiohttp.ClientSession, run: str) -> AsyncIterator[dict[str, Any]]:
@@ -21,22 +23,27 @@ async def events(http: aiohttp.ClientSession, run: str) -> AsyncIterator[dict[st
     while True:
         try:
             async with http.get(f"/runs/{run}/events", headers={"Last-Event-ID": seen}) as response:
-                response.raise_for_status()
+                if response.status == 204:  # the run is over, and there are no more events
+                    return
                 async for raw in response.content:
                     name, _, value = raw.decode().rstrip("\n").partition(": ")
                     if name == "id":
-                        seen = value
+                        number = value
                     elif name == "data":
                         event = json.loads(value)
+                        seen = number
                         yield event
                         if event["event"] in LAST:
                             return
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-            await asyncio.sleep(1)
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
+            pass
+        await asyncio.sleep(AGAIN)
 
 
 async def main(question: str, server: str = "http://127.0.0.1:8000", model: str = "moa/auto") -> None:
-    async with aiohttp.ClientSession(server, raise_for_status=True) as http:
+    # No limit for the whole, which may take long; the server sends a comment after 10 seconds of silence.
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
+    async with aiohttp.ClientSession(server, timeout=timeout, raise_for_status=True) as http:
         body = {"model": model, "messages": [{"role": "user", "content": question}]}
         async with http.post("/runs", json=body) as response:
             run = (await response.json())["run"]

@@ -110,7 +110,7 @@ async def test_a_killed_servers_run_is_continued_once(
 
 async def _has_proposals(http: aiohttp.ClientSession, server: Served, run: str) -> bool:
     calls = (await record(http, server, run))["calls"]
-    return sum(each["role"] == "proposer" and each["duration"] is not None for each in calls) == 3
+    return len([each for each in calls if each["role"] == "proposer" and each["duration"] is not None]) == 3
 
 
 async def _has_ended(http: aiohttp.ClientSession, server: Served, run: str) -> bool:
