@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moa.cli import ask, cache, chat, check, client, key, measuring, mixtures, models, runs, serve, show
+from moa.cli import ask, cache, chat, check, client, key, mcp, measuring, mixtures, models, runs, serve, show
 from moa.cli.options import group
 from moa.cli.status import status_of
 
@@ -26,6 +26,7 @@ app.command()(models.models)
 app.command()(check.check)
 app.command()(serve.serve)
 app.command()(client.client)
+app.command()(mcp.mcp)
 app.add_typer(key.app, name="key")
 app.add_typer(cache.app, name="cache")
 app.add_typer(runs.app, name="runs")

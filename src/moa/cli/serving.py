@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -14,7 +15,8 @@ from moa.errors import ConfigError
 from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
 from moa.server.access import Access
-from moa.server.app import Settings, create_app
+from moa.server.app import Server, Settings, create_app
+from moa.server.discretion import Discretion
 from moa.server.graceful import GracefulServer
 from moa.server.keys import Keys, default_place
 from moa.store.archive import Archive
@@ -82,6 +84,30 @@ def serve(
         app.state.server.recordings.close()  # also after a shutdown that failed
         turns.close()
     return 0 if server.started else 1
+
+
+def serve_tools(*, config: str | None, store: str | None) -> int:
+    """Serve the tools of the Model Context Protocol over standard input and output until the input ends."""
+    from moa.server.mcp import mcp_server
+
+    place = None if store == "off" else Path(store) if store else store_path()
+    if place is not None:
+        keep_secret_in(place.parent)
+    turns, archive = Turns(place), Archive(place) if place else None
+    configured = Config(config, memory=turns, on_notice=notify)
+    _log_to_stderr()
+
+    async def run() -> None:
+        server = Server(configured, Ledger(), None, Settings(), archive, Discretion.of(configured, tells_all=True))
+        await server.start()
+        try:
+            await mcp_server(server.consulting).run_stdio_async()
+        finally:
+            await server.aclose()
+
+    asyncio.run(run())
+    turns.close()
+    return 0
 
 
 def _ring(host: str, path: Path | None, no_auth: bool) -> Keys | None:

@@ -15,14 +15,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from moa.config.config import Config
-from moa.server import completions, mixtures, model_routes, runs, static, token_counts
+from moa.server import completions, mcp_route, mixtures, model_routes, runs, static, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
 from moa.server.bodies import Bodies
 from moa.server.charges import Charges
+from moa.server.consulting import Consulting
 from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
@@ -35,6 +36,7 @@ from moa.server.entrance import Entrance
 from moa.server.failures import Refusal, error_response, openai_error
 from moa.server.forecast import Forecast
 from moa.server.keys import Keys
+from moa.server.mcp_route import McpRoute
 from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.paths import Paths
@@ -110,6 +112,10 @@ class Server:
         self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission, self.bodies, self.shutdown)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self._label)
         self.reports = Reports(self.metrics)
+        self.consulting = Consulting(
+            *(self.desk, self.model_list, self.runner, self.recordings),
+            *(self.charges, self.reports, config.prices, discretion),
+        )
 
     def _label(self, model: str) -> str:
         return self.discretion.text(self.model_list.label(model))
@@ -160,10 +166,13 @@ def create_app(
     discretion = Discretion.of(config, access)
     server = Server(config, ledger or Ledger(), keys, settings or Settings(), archive, discretion)
 
+    mcp = McpRoute(server.consulting)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await server.start()
         yield
+        await mcp.aclose()
         await server.aclose()
 
     app = DescribedAPI(
@@ -221,6 +230,7 @@ def create_app(
         )
     )
     app.include_router(mixtures.routes(desk, bodies, tables, discretion))
+    app.router.routes.append(Route(mcp_route.PATH, mcp, methods=mcp_route.METHODS))
     app.include_router(static.router)
     app.include_router(_operation(desk, shutdown, server.metrics))
     return app
