@@ -18,7 +18,7 @@ def mcp(
     ] = None,
     config: ConfigFile = None,
 ) -> int:
-    """Serve mixtures as tools over stdin and stdout.
+    """Serve mixtures as MCP tools on stdin/stdout.
 
     For agents that speak the Model Context Protocol. moa serve has the same tools at /mcp.
     """

@@ -98,7 +98,7 @@ def serve_tools(*, config: str | None, store: str | None) -> int:
     _log_to_stderr()
 
     async def run() -> None:
-        server = Server(configured, Ledger(), None, Settings(), archive, Discretion.of(configured, tells_all=True))
+        server = Server(configured, Ledger(), None, Settings(), archive, Discretion.of(configured, Access()))
         await server.start()
         try:
             await mcp_server(server.consulting).run_stdio_async()
