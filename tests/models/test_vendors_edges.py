@@ -180,9 +180,9 @@ async def test_what_a_vendor_cannot_hear_is_the_requests_fault(server: VendorSer
             await sent(server, vendors[api], api, [{"role": "user", "content": [audio]}])
 
 
-def bedrock_tool(index: int, key: str, arguments: str) -> list[tuple[str, Any]]:
+def bedrock_tool(index: int, key: str, arguments: str, name: str = "look") -> list[tuple[str, Any]]:
     """The events of one tool use: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html"""
-    start = {"toolUse": {"toolUseId": key, "name": "look"}}
+    start = {"toolUse": {"toolUseId": key, "name": name}}
     return [
         ("contentBlockStart", {"contentBlockIndex": index, "start": start}),
         ("contentBlockDelta", {"contentBlockIndex": index, "delta": {"toolUse": {"input": arguments}}}),
@@ -341,3 +341,33 @@ async def test_a_vendors_own_refusal_teaches(server: VendorServer) -> None:
     assert ["temperature" in each.body for each in server.calls[before:]] == [True, False]
     assert server.calls[-1].body["top_k"] == 5
     assert model.learned.refuses == {"temperature"}
+
+
+SHELL = {"type": "custom", "custom": {"name": "sh", "description": "Runs a command."}}
+CUSTOM: dict[Api, Reply] = {
+    "anthropic": claude(says("x"), uses("sh", '{"input": "ls', ' -l"}', call="t1"), stop="tool_use"),
+    "google": gemini(candidate({"functionCall": {"name": "sh", "args": {"input": "ls -l"}}}, finish="STOP")),
+    "bedrock": converse(BEGIN, *bedrock_tool(0, "t1", '{"input": "ls -l"}', "sh"), STOP, METADATA),
+}
+
+
+@pytest.mark.parametrize("api", CUSTOM)
+async def test_a_tool_with_a_text_as_its_input_is_called(
+    server: VendorServer, vendors: dict[Api, Model], api: Api
+) -> None:
+    """A custom tool of OpenAI's is a function with one parameter for a vendor; the client gets its call as it expects it."""
+    server.answers(CUSTOM[api])
+    request = Request.of({"messages": [USER], "tools": [SHELL, *TOOLS]})
+    deltas = [delta async for delta in vendors[api].stream(request)]
+    pieces = [piece for delta in deltas for piece in delta.tool_calls]
+    assert [(piece["type"], piece["custom"]) for piece in pieces] == [("custom", {"name": "sh", "input": "ls -l"})]
+    assert collected(deltas).finish_reason == "tool_calls"
+    assert "Runs a command." in json.dumps(server.calls[-1].body)
+
+
+async def test_half_a_text_for_a_tool_is_broken(server: VendorServer, vendors: dict[Api, Model]) -> None:
+    """An input that stops in the middle is an error."""
+    server.answers(claude(uses("sh", '{"input": "ls'), stop="tool_use"))
+    with pytest.raises(StreamBroken, match="in the middle of its input"):
+        async for _ in vendors["anthropic"].stream(Request.of({"messages": [USER], "tools": [SHELL]})):
+            pass

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from moa.errors import StreamBroken
 from moa.finish_reasons import COMPLETE, finish_reason_of, is_known
 from moa.messages import Delta, Request, Usage, estimated_tokens
-from moa.models.tool_calls import ToolCallReader
-from moa.models.vendors.requests import arguments_of
+from moa.models.tool_calls import ToolCallReader, ends_early
+from moa.models.vendors.requests import arguments_of, custom_tools
 from moa.prices import Prices
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class AnswerReader:
         self._calls = ToolCallReader(request)
         self.first_call = ""
         self._places = dict[int, int]()  # the index of a tool call by that of its part
+        self._custom = custom_tools(request)
+        self._inputs = dict[int, list[str]]()  # the arguments of custom tools' calls by the index of their part
+        self._begun = dict[int, Mapping[str, Any]]()  # these calls without their input
         self._said: list[str] = []
 
     def read(self, event: Any) -> Delta | None:
@@ -63,6 +67,11 @@ class AnswerReader:
         if not started and not function["name"] and not function["arguments"]:
             return ()
         self.first_call = self.first_call or piece.tool_call_id or ""
+        if index in self._inputs or (started and function["name"] in self._custom):
+            self._begun.setdefault(index, {"index": place, "id": piece.tool_call_id, "name": function["name"]})
+            self._inputs.setdefault(index, []).append(function["arguments"])
+            self.began = True
+            return ()
         raw = {"index": place, "id": piece.tool_call_id, "type": "function", "function": function}
         return tuple(self._calls.read([raw]))
 
@@ -79,13 +88,28 @@ class AnswerReader:
             raise StreamBroken(name, "the answer ended without a finish reason")
         if not is_known(reason):
             raise StreamBroken(name, f"the answer broke off: its server ended it with the reason {reason!r}")
-        rest = self._calls.rest(complete=reason in COMPLETE)
+        custom = [piece for index in self._inputs for piece in self._calls.read([self._custom_call(index)])]
+        rest = (*custom, *self._calls.rest(complete=reason in COMPLETE))
         if reason in COMPLETE:
             if half := self._calls.half:
                 raise StreamBroken(name, f"the answer broke off: {half}")
             reason = "tool_calls" if self._calls else "stop"
         refusal = (response.provider_details or {}).get("refusal")
         return Delta(tool_calls=rest, finish_reason=reason, extra={"refusal": str(refusal)} if refusal else None)
+
+    def _custom_call(self, index: int) -> dict[str, Any]:
+        """A custom tool's call, whose input a vendor gives as an argument.
+
+        Raises:
+            StreamBroken: the input is not whole.
+        """
+        arguments, begun = "".join(self._inputs[index]), self._begun[index]
+        if ends_early(arguments):
+            raise StreamBroken(
+                self._model, f"the answer broke off: {begun['name']!r} is called in the middle of its input"
+            )
+        custom = {"name": begun["name"], "input": _input_in(arguments)}
+        return {"index": begun["index"], "id": begun["id"], "type": "custom", "custom": custom}
 
     def bill(self, prices: Prices) -> Delta:
         """The usage as reported, or estimated; the cost too where some input was written to the vendor's cache."""
@@ -105,3 +129,12 @@ class AnswerReader:
             return Delta(usage=usage)
         cost = prices.price(self._model, usage, cache_write_tokens=spent.cache_write_tokens)
         return Delta(usage=usage, cost=None if cost.dollars is None else cost)
+
+
+def _input_in(arguments: str) -> str:
+    """The text in ``{"input": …}``; arguments of another form as they are."""
+    try:
+        given = json.loads(arguments)["input"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return arguments
+    return given if isinstance(given, str) else arguments

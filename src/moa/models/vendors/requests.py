@@ -92,13 +92,13 @@ def parameters_of(request: Request, model: Model) -> ModelRequestParameters:
     from pydantic_ai.output import OutputObjectDefinition
     from pydantic_ai.tools import ToolDefinition
 
-    functions = [
-        tool["function"] for tool in request.body.get("tools") or () if tool.get("type", "function") == "function"
-    ]
+    tools = request.body.get("tools") or ()
+    functions = [tool["function"] for tool in tools if tool.get("type", "function") == "function"]
+    functions += [_as_function_tool(tool["custom"]) for tool in tools if tool.get("type") == "custom"]
     # Vendors refuse past calls of tools that the request does not define.
     names = {function["name"] for function in functions}
     functions += [{"name": name} for name in dict.fromkeys(_called(request)) if name not in names and not functions]
-    tools = [
+    defined = [
         ToolDefinition(
             name=function["name"],
             description=function.get("description"),
@@ -109,11 +109,11 @@ def parameters_of(request: Request, model: Model) -> ModelRequestParameters:
     ]
     wanted = request.body.get("response_format") or {}
     if wanted.get("type") not in ("json_schema", "json_object"):
-        return ModelRequestParameters(function_tools=tools)
+        return ModelRequestParameters(function_tools=defined)
     schema = wanted.get("json_schema") or {}
     native = wanted["type"] == "json_schema" and model.profile.get("supports_json_schema_output")
     return ModelRequestParameters(
-        function_tools=tools,
+        function_tools=defined,
         output_mode="native" if native else "prompted",
         output_object=OutputObjectDefinition(
             json_schema=schema.get("schema") or {"type": "object"},
@@ -122,6 +122,22 @@ def parameters_of(request: Request, model: Model) -> ModelRequestParameters:
             strict=schema.get("strict"),
         ),
     )
+
+
+def custom_tools(request: Request) -> frozenset[str]:
+    """The names of tools whose input is a text. Vendors get them as functions with one parameter, ``input``."""
+    tools = request.body.get("tools") or ()
+    return frozenset(str(tool["custom"].get("name")) for tool in tools if isinstance(tool.get("custom"), Mapping))
+
+
+def _as_function_tool(custom: Mapping[str, Any]) -> dict[str, Any]:
+    grammar = (custom.get("format") or {}).get("grammar") or {}
+    syntax = f"The input follows this {grammar.get('syntax')} grammar:\n{grammar['definition']}" if grammar else ""
+    return {
+        "name": custom["name"],
+        "description": "\n\n".join(filter(None, (custom.get("description"), syntax))) or None,
+        "parameters": {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]},
+    }
 
 
 def messages_of(request: Request, api: str, provider: str, kept: Mapping[str, Any]) -> list[ModelMessage]:
@@ -261,7 +277,8 @@ def _tool_choice(request: Request) -> Any:
     if not request.body.get("tools"):
         return "none" if any(_called(request)) else None
     if isinstance(choice, Mapping):
-        return [choice["function"]["name"]] if "function" in choice else None
+        named = choice.get("function") or choice.get("custom")
+        return [named["name"]] if named else None
     return choice
 
 
