@@ -48,7 +48,7 @@ async def test_a_locked_file_loses_no_booking(tmp_path: Path, caplog: pytest.Log
         other.execute("COMMIT")
         assert await waiting is None
         with Ledger(path) as ledger:
-            assert (ledger.spent("ann").total, ledger.spent("bob").total) == (0.5, 0.25)
+            await holds(lambda: (ledger.spent("ann").total, ledger.spent("bob").total) == (0.5, 0.25))
 
 
 async def test_a_file_that_stays_locked(
@@ -60,7 +60,7 @@ async def test_a_file_that_stays_locked(
     path = tmp_path / "runs.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as other, Bookings(Ledger(path)) as books:
         other.execute("BEGIN IMMEDIATE")
-        books.spend("ann", 0.5)
+        books.settle(claim(0), 0.5)
         with pytest.raises(sqlite3.Error):
             await books.claim(claim(1))
         with caplog.at_level(logging.ERROR):

@@ -69,8 +69,8 @@ def test_dollars_are_limited_in_any_day() -> None:
     """What is spent counts for 24 hours, whenever the day changes; the list shows the day in UTC, and the total."""
     with Ledger() as ledger:
         midnight = NOON - NOON % 86400
-        ledger.spend("ann", 0.75, midnight - 60)
-        ledger.spend("ann", 0.5, midnight + 60)
+        ledger.settle(CHEAP, 0.75, midnight - 60)
+        ledger.settle(CHEAP, 0.5, midnight + 60)
         over = ledger.admit(CHEAP, midnight + 120)
         assert over and over.limit == "dollars" and 86400 - 180 <= over.wait <= 86400
         assert ledger.admit(CHEAP, midnight + 120 + over.wait + 1) is None

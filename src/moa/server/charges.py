@@ -36,7 +36,8 @@ class Charge:
         self._bookings, self._forecast, self._key, self._mixture = bookings, forecast, key, mixture
         self._request, self._choices = request, choices
         self._claim: Claim | None = None
-        self._dollars = 0.0
+        self._dollars = 0.0  # not booked yet
+        self._settled = False
 
     @asynccontextmanager
     async def within_limits(self, slot: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
@@ -68,7 +69,7 @@ class Charge:
             self._bookings.spend(self._key.id, dollars)
             return
         self._dollars += dollars
-        if self._choices == 0:
+        if self._settled or self._choices == 0:
             self._settle()
 
     async def _admit(self) -> None:
@@ -90,9 +91,9 @@ class Charge:
         self._claim = claim
 
     def _settle(self) -> None:
-        if self._claim:
+        if self._claim and (self._dollars or not self._settled):
             self._bookings.settle(self._claim, self._dollars)
-            self._claim = None
+            self._settled, self._dollars = True, 0.0
 
 
 class Charges(Closing):

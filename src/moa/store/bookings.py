@@ -24,6 +24,9 @@ from moa.store.ledger import LEASE, PATIENCE, Claim, Ledger, OverLimit
 LONGEST_WAIT = 15.0
 """Seconds that a request waits for a file that cannot be written."""
 
+LATER = 0.25
+"""Seconds after which the dollars of keys without limits are booked."""
+
 UNSAID = 1.0
 """Seconds of failure after which the log says so."""
 
@@ -66,6 +69,7 @@ class Bookings(Closing):
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._held: dict[str, Claim] = {}
+        self._unbooked: dict[str, float] = {}
         self._failing: float | None = None  # since when
         self._said = False
 
@@ -106,12 +110,21 @@ class Bookings(Closing):
         self._put(_End(claim.key, claim, None))
 
     def spend(self, key: str, dollars: float) -> None:
-        """Book US dollars of a request without a claim."""
-        if dollars:
+        """Book US dollars of a request without a claim, with those of the next moments."""
+        if not dollars:
+            return
+        if not self._unbooked:
+            asyncio.get_running_loop().call_later(LATER, self._book)
+        self._unbooked[key] = self._unbooked.get(key, 0.0) + dollars
+
+    def _book(self) -> None:
+        unbooked, self._unbooked = self._unbooked, {}
+        for key, dollars in unbooked.items():
             self._put(_End(key, None, dollars))
 
     def close(self) -> None:
         """Write everything and close the ledger. What cannot be written within :data:`CLOSING` seconds is logged."""
+        self._book()
         if self._thread:
             self._queue.put(None)
             self._thread.join()

@@ -164,14 +164,14 @@ class Ledger(Closing):
 
     def _reserved(self, key: str, now: float) -> tuple[float, float]:
         """US dollars that a key's requests in flight have reserved, and the seconds until the last of them lapses."""
-        self._file.execute("DELETE FROM reservations WHERE key = ? AND until <= ?", (key, now))
-        self._file.execute(
-            "UPDATE reservations SET until = ? WHERE key = ? AND until > ?", (now + LEASE, key, now + LEASE)
-        )
-        dollars, until = self._file.execute(
-            "SELECT total(dollars), max(until) FROM reservations WHERE key = ?", (key,)
-        ).fetchone()
-        return dollars, (until or now) - now
+        rows = self._file.execute("SELECT id, dollars, until FROM reservations WHERE key = ?", (key,)).fetchall()
+        for each, _, until in rows:
+            if until <= now:
+                self._file.execute("DELETE FROM reservations WHERE id = ?", (each,))
+            elif until > now + LEASE:  # the clock was set back
+                self._file.execute("UPDATE reservations SET until = ? WHERE id = ?", (now + LEASE, each))
+        waits = [(dollars, min(until - now, LEASE)) for _, dollars, until in rows if until > now]
+        return math.fsum(dollars for dollars, _ in waits), max((wait for _, wait in waits), default=0.0)
 
     def release(self, claim: Claim) -> None:
         """Undo :meth:`admit`: the request did not run."""
@@ -186,6 +186,8 @@ class Ledger(Closing):
     def settle(self, claim: Claim, dollars: float, now: float | None = None) -> None:
         """A request has ended and has cost so many US dollars, which take the place of its reservation."""
         self._file.execute("DELETE FROM reservations WHERE id = ?", (claim.id,))
+        if claim.dollars_per_day is not None and dollars and math.isfinite(dollars):
+            self._count(claim.key, DAY, dollars, time.time() if now is None else now)
         self.spend(claim.key, dollars, now)
 
     def renew(self, claims: Iterable[Claim], now: float | None = None) -> None:
@@ -197,11 +199,9 @@ class Ledger(Closing):
         )
 
     def spend(self, key: str, dollars: float, now: float | None = None) -> None:
-        """Add to the US dollars that a key has spent."""
+        """Add to the US dollars that a key has spent, as lists show them; no limit counts them."""
         if not dollars or not math.isfinite(dollars):
             return
-        now = time.time() if now is None else now
-        self._count(key, DAY, dollars, now)
         self._file.execute(
             "INSERT INTO spending VALUES (?, ?, ?) "
             "ON CONFLICT (name, day) DO UPDATE SET dollars = dollars + excluded.dollars",
@@ -229,20 +229,20 @@ class Ledger(Closing):
             "DO UPDATE SET amount = amount + excluded.amount, last = excluded.last",
             (key, window.name, window.slot_of(now), amount, now),
         )
-        self._file.execute(
-            "DELETE FROM key_usage WHERE key = ? AND window = ? AND last <= ?", (key, window.name, now - window.seconds)
-        )
 
     def _used(self, key: str, window: Window, now: float) -> list[Use]:
-        """What a key has used of a window."""
-        self._file.execute(  # the clock was set back
-            "UPDATE key_usage SET last = ? WHERE key = ? AND window = ? AND last > ?", (now, key, window.name, now)
-        )
-        rows = self._file.execute(
-            "SELECT last, amount FROM key_usage WHERE key = ? AND window = ? AND last > ?",
-            (key, window.name, now - window.seconds),
-        )
-        return [Use(*row) for row in rows]
+        """What a key has used of a window. What is too old is deleted."""
+        where = "WHERE key = ? AND window = ?"
+        uses = [
+            Use(*row)
+            for row in self._file.execute(f"SELECT last, amount FROM key_usage {where}", (key, window.name)).fetchall()
+        ]
+        if any(use.last <= now - window.seconds for use in uses):
+            old = (key, window.name, now - window.seconds)
+            self._file.execute(f"DELETE FROM key_usage {where} AND last <= ?", old)
+        if any(use.last > now for use in uses):  # the clock was set back
+            self._file.execute(f"UPDATE key_usage SET last = ? {where} AND last > ?", (now, key, window.name, now))
+        return [Use(min(use.last, now), use.amount) for use in uses if use.last > now - window.seconds]
 
 
 def _day(now: float | None) -> str:
