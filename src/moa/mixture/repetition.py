@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from moa.answers import Delta
 from moa.mixture.words import unspaced, words_of
@@ -37,6 +38,9 @@ PROBE = 24
 
 CANDIDATES = 3
 """Periods that are checked: a unit that repeats a part of itself has several places that look like its end."""
+
+QUESTION = 8192
+"""Characters at each end of a question in which repetitions may be asked for; a long one holds a document between them."""
 
 _NUMBER = re.compile(r"^([ \t]*(?:[-*#>]+[ \t]*)?(?:\*\*)?)\d{1,4}(?=[.)])", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
@@ -137,8 +141,7 @@ class Repetition:
     def __init__(self, question: str = "") -> None:
         self.unit = ""
         self.length = 0
-        self._asked = frozenset(words_of(question))
-        self._times = max((int(number) for number in re.findall(r"(?<!\d)\d{1,4}(?!\d)", question)), default=0)
+        self._question = question
         self._window = ""
         self._steps = 0
         self._undecided = ""
@@ -193,8 +196,9 @@ class Repetition:
             unit = window[place + PROBE :]
             limit = self._limit(unit).cut if cut else self._limit(unit)
             period, length = len(unit), max(limit.times * len(unit), limit.length)
-            if self._times > 2 and self._asked.issuperset(words_of(unit + unit)[1:-1]):
-                length = max(length, (self._times + 1) * period)
+            asked, times = _asked_in(self._question)
+            if times > 2 and asked.issuperset(words_of(unit + unit)[1:-1]):
+                length = max(length, (times + 1) * period)
             if length <= len(window) and window[period - length :] == window[-length:-period]:
                 self.unit, self.length = unit, length
                 return
@@ -216,3 +220,16 @@ class Repetition:
         if self._in_fence or _CODE.search(unit):
             return Limit(limit.times * IN_CODE, limit.length * IN_CODE)
         return limit
+
+
+def _asked_in(question: str) -> tuple[frozenset[str], int]:
+    """The words of a question, and the largest number in it."""
+    if len(question) > 2 * QUESTION:
+        question = f"{question[:QUESTION]}\n{question[-QUESTION:]}"
+    return _words_and_number(question)
+
+
+@lru_cache(maxsize=64)
+def _words_and_number(question: str) -> tuple[frozenset[str], int]:
+    numbers = re.findall(r"(?<!\d)\d{1,4}(?!\d)", question)
+    return frozenset(words_of(question)), max(map(int, numbers), default=0)
