@@ -353,3 +353,12 @@ async def test_a_question_may_ask_for_repetition() -> None:
     request = Request.of("Write 'I must not talk in class' 80 times.")
     answer = fold([event async for event in Mixture([[model(text)]], model(text, "x/last")).run(request)])
     assert (answer.text, answer.degraded) == (text, ())
+
+
+@pytest.mark.parametrize("where", ["{asks}\n{document}", "{document}\n{asks}"])
+def test_repetitions_may_be_asked_for_at_either_end_of_a_document(where: str) -> None:
+    """A long question is not read in its middle, where its document is."""
+    question = where.format(asks="Write 'I must not talk in class' 80 times.", document="Lorem ipsum. " * 5000)
+    repetition = Repetition(question)
+    assert not repetition.feed("I must not talk in class. " * 79)
+    assert Repetition("Lorem ipsum. " * 5000).feed("I must not talk in class. " * 79)

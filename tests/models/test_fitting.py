@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moa.messages import Request, text_of
 from moa.models.demands import TOOL_FIELDS
-from moa.models.fitting import NEEDED, fit, nearest_effort, tool_calls_in_words
+from moa.models.fitting import NEEDED, fit, nearest_effort, text_tokens, tool_calls_in_words
 from moa.models.profile import Profile
 from tests.fakes.strict import faults
 
@@ -196,3 +196,10 @@ def test_a_field_is_left_out_at_any_depth() -> None:
     fitted, _ = fit(request, Profile(refuses=frozenset({"tools.**.additionalProperties"})))
     assert "additionalProperties" not in fitted.json()
     assert fitted.body["tools"][0]["function"]["parameters"]["properties"] == {"a": {}}
+
+
+@pytest.mark.parametrize("text", ["word  ", "Gespräch, ", "天空是蓝色的", "a" * 40 + " "])
+def test_tokens_of_a_very_long_text_are_counted_in_samples(text: str) -> None:
+    """A text of the same kind throughout has as many tokens as its parts together."""
+    part = text * (300_000 // len(text))
+    assert text_tokens(part * 3) == pytest.approx(3 * text_tokens(part), rel=0.001)
