@@ -352,7 +352,16 @@ def test_keys_are_compared_whole(tmp_path: Path) -> None:
         ring.remove("ann")
 
 
-@pytest.mark.parametrize("text", ["{", "5", "[5]", '[{"name": "x"}]', '[{"name": "x", "sha256": 5}]', '[{"no": 1}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "5", "[5]", '[{"name": "x"}]', '[{"name": "x", "sha256": 5}]', '[{"no": 1}]'),
+        *(
+            f'[{{"name": "x", "sha256": "", {field}}}]'
+            for field in ('"until": "soon"', '"models": "a"', '"dollars_per_day": NaN', '"requests_per_minute": "5"')
+        ),
+    ],
+)
 def test_an_invalid_key_file_is_an_error(tmp_path: Path, text: str) -> None:
     """ConfigError with the path and the remedy, neither a traceback nor an open server."""
     path = tmp_path / "keys.json"

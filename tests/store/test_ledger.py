@@ -65,6 +65,14 @@ def test_requests_are_limited_in_any_minute() -> None:
         assert ledger.admit(claim, NOON + 62) is None
 
 
+def test_a_limit_of_nothing_lets_nothing_through() -> None:
+    """Requests or dollars of 0, in a file that was written by hand, say; also with nothing used."""
+    with Ledger() as ledger:
+        for claim in (Claim("ann", requests_per_minute=0), Claim("bob", dollars_per_day=0.0), Claim("cid", 5, -1.0)):
+            over = ledger.admit(claim, NOON)
+            assert over and over.wait in (60, 86400)
+
+
 def test_dollars_are_limited_in_any_day() -> None:
     """What is spent counts for 24 hours, whenever the day changes; the list shows the day in UTC, and the total."""
     with Ledger() as ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -121,7 +122,10 @@ def _spent_by(store: Path | None) -> Callable[[str], str]:
     def spent(key: str) -> str:
         if ledger is None:
             return "spending unknown"
-        today, total = ledger.spent(key)
+        try:
+            today, total = ledger.spent(key)
+        except sqlite3.Error:
+            return "spending unknown"
         return f"${today:.4g} today, ${total:.4g} in total"
 
     return spent

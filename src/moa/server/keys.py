@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -66,7 +67,9 @@ class Key:
         f"{self.name}{self.id}".encode()
         if not isinstance(self.name, str) or not isinstance(self.id, str):
             raise ValueError("a name or an ID is not a string")
-        if any(isinstance(limit, bool) or not isinstance(limit, int | float | None) for limit in self._limits):
+        if any(
+            limit is not None and not _is_number(limit) for limit in (self.requests_per_minute, self.dollars_per_day)
+        ):
             raise ValueError("a limit is not a number")
         if self.models is not None and not (
             isinstance(self.models, list | tuple) and all(isinstance(pattern, str) for pattern in self.models)
@@ -77,10 +80,6 @@ class Key:
         if not self.id:
             object.__setattr__(self, "id", self.name)
 
-    @property
-    def _limits(self) -> tuple[object, ...]:
-        return self.requests_per_minute, self.dollars_per_day
-
     def has_ended(self, now: float | None = None) -> bool:
         """Whether the key has expired at this time, seconds since 1970; None: now."""
         return self.until is not None and (time.time() if now is None else now) >= end_of(self.until)
@@ -88,6 +87,10 @@ class Key:
     def may_call(self, model: str) -> bool:
         """Whether the key's caller may select this model."""
         return self.models is None or any(fnmatchcase(full_name(model), pattern) for pattern in self.models)
+
+
+def _is_number(limit: object) -> bool:
+    return isinstance(limit, int | float) and not isinstance(limit, bool) and math.isfinite(limit)
 
 
 def end_of(until: str) -> float:
@@ -179,6 +182,8 @@ class Keys:
         """
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             raise ConfigError(f"{name!r} is not a valid key name: use up to 64 letters, digits, '.', '_' and '-'")
+        if dollars_per_day is not None and not math.isfinite(dollars_per_day):
+            raise ConfigError(f"{dollars_per_day} is not a number of US dollars: leave the limit out for none")
         if until is not None:
             _check_until(until)
         patterns = None if models is None else [pattern_of(model) for model in models]

@@ -156,7 +156,7 @@ class Ledger(Closing):
         used = self._used(claim.key, DAY, now)
         left = budget - math.fsum(use.amount for use in used)
         if left <= 0:
-            return OverLimit("dollars", DAY.wait(used, math.nextafter(budget, -1), now) or DAY.seconds)
+            return OverLimit("dollars", DAY.wait(used, math.nextafter(budget, -1), now) or 0.0)
         reserved, latest = self._reserved(claim.key, now)
         if reserved and reserved + claim.dollars > left:
             return OverLimit("in flight", min(SOON, latest), left)

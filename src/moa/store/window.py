@@ -30,7 +30,8 @@ class Window(NamedTuple):
         return math.floor(now / self.slot)
 
     def wait(self, uses: Iterable[Use], room: float, now: float) -> float | None:
-        """Seconds until at most ``room`` of what was used is left in the window; None where it is so already."""
+        """Seconds until at most ``room`` of what was used is left in the window; None where it is so already.
+        A room below 0 never is."""
         counting = sorted(use for use in uses if use.last + self.seconds > now)
         left, wait = math.fsum(use.amount for use in counting), None
         for use in counting:
@@ -38,7 +39,7 @@ class Window(NamedTuple):
                 break
             left -= use.amount
             wait = use.last + self.seconds - now
-        return wait
+        return wait if left <= room else float(self.seconds)
 
 
 MINUTE = Window("minute", 60, 1)
