@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa.messages import Reference
@@ -165,7 +165,8 @@ def test_a_minute_later_nothing_is_left() -> None:
     assert memory.proposals(asked()) == () and len(memory) == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3000), st.booleans()), max_size=40))
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3000), st.booleans()), max_size=25))
 def test_the_memory_is_bounded(steps: list[tuple[int, int, bool]]) -> None:
     """In requests and in bytes of text, whatever fails and whatever is answered."""
     memory = Unanswered(60, most=3, megabytes=0.004)
