@@ -163,13 +163,14 @@ async def test_the_operator_reads_why_in_the_log(
     """The address, the status and the file; of an upstream's own words nothing, since they may quote the request."""
     fail(upstream)
     address, bearer = remote
-    for model in ("moa/none", "moa/file"):
+    for model in ("moa/none", "moa/file", "dead/m\nforged \x1b[2J"):
         async with http.post(f"{address}/v1/chat/completions", json=asking(model), headers=bearer) as response:
             assert response.status >= 400
     lines = "\n".join(record.getMessage() for record in caplog.records if record.name == "moa.server")
     assert "dead/m: Unreachable: cannot connect to http://127.0.0.1:9/v1" in lines
     assert "up/b: UpstreamFailed: status 500" in lines
     assert "vllm" not in lines
+    assert "\nforged" not in lines and "\x1b" not in lines
 
 
 async def test_an_answer_keeps_its_words(

@@ -92,13 +92,11 @@ class Access:
         """Whether every caller is this machine's user, who may read its paths and addresses in errors."""
         return not (self.keyed or self.no_auth or self.beyond_loopback)
 
-    def refused(self, method: str, headers: Mapping[str, str]) -> Refused | None:
+    def refused(self, method: str, headers: Mapping[str, str], *, keyed: bool) -> Refused | None:
         """Why a request is refused; None where it is answered. ``headers`` have names in lower case."""
-        return self._refused_without_keys(method, headers) or _refused_for_its_type(headers)
+        return (None if keyed else self._refused_without_keys(method, headers)) or _refused_for_its_type(headers)
 
     def _refused_without_keys(self, method: str, headers: Mapping[str, str]) -> Refused | None:
-        if self.keyed:
-            return None
         if not self.no_auth and (header := mark_of_proxy(headers)):
             message = "this server answers no requests from a network"
             remedy = "create API keys with `moa key add NAME`, or let everyone in with --no-auth"
@@ -125,14 +123,14 @@ class Access:
         allowed = origin in self.origins or is_local_page(origin) or _is_own(origin, headers)
         return None if allowed else repr(origin[:100])
 
-    def may_read(self, path: str, headers: Mapping[str, str]) -> bool:
+    def may_read(self, path: str, headers: Mapping[str, str], *, keyed: bool) -> bool:
         """Whether a browser may show a page the response to its request."""
         origin = headers.get("origin")
         if origin is None:
             return False
         if origin in self.origins or _is_own(origin, headers):
             return True
-        return not self.keyed and path.startswith(API) and is_local_page(origin)
+        return not keyed and path.startswith(API) and is_local_page(origin)
 
 
 def _is_own(origin: str, headers: Mapping[str, str]) -> bool:

@@ -26,6 +26,7 @@ from moa.errors import MoaError, UnknownName
 from moa.messages import Answer, Attempt, Call
 from moa.mixture.events import AgentDropped, AgentFailed, Event, Noticed
 from moa.server.access import Access
+from moa.server.encoding import log_line
 from moa.server.failures import NOT_CONFIGURED, OPERATORS, Refusal
 
 PATH, ADDRESS = "[path]", "[address]"
@@ -177,7 +178,7 @@ class Discretion:
     def _log(self, reason: str) -> None:
         if reason not in self._logged and len(self._logged) < MOST_LOGGED:
             self._logged.add(reason)
-            log.warning("%s", reason)
+            log.warning("%s", log_line(reason))
 
     def _call(self, call: Call) -> Call:
         return replace(

@@ -38,3 +38,8 @@ def json_response(value: object) -> Response:
 def frame(data: bytes) -> bytes:
     """One server-sent event with this data, which is one line."""
     return b"data: " + data + b"\n\n"
+
+
+def log_line(text: str) -> str:
+    """The text as one line of a log: a caller chooses names, and must not forge a line or move a terminal's cursor."""
+    return "".join(each if each.isprintable() else " " for each in text)

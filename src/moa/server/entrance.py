@@ -52,9 +52,9 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, method, headers = scope["path"], scope["method"], _headers(scope)
+        path, method, headers, keyed = scope["path"], scope["method"], _headers(scope), self._access.keyed
         added = {"x-content-type-options": "nosniff"}
-        if self._access.may_read(path, headers):
+        if self._access.may_read(path, headers, keyed=keyed):
             added["access-control-allow-origin"] = headers["origin"]
             added["access-control-expose-headers"] = READABLE
         started = False
@@ -68,7 +68,7 @@ class Entrance:
                 response.add_vary_header("Origin")
             await send(message)
 
-        if path not in OPEN_TO_ALL and (refused := self._access.refused(method, headers)):
+        if path not in OPEN_TO_ALL and (refused := self._access.refused(method, headers, keyed=keyed)):
             self._log(refused, method, path)
             await self._answer(path, refused.refusal)(scope, receive, send_with_headers)
         elif method == "OPTIONS" and "access-control-allow-origin" in added:

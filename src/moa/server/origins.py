@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from moa.models.provider import is_loopback
@@ -43,12 +44,14 @@ _HOST = re.compile(r"(\[[0-9a-z:.%]+\]|[^\s:/?#@\[\]\\]+)(?::\d*)?", re.IGNORECA
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^\s/?#@\\]*)", re.IGNORECASE)
 
 
+@lru_cache(256)
 def host_name(host: str) -> str:
     """The name or address in a ``Host`` header, in lower case, without its port; empty where there is none."""
     match = _HOST.fullmatch(host.strip())
     return match[1].strip("[]").lower().removesuffix(".") if match else ""
 
 
+@lru_cache(256)
 def is_unambiguous(name: str) -> bool:
     """Whether no web page can have this host name and be from elsewhere: an IP address, or a name of this machine.
 
@@ -86,7 +89,8 @@ def origin_of(text: str) -> str | None:
 
 def mark_of_proxy(headers: Mapping[str, str]) -> str | None:
     """The name of a header that a proxy has added, None without one. Names are in lower case."""
-    return next((name for name in headers if name in FORWARDED or name.startswith("x-forwarded")), None)
+    found = headers.keys() & FORWARDED
+    return next(iter(found), None) or next((name for name in headers if name.startswith("x-forwarded")), None)
 
 
 def _is_address(name: str) -> bool:

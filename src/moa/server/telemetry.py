@@ -18,6 +18,7 @@ from moa.errors import ConfigError, MoaError, ModelError, RunError, TimedOut, Un
 from moa.messages import Answer, Call
 from moa.mixture.events import AgentFailed
 from moa.server.correlation import REQUEST_ID
+from moa.server.encoding import log_line
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -91,7 +92,8 @@ class Metrics:
 
 def log_failed_call(run: str, event: AgentFailed) -> None:
     """Log why an agent's call failed, for the operator: a caller may not be told an address."""
-    server_log.warning("run %s: %s (layer %d) failed: %s", run, event.agent, event.layer, _in_our_words(event.error))
+    line = f"run {run}: {event.agent} (layer {event.layer}) failed: {_in_our_words(event.error)}"
+    server_log.warning("%s", log_line(line))
 
 
 def _in_our_words(error: MoaError) -> str:
