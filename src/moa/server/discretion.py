@@ -162,8 +162,12 @@ class Discretion:
         """An answer for a response."""
         if self.tells_all:
             return answer
-        degraded = tuple(map(self.text, answer.degraded))
-        return replace(answer, degraded=degraded, calls=tuple(map(self._call, answer.calls)))
+        return replace(
+            answer,
+            degraded=tuple(map(self.text, answer.degraded)),
+            calls=tuple(map(self._call, answer.calls)),
+            recalled=tuple(map(self._call, answer.recalled)),
+        )
 
     def refusal(self, refusal: Refusal) -> Refusal:
         """A refusal for a caller."""
