@@ -114,7 +114,7 @@ class Backlog:
             self._report(trouble)
             left, lost = await self.in_thread(lambda: _fewer(left)) if left else (left, [])
             self._changes = [*left, *self._changes]
-            waiting = {change.run for change in left}
+            waiting = {change.run for change in (*left, *lost)}
             for change in changes:
                 if isinstance(change, Ended | BrokenOff) and change.run not in waiting:
                     self._on_gone(change.run)
@@ -145,8 +145,11 @@ class Backlog:
                 self._archive.write([change])
             except Exception as error:
                 if not is_passing(error):
-                    kind = type(change).__name__
-                    log.error("%s of run %s cannot be stored\n%s", kind, change.run, traceback_of(error))
+                    part = {Begun: "the request", Lines: "events"}.get(type(change), "the end")
+                    log.error("%s of run %s cannot be stored\n%s", part, change.run, traceback_of(error))
+                    if isinstance(change, Ended):
+                        with suppress(Exception):
+                            self._archive.write([BrokenOff(change.run)])  # else it would be in progress for ever
                     continue
                 left.append(change)
                 trouble = str(error)
