@@ -90,7 +90,7 @@ class Key:
 
 
 def _is_number(limit: object) -> bool:
-    return isinstance(limit, int | float) and not isinstance(limit, bool) and math.isfinite(limit)
+    return isinstance(limit, int | float) and not isinstance(limit, bool) and not math.isnan(limit)
 
 
 def end_of(until: str) -> float:
