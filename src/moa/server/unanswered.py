@@ -62,16 +62,21 @@ class Unanswered:
 
     def keep(self, asked: Asked, proposals: Sequence[Reference]) -> None:
         """The request got no answer. Its proposals replace those that were kept for it."""
-        self.forget(asked)
+        digest = asked.digest
+        self._remove(digest)
         size = sum(sys.getsizeof(proposal.text) for proposal in proposals)
         if proposals and size <= self._limit:
-            self._kept[asked.digest] = _Kept(self._now() + self._seconds, tuple(proposals), size)
+            self._kept[digest] = _Kept(self._now() + self._seconds, tuple(proposals), size)
             self._used += size
         self._expire()
 
     def forget(self, asked: Asked) -> None:
         """The request got its answer: the same one makes new proposals."""
-        if self._kept and (kept := self._kept.pop(asked.digest, None)):
+        if self._kept:
+            self._remove(asked.digest)
+
+    def _remove(self, digest: bytes) -> None:
+        if kept := self._kept.pop(digest, None):
             self._used -= kept.bytes
 
     def _expire(self) -> None:
@@ -79,5 +84,4 @@ class Unanswered:
             oldest, kept = next(iter(self._kept.items()))
             if kept.until > self._now() and len(self._kept) <= self._most and self._used <= self._limit:
                 return
-            del self._kept[oldest]
-            self._used -= kept.bytes
+            self._remove(oldest)
