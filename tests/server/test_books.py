@@ -166,6 +166,6 @@ async def test_all_faces_agree(
         assert record and record_of(record, Prices())["cost"] == saved["cost"]
     assert "NaN" not in text and "Infinity" not in text
     if case.outcome in ("answered", "degraded"):
-        _, _, moa = text.partition(f'"run": "{run}", "cost": ')
+        _, _, moa = text.partition(f'"run":"{run}","cost":')
         assert float(moa.partition(",")[0]) == saved["cost"]
     ledger.close()
