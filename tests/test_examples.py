@@ -13,6 +13,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from moa import EmbeddedModel, Mixture
 from moa.mixture.background import BACKGROUND
@@ -180,3 +182,24 @@ async def test_a_run_is_watched(monkeypatch: pytest.MonkeyPatch, upstream: Upstr
         assert "beside layer 1: a 0%, b 0%, c 0%, new 100%" in printed
         upstream.script("last", refuse(503, "overloaded"))
         assert "the aggregator failed" in await run("watch_run.py", "Why?", server.origin, "moa/trio")
+
+
+async def test_watching_ends_with_the_run() -> None:
+    """A stream that ends without the run's last event is asked for the rest, and the status 204 ends it."""
+    names = runpy.run_path(str(EXAMPLES / "watch_run.py"))
+    names["events"].__globals__["AGAIN"] = 0.0
+    asked = list[str]()
+
+    async def events(request: web.Request) -> web.Response:
+        asked.append(request.headers["Last-Event-ID"])
+        return (
+            web.Response(text='id: 1\ndata: {"event": "run_started"}\n\n')
+            if len(asked) == 1
+            else web.Response(status=204)
+        )
+
+    app = web.Application()
+    app.router.add_get("/runs/one/events", events)
+    async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as http:
+        assert [event async for event in names["events"](http, "one")] == [{"event": "run_started"}]
+    assert asked == ["0", "1"]
