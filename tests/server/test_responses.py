@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,8 @@ from moa.server.dialects.responses.encoder import ResponsesEncoder
 from moa.server.dialects.responses.tools import Tools
 from moa.server.failures import Refusal
 from tests.fakes.serving import Served
-from tests.fakes.upstream import Upstream, call_tool, chunk, error_event, finish, refuse, say, think, words
+from tests.fakes.upstream import Upstream, call_tool, chunk, error_event, finish, hang, refuse, say, think, until, words
+from tests.fakes.waiting import PATIENCE, holds
 
 pytestmark = pytest.mark.anyio
 
@@ -366,3 +368,46 @@ async def test_a_body_of_responses_at_the_address_of_chat_is_answered_as_one(
     """Cursor sends some there."""
     async with http.post(f"{server.url}/chat/completions", json={"model": "moa/trio", "input": "Why?"}) as response:
         assert (await response.json())["object"] == "response"
+
+
+async def test_a_response_continues_a_saved_one(client: openai.AsyncOpenAI, upstream: Upstream) -> None:
+    """The earlier conversation comes before the new input; the earlier instructions do not."""
+    upstream.script("last", say("Bern."), say("It rains."))
+    first = await client.responses.create(model="moa/trio", input="The capital?", instructions="Be brief.")
+    await client.responses.create(
+        model="moa/trio", input="And the weather?", instructions="Be kind.", previous_response_id=first.id
+    )
+    messages = sent(upstream)["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[0]["content"] == "Be kind." and messages[2]["content"] == "Bern."
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.create(model="moa/trio", input="And?", previous_response_id="resp_none")
+    assert caught.value.param == "previous_response_id"
+
+
+async def test_a_response_in_the_background_is_read_later(client: openai.AsyncOpenAI, upstream: Upstream) -> None:
+    """It is in progress at first; it can be read when it has ended, cancelled before, and deleted."""
+    gate = asyncio.Event()
+    upstream.script("last", until(gate) + say("at last"))
+    started = await client.responses.create(model="moa/trio", input="Why?", background=True)
+    assert started.status == "in_progress"
+    assert (await client.responses.retrieve(started.id)).status == "in_progress"
+    gate.set()
+    read = await client.responses.retrieve(started.id)
+    async with asyncio.timeout(PATIENCE):
+        while read.status == "in_progress":
+            read = await client.responses.retrieve(started.id)
+    assert (read.status, read.output_text) == ("completed", "at last")
+    await client.responses.delete(started.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(started.id)
+
+
+async def test_a_response_in_the_background_is_cancelled(client: openai.AsyncOpenAI, upstream: Upstream) -> None:
+    """Its upstream calls end."""
+    upstream.script("last", hang())
+    started = await client.responses.create(model="moa/trio", input="Why?", background=True)
+    await holds(lambda: bool(upstream.calls("last")))
+    assert (await client.responses.cancel(started.id)).status == "cancelled"
+    async with asyncio.timeout(PATIENCE):
+        await upstream.calls("last")[-1].disconnected.wait()

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Route
 
 from moa.config.config import Config
-from moa.server import completions, mcp_route, mixtures, model_routes, runs, static, token_counts
+from moa.server import completions, mcp_route, mixtures, model_routes, runs, static, stored_responses, token_counts
 from moa.server.access import Access
 from moa.server.admission import Admission
 from moa.server.bodies import Bodies
@@ -192,7 +192,6 @@ def create_app(
     app.add_middleware(Correlation)  # around all others
     desk, bodies, shutdown = server.desk, server.bodies, server.shutdown
     model_list, tables, recordings = server.model_list, server.tables, server.recordings
-    recorded = recordings if server.keeps else None
     app.include_router(model_routes.routes(desk, model_list, discretion))
     unanswered = Unanswered()
     small_tasks = SmallTasks(config, model_list)
@@ -208,13 +207,16 @@ def create_app(
                 server.charges,
                 server.reports,
                 shutdown,
-                recorded,
+                server.runner,
+                recordings,
                 config.whose_usage,
                 unanswered,
                 small_tasks,
                 discretion,
+                keeps=server.keeps,
             )
         )
+    app.include_router(stored_responses.routes(desk, recordings, discretion))
     app.include_router(token_counts.routes(DIALECTS, desk, bodies))
     app.include_router(
         runs.routes(

@@ -41,8 +41,10 @@ from moa.server.mixtures import Tables
 from moa.server.model_list import ModelList
 from moa.server.progress import Progress
 from moa.server.reports import Reports
+from moa.server.runner import Order, Runner
 from moa.server.shutdown import Shutdown
 from moa.server.small_tasks import SmallTasks
+from moa.server.stored_responses import continued
 from moa.server.unanswered import Asked, Unanswered
 from moa.server.usage import WhoseUsage, usage_by_choice
 from moa.store.record import proposals_of
@@ -70,16 +72,20 @@ def routes(
     charges: Charges,
     reports: Reports,
     shutdown: Shutdown,
-    recordings: Recordings | None,
+    runner: Runner,
+    runs: Recordings,
     whose_usage: WhoseUsage,
     unanswered: Unanswered,
     small_tasks: SmallTasks,
     discretion: Discretion,
+    *,
+    keeps: bool,
 ) -> APIRouter:
     """The route of a dialect.
 
     Args:
-        recordings: where its runs are recorded; None records none.
+        runner: starts runs that outlive their connection.
+        runs: where runs are recorded; all of them where ``keeps`` is set, else those of the runner.
         whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
         unanswered: keeps the finished proposals of requests without an answer.
         small_tasks: gives another model to titles and the like.
@@ -87,11 +93,9 @@ def routes(
     """
     router = APIRouter(tags=[dialect.tag])
 
-    def recorder(parsed: ParsedRequest, key: Key) -> NewRecording | None:
-        if recordings is None:
-            return None
+    def recorder(parsed: ParsedRequest, key: Key) -> NewRecording:
         model, body, table = full_name(parsed.model), parsed.request.body, tables.written(parsed.model)
-        return lambda: recordings.new(
+        return lambda: runs.new(
             owner=desk.owner(key), model=model, request=body, mixture=table, request_id=REQUEST_ID.get()
         )
 
@@ -110,21 +114,30 @@ def routes(
             request, lambda body: (dialect.read(body), Asked.of(caller, dialect.path, body))
         )
         desk.check_models(key, [parsed.model])
+        if parsed.previous:
+            parsed = await continued(parsed, runs, desk.owner(key))
         parsed = small_tasks.routed(parsed)
         mixture = model_list.mixture(parsed.model)
         charge = charges.of(key, mixture, parsed.request, parsed.choices)
+        report = reports.of(parsed.model, key, charge)
+        if parsed.accepted:
+            model = full_name(parsed.model)
+            order = Order(model, mixture, tables.written(model), parsed.request, [model])
+            run = await runner.start(order, report, recorder(parsed, key)(), charge)
+            parsed.encoder.start(run)
+            return Response(parsed.accepted(), headers={"x-moa-run": run}, media_type="application/json")
         return Completion(
             dialect,
             mixture,
             parsed,
-            reports.of(parsed.model, key, charge),
+            report,
             charge.within_limits(admission.slot()),
             shutdown,
             asked,
             unanswered,
             discretion,
             whose_usage=whose_usage,
-            new_recording=recorder(parsed, key),
+            new_recording=recorder(parsed, key) if keeps else None,
         )
 
     return router

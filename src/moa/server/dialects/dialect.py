@@ -87,6 +87,9 @@ class ParsedRequest:
         usage: whose tokens ``usage`` counts; None leaves it to the configuration.
         small: whether the configured small model may answer, where the request is a small task.
         task: the small task that it is, where the small model answers.
+        previous: the ID of the response whose conversation the request continues; empty for none.
+        accepted: the run continues without the connection, and this writes the response that says so; None for a run that
+            ends with it.
     """
 
     model: str
@@ -99,6 +102,8 @@ class ParsedRequest:
     usage: WhoseUsage | None = None
     small: bool = True
     task: str | None = None
+    previous: str = ""
+    accepted: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ class ResponsesBody(OpenObject):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     store: bool | None = None
     metadata: dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    background: bool | None = None
     moa: MoaOptions | None = None
 
 
@@ -101,15 +103,18 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         raise Refusal(400, str(error).replace("'messages'", "'input'"), param="input") from None
     options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     echo = {name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()}
+    encoder = ResponsesEncoder(given.model, echo, tools, explain=options.explain)
     return ParsedRequest(
         model=given.model,
         request=request,
-        encoder=ResponsesEncoder(given.model, echo, tools, explain=options.explain),
+        encoder=encoder,
         stream=bool(given.stream),
         progress=options.progress,
         explain=options.explain,
         usage=options.usage,
         small=options.small,
+        previous=given.previous_response_id or "",
+        accepted=(lambda: encoder.unfinished("in_progress")) if given.background and not given.stream else None,
     )
 
 

@@ -42,8 +42,8 @@ class ResponsesEncoder:
         self._current: int | None = None
         self._calls: dict[int, tuple[int, ToolCall]] = {}
 
-    def start(self, run_id: str) -> None:
-        self._run_id, self._created = run_id, int(time.time())
+    def start(self, run_id: str, at: float | None = None) -> None:
+        self._run_id, self._created = run_id, int(at or time.time())
 
     def keep_alive(self) -> bytes:
         if not self._run_id:
@@ -72,6 +72,10 @@ class ResponsesEncoder:
         delta = Delta(reasoning=answer.reasoning, text=answer.text, tool_calls=calls, extra=extra)
         *_, last = [*self._added(delta), *self._ended(results)]
         return json_bytes(last["response"])
+
+    def unfinished(self, status: str, **fields: Any) -> bytes:
+        """The body of a response without an answer."""
+        return json_bytes(self._lifecycle("", status, **fields)["response"])
 
     def _opening(self) -> bytes:
         """The first events of the stream; nothing when they were sent."""

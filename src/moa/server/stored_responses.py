@@ -1,0 +1,123 @@
+"""Responses that a client comes back to: by ``previous_response_id``, and by ``GET /v1/responses/ID``.
+
+A response is a saved run. Its ID is the run's, so whatever can read runs can read responses, too.
+
+https://platform.openai.com/docs/api-reference/responses/get, …/cancel and …/delete
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import fastapi
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from moa.errors import RunError
+from moa.messages import Answer, Request
+from moa.server.described import ERROR_RESPONSES
+from moa.server.desk import Desk
+from moa.server.dialects.dialect import ParsedRequest, Result
+from moa.server.dialects.responses import ECHOED
+from moa.server.dialects.responses.encoder import ResponsesEncoder
+from moa.server.dialects.responses.tools import Tools
+from moa.server.discretion import Discretion
+from moa.server.encoding import json_response
+from moa.server.failures import Refusal
+from moa.server.usage import answering_usage
+from moa.store.archive import SavedRun
+from moa.store.record import answer_of
+from moa.store.recordings import Recordings
+
+PREFIX = "resp_"
+
+
+def routes(desk: Desk, recordings: Recordings, discretion: Discretion) -> APIRouter:
+    """The routes of responses that are in progress or saved."""
+    router = APIRouter(tags=["responses"], responses=ERROR_RESPONSES)
+
+    @router.get("/v1/responses/{response}", summary="Get a response")
+    async def get_response(response: str, request: fastapi.Request) -> Response:
+        saved = await _saved(recordings, response, desk.owner(desk.caller(request)))
+        return Response(await asyncio.to_thread(_written, saved, discretion), media_type="application/json")
+
+    @router.post("/v1/responses/{response}/cancel", summary="Cancel a response that is in progress")
+    async def cancel_response(response: str, request: fastapi.Request) -> Response:
+        owner = desk.owner(desk.caller(request))
+        saved = await _saved(recordings, response, owner)
+        await recordings.stop(saved.begun.run, owner)
+        saved = await _saved(recordings, response, owner)
+        return Response(await asyncio.to_thread(_written, saved, discretion), media_type="application/json")
+
+    @router.delete("/v1/responses/{response}", summary="Delete a response")
+    async def delete_response(response: str, request: fastapi.Request) -> Response:
+        if not await recordings.delete(response.removeprefix(PREFIX), desk.owner(desk.caller(request))):
+            raise _no_such(response)
+        return json_response({"id": response, "object": "response.deleted", "deleted": True})
+
+    return router
+
+
+async def continued(parsed: ParsedRequest, recordings: Recordings, owner: str) -> ParsedRequest:
+    """The request with the conversation of the response that it continues before its own messages. Instructions of an
+    earlier request do not carry over.
+
+    Raises:
+        Refusal: 400, there is no such response, or it has no answer.
+    """
+    try:
+        saved = await _saved(recordings, parsed.previous, owner)
+    except Refusal:
+        message = f"previous response {parsed.previous!r} is not saved here; send the whole conversation as input"
+        raise Refusal(400, message, code="previous_response_not_found", param="previous_response_id") from None
+    answer = await asyncio.to_thread(answer_of, saved.lines)
+    if saved.outcome == "running" or answer.error is not None:
+        message = f"previous response {parsed.previous!r} has no answer yet"
+        raise Refusal(400, message, code="previous_response_not_found", param="previous_response_id")
+    earlier = [*saved.begun.request["messages"]]
+    if earlier and earlier[0]["role"] == "system":
+        del earlier[0]
+    own = parsed.request.messages
+    instructions = own[:1] if own and own[0]["role"] == "system" else []
+    messages = [*instructions, *earlier, _message(answer), *own[len(instructions) :]]
+    return replace(parsed, request=parsed.request.replaced(messages=messages))
+
+
+def _message(answer: Answer) -> Mapping[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = list(answer.tool_calls)
+    elif message["content"] is None:
+        message["content"] = ""
+    return message
+
+
+async def _saved(recordings: Recordings, response: str, owner: str) -> SavedRun:
+    run = response.removeprefix(PREFIX)
+    saved = await recordings.saved(run, owner) if run.isascii() else None
+    if saved is None:
+        raise _no_such(response)
+    return saved
+
+
+def _no_such(response: str) -> Refusal:
+    return Refusal(404, f"no response has the ID {response[:80]!r}", param="response_id", code="response_not_found")
+
+
+def _written(saved: SavedRun, discretion: Discretion) -> bytes:
+    """A saved run as a response."""
+    begun, answer = saved.begun, answer_of(saved.lines)
+    encoder = ResponsesEncoder(begun.model, ECHOED, Tools())
+    encoder.start(begun.run, begun.started)
+    if saved.outcome in ("answered", "degraded"):
+        answer = discretion.answer(answer)
+        return encoder.whole([Result(answer, {}, usage=answering_usage(answer, Request(begun.request)))])
+    if saved.outcome == "failed":
+        reason = answer.error.reason if isinstance(answer.error, RunError) else "the run failed"
+        return encoder.unfinished("failed", error={"code": "server_error", "message": discretion.text(reason)})
+    return encoder.unfinished("in_progress" if saved.outcome == "running" else "cancelled")
