@@ -22,6 +22,7 @@ from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import msgspec
 from aiohttp import AddrInfoType
 from yarl import URL
 
@@ -117,7 +118,7 @@ class Connection:
         url = URL(str(self._url).replace(_MODEL, quote(model.partition("/")[2], safe="")), encoded=True)
         headers = {**TRACE_HEADERS.get(), **self._headers, **(key or {})}
         # A file and not bytes: aiohttp warns of bytes beyond a megabyte, and a long prompt has more.
-        data = io.BytesIO(json.dumps(body).encode()) if body is not None else None
+        data = io.BytesIO(_json(body)) if body is not None else None
         try:
             async with silence.limited():
                 return await http.request(
@@ -197,6 +198,15 @@ async def next_packet(model: str, response: aiohttp.ClientResponse, silence: Sil
         raise silence.error(model) from None
     except LOST:
         raise StreamBroken(model, "the connection was lost in the middle of the answer") from None
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. The fast encoder takes a quarter of the time, in which nothing else runs; it refuses lone surrogates
+    and numbers of more than 64 bits."""
+    try:
+        return msgspec.json.encode(body)
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        return json.dumps(body).encode()
 
 
 @dataclass(frozen=True, slots=True)

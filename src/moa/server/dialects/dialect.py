@@ -25,6 +25,9 @@ from moa.server.failures import ErrorBody, Refusal
 from moa.server.usage import WhoseUsage
 from moa.store.figures import run_object
 
+MOST_MESSAGES = 5000
+"""Messages of a conversation. Each agent of a mixture reads all of them, which takes the server time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -104,6 +107,11 @@ class ParsedRequest:
     task: str | None = None
     previous: str = ""
     accepted: Callable[[], bytes] | None = None
+
+    def __post_init__(self) -> None:
+        if (count := len(self.request.body["messages"])) > MOST_MESSAGES:
+            message = f"the conversation has {count:,} messages; this server takes {MOST_MESSAGES:,}"
+            raise Refusal(400, message, param="messages", code="invalid_value")
 
 
 @dataclass(frozen=True, slots=True)
