@@ -97,11 +97,9 @@ async def test_runs_belong_to_their_key(http: aiohttp.ClientSession, upstream: U
         mine = await begin(http, server, asking(), **his)
         await follow(http, server, mine, **his)
         assert (await server.logged(mine))["key"] == "bob"
-        status, payload = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, payload["error"]["code"]) == (429, "insufficient_quota")
-        for _ in range(4):
+        for _ in range(6):  # what is refused does not count for the requests in a minute
             status, payload = await call(http, "POST", server, "/runs", asking(), **his)
-        assert (status, payload["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert (status, payload["error"]["code"]) == (429, "insufficient_quota")
 
 
 async def moa(folder: Path, *args: str) -> str:
