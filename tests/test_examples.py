@@ -96,9 +96,8 @@ async def test_models_of_ones_own(run: Run) -> None:
 
 async def test_a_schedule_of_ones_own(run: Run) -> None:
     """The two short proposals are used, and the long one is cancelled."""
-    assert await run("own_schedule.py") == (
-        "['brief', 'short'], and ('long (layer 1) was dropped: two others were faster',)\n"
-    )
+    printed = await run("own_schedule.py")
+    assert printed.startswith("['brief', 'short'], and ('long (layer 1) was dropped: two others were faster'")
 
 
 async def test_an_aggregation_of_ones_own(run: Run) -> None:
