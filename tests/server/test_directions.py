@@ -16,7 +16,6 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("method", "path", "remedy"),
     [
-        ("GET", "/v1/responses/resp_1", "/v1/chat/completions"),
         ("POST", "/v1/completions", "/v1/chat/completions"),
         ("POST", "/v1/embeddings", "embeddings"),
         ("POST", "/v1/moderations", "moderations"),

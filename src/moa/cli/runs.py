@@ -71,9 +71,9 @@ def stop(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run IDs, or the start of each.")],
     store: _Store = None,
 ) -> int:
-    """Stop runs in progress, also those of a server.
+    """Stop runs in progress.
 
-    What a run has said so far stays saved, and the run can be continued.
+    Runs of a server are stopped, too. What a run has said so far stays saved, and the run can be continued.
     """
     import asyncio
 
@@ -123,7 +123,10 @@ def delete(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run IDs, or the start of each.")],
     store: _Store = None,
 ) -> int:
-    """Delete runs and overwrite their text. Runs in progress are stopped first."""
+    """Delete runs and overwrite their text.
+
+    Runs in progress are stopped first.
+    """
     import asyncio
 
     from moa.cli import history
