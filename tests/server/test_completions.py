@@ -17,13 +17,16 @@ from pydantic import BaseModel
 from tests.fakes.run_client import open_sockets
 from tests.fakes.serving import Served, all_events, asking, post, said, streamed
 from tests.fakes.upstream import (
+    Script,
     Upstream,
     call_tool,
     chunk,
+    data,
     done,
     finish,
     refuse,
     say,
+    sequence,
     step,
     think,
     thoughts,
@@ -675,3 +678,26 @@ async def test_reasoning_of_proposers_stays_hidden(
     received = await all_events(http, server, asking("moa/shown"))
     assert "secret" not in json.dumps(received)
     assert "secret" not in upstream.calls("d")[0].prompt
+
+
+async def test_the_answering_models_tier_and_fingerprint_pass_through(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """They are fields of the whole answer, and of every chunk from the first words on; those of proposers are not."""
+
+    def built(tier: str) -> Script:
+        one = {"service_tier": tier, "system_fingerprint": f"fp_{tier}"}
+        choices = [{"index": 0, "delta": {"content": "So."}, "finish_reason": None}]
+        return sequence([data(json.dumps({**one, "choices": choices}))] * 2) + finish() + done()
+
+    upstream.script("last", built("flex"))
+    upstream.script("a", built("priority"))
+    _, body, _ = await post(http, server, asking())
+    assert (body["service_tier"], body["system_fingerprint"]) == ("flex", "fp_flex")
+    assert not {"service_tier", "system_fingerprint"} & (body["choices"][0] | body["choices"][0]["message"]).keys()
+    chunks = await all_events(http, server, asking("moa/shown", stream_options={"include_usage": True}))
+    spoken = [chunk for chunk in chunks if "So." in json.dumps(chunk)]
+    after = chunks[chunks.index(spoken[-1]) : -1]
+    assert len(after) >= 3 and {chunk.get("system_fingerprint") for chunk in after} == {"fp_flex"}
+    assert "service_tier" not in json.dumps([chunk["choices"] for chunk in chunks[:-1]])
+    assert "fp_priority" not in json.dumps(chunks)

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("method", "path", "remedy"),
     [
-        ("POST", "/v1/completions", "/v1/chat/completions"),
         ("POST", "/v1/embeddings", "embeddings"),
         ("POST", "/v1/moderations", "moderations"),
         ("POST", "/v1/audio/transcriptions", "speech"),

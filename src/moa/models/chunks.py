@@ -32,6 +32,9 @@ from moa.models.usage import Bill, bill_in, finite
 
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "error", "usage"})
 _READ_OF_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
+_OF_RESPONSE = ("service_tier", "system_fingerprint")
+"""Fields of a chunk that say which tier and which build answered. They pass through once, with the first delta."""
+
 _OF_ANSWER = INSTEAD_OF_TEXT | {"logprobs", "reasoning_details", "thinking_blocks"}
 """Unread fields that a model's own words are in. Others may be a server's, with what it knows of the call."""
 
@@ -61,6 +64,7 @@ class AnswerReader:
         self._tool_calls = ToolCallReader(request)
         self._function_call: list[str] = []  # its arguments; https://platform.openai.com/docs/api-reference/chat/object
         self._has_text = self._has_function_call = self._has_deltas = False
+        self._of_response: dict[str, Any] | None = {}  # None once a delta had them
         self._pending_reason: str | None = None
         self._complaint: object = None  # data with a message and without choices: an error, if no answer comes
         self._broken: str | None = None  # a finish reason that means neither complete nor cut
@@ -133,6 +137,10 @@ class AnswerReader:
                 self._bill = self._bill.updated(bill_in(chunk, choice))
                 if "moa" in chunk:
                     self._calls = calls_in(chunk)
+                if self._of_response is not None:
+                    self._of_response |= {
+                        name: chunk[name] for name in _OF_RESPONSE if isinstance(chunk.get(name), str)
+                    }
                 if not choice and message_of(chunk):
                     self._complaint = chunk
                 error = choice.get("error")
@@ -186,6 +194,8 @@ class AnswerReader:
                 self._broken = reported
         if not (text or reasoning or tool_calls or finish_reason or extra):
             return None
+        if self._of_response:
+            extra, self._of_response = {**(extra or {}), **self._redacted(self._of_response)}, None
         delta = Delta(text, reasoning, tool_calls, finish_reason, extra=extra)
         self._output += (reasoning, text, *_texts(tool_calls))
         self.began = self.began or delta.speaks

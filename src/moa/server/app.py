@@ -28,6 +28,7 @@ from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.desk import Desk
 from moa.server.dialects.chat import CHAT
+from moa.server.dialects.completions import COMPLETIONS
 from moa.server.dialects.messages import MESSAGES
 from moa.server.dialects.responses import RESPONSES
 from moa.server.directions import no_such_method, no_such_path
@@ -54,7 +55,7 @@ from moa.store.ledger import Ledger
 from moa.store.recordings import Recordings
 from moa.tracebacks import traceback_of
 
-DIALECTS = (CHAT, RESPONSES, MESSAGES)
+DIALECTS = (CHAT, RESPONSES, MESSAGES, COMPLETIONS)
 
 TOGETHER, LEAST_TOGETHER = 8, 64 * 2**20
 """How many bodies of the largest size the server holds at the same time, and at least how many bytes."""

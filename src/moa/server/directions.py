@@ -32,7 +32,6 @@ DIRECTIONS = (
     Direction(rf"/v1/{API}/{API}(/.*)?", f"{BASE}: your client adds the rest of the path"),
     Direction(r"/v1/messages(/.*)?", "this server has POST /v1/messages and /v1/messages/count_tokens", messages_error),
     Direction(r"/v1/complete", "set your client to the Messages API, POST /v1/messages", messages_error),
-    Direction(r"/v1/completions", f"this server answers conversations only: {CHAT}"),
     Direction(
         r"/v1/(embeddings|rerank|score)", "mixtures have no embeddings: set another server for them in your client"
     ),

@@ -32,6 +32,9 @@ OF_MESSAGE = frozenset(
 )
 """Fields of a message, or of its delta, that pass through unread; any other unread field belongs to the choice."""
 
+OF_RESPONSE = frozenset({"service_tier", "system_fingerprint"})
+"""Fields of the whole response, the answering model's own."""
+
 FOR_THE_SERVER = frozenset({"model", "stream", "stream_options", "n", "moa"})
 """Fields of a body that no model receives."""
 
@@ -140,16 +143,19 @@ class ChatEncoder:
     def __init__(self, model: str, *, include_usage: bool = False, explain: bool = False) -> None:
         self._model, self._include_usage, self._explain = model, include_usage, explain
         self._id, self._created = "", 0
-        self._head = b""
+        self._head, self._fields = b"", dict[str, Any]()
         self._opened: set[int] = set()
 
     def start(self, run_id: str) -> None:
         self._id, self._created = f"chatcmpl-{run_id}", int(time.time())
-        head = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": self._model}
-        if self._include_usage:
-            head["usage"] = None
-        # All chunks of an answer start with the same fields, so these are encoded once.
-        self._head = f"data: {json.dumps(head)[:-1]}, ".encode()
+        self._fields = {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+            **({"usage": None} if self._include_usage else {}),
+        }
+        self._add_to_head({})
 
     def keep_alive(self) -> bytes:
         return COMMENT
@@ -159,14 +165,16 @@ class ChatEncoder:
 
     def delta(self, delta: Delta, index: int) -> bytes:
         extra = delta.extra or {}
+        if known := _only(extra, OF_RESPONSE):
+            self._add_to_head(known)
         fields = {**_delta_object(delta), **_only(extra, OF_MESSAGE)}
-        return self._opening(index) + self._chunk(index, fields, extra=_without(extra, OF_MESSAGE))
+        return self._opening(index) + self._chunk(index, fields, extra=_without(extra, OF_MESSAGE | OF_RESPONSE))
 
     def end(self, results: Sequence[Result]) -> bytes:
         chunks = [self._chunk(index, {}, result.answer.finish_reason) for index, result in enumerate(results)]
         moa = moa_object(results, explain=self._explain)
         if self._include_usage:
-            last = {"choices": [], "usage": _usage_object(results, moa), "moa": moa}
+            last = {"choices": [], "usage": usage_with_cost(results, moa), "moa": moa}
             chunks.append(self._head.replace(b', "usage": null', b"") + json_bytes(last)[1:] + b"\n\n")
         else:
             chunks[-1] = chunks[-1].removesuffix(b"}\n\n") + b', "moa": ' + json_bytes(moa) + b"}\n\n"
@@ -184,10 +192,16 @@ class ChatEncoder:
                 "created": self._created,
                 "model": self._model,
                 "choices": [_choice_object(index, result) for index, result in enumerate(results)],
-                "usage": _usage_object(results, moa),
+                "usage": usage_with_cost(results, moa),
+                **_only(results[0].extra, OF_RESPONSE),
                 "moa": moa,
             }
         )
+
+    def _add_to_head(self, fields: Mapping[str, Any]) -> None:
+        """Set the fields that all further chunks start with: they are the same, so they are encoded once."""
+        self._fields |= fields
+        self._head = f"data: {json.dumps(self._fields)[:-1]}, ".encode()
 
     def _opening(self, index: int) -> bytes:
         """The first chunk of a choice, with its role; nothing when it was sent."""
@@ -208,7 +222,7 @@ class ChatEncoder:
         return self._head + b'"choices": [' + json_bytes(choice) + b"]}\n\n"
 
 
-def _usage_object(results: Sequence[Result], moa: Mapping[str, Any]) -> dict[str, Any]:
+def usage_with_cost(results: Sequence[Result], moa: Mapping[str, Any]) -> dict[str, Any]:
     """``usage``, with the dollars of all calls under the name that OpenRouter gives them.
 
     https://openrouter.ai/docs/use-cases/usage-accounting
@@ -242,7 +256,7 @@ def _choice_object(index: int, result: Result) -> dict[str, Any]:
         "index": index,
         "message": {**_message_object(result.answer), **_only(result.extra, OF_MESSAGE)},
         "logprobs": None,
-        **_without(result.extra, OF_MESSAGE),
+        **_without(result.extra, OF_MESSAGE | OF_RESPONSE),
         "finish_reason": result.answer.finish_reason,
     }
 
