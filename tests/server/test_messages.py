@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moa.messages import Delta, Request
+from moa.messages import Answer, Delta, Request
 from moa.pieces import collected
 from moa.server.dialects.dialect import Result
+from moa.server.dialects.functions import Tools
 from moa.server.dialects.messages import read_messages
 from moa.server.dialects.messages.encoder import MessagesEncoder, messages_error
 from moa.server.failures import Refusal
@@ -135,6 +136,15 @@ async def test_errors_have_anthropics_form(client: Any, upstream: Upstream) -> N
             await stream.get_final_message()
 
 
+def test_a_whole_answer_hides_nothing() -> None:
+    """A refusal follows the text, and arguments that are no object stay readable: an empty object would be another call."""
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": '}}
+    answer = Answer(text="Hm. ", tool_calls=(call,), finish_reason="length")
+    message = json.loads(encoder().whole([Result(answer, {"refusal": "No."})]))
+    assert message["content"][0]["text"] == "Hm. No."
+    assert message["content"][1]["input"] == {"INVALID_JSON": '{"a": '}
+
+
 def test_a_prompt_that_is_too_long_has_the_words_that_clients_act_on() -> None:
     """Claude Code compacts its conversation when a message says that the prompt is too long."""
     error = json.loads(messages_error(Refusal(400, "no member can read it", code="context_length_exceeded")))
@@ -223,7 +233,7 @@ def read(messages: list[Any], **fields: Any) -> Request:
 
 
 def encoder() -> MessagesEncoder:
-    made = MessagesEncoder("moa/trio", 10, thinking=True)
+    made = MessagesEncoder("moa/trio", 10, Tools(), thinking=True)
     made.start("0" * 32)
     return made
 

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from moa.messages import Answer, Delta, Request, Usage
 from moa.pieces import collected
 from moa.server.dialects.dialect import Result
+from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses import read_responses
 from moa.server.dialects.responses.encoder import ResponsesEncoder
-from moa.server.dialects.responses.tools import Tools
 from moa.server.failures import Refusal
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream, call_tool, chunk, error_event, finish, hang, refuse, say, think, until, words
@@ -154,6 +154,16 @@ async def test_an_answer_that_hits_its_limit_is_incomplete(client: openai.AsyncO
     response = await client.responses.create(model="moa/trio", input="Why?", max_output_tokens=5)
     assert response.status == "incomplete" and response.incomplete_details is not None
     assert (response.incomplete_details.reason, response.output_text) == ("max_output_tokens", "half an")
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_a_call_that_was_cut_off_is_incomplete(reason: str) -> None:
+    """In the item's own event, in the last event and in a whole answer: no client may run it."""
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": '}}
+    status = "incomplete" if reason == "length" else "completed"
+    deltas = [Delta(tool_calls=(call,), finish_reason=reason)]
+    assert streamed(deltas)["output"][0]["status"] == status
+    assert json.loads(encoder().whole(ended(deltas)))["output"][0]["status"] == status
 
 
 async def test_a_failure_before_the_first_word_has_a_status(client: openai.AsyncOpenAI, upstream: Upstream) -> None:

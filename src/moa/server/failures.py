@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.responses import Response
@@ -80,6 +81,12 @@ class Refusal(Exception):
     permanent: bool = False
     private: bool = False
     subject: str = ""
+
+    def about(self, names: Mapping[str, str]) -> Refusal:
+        """The same with its field under the name that another API has for it. ``param`` loses its indices there: that API's
+        list of messages has others."""
+        name = re.split(r"[.\[]", self.param or "")[0]
+        return replace(self, param=names[name]) if name in names else self
 
 
 UNUSABLE = 424

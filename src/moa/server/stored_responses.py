@@ -20,10 +20,11 @@ from moa.errors import RunError
 from moa.messages import Answer, Request
 from moa.server.described import ERROR_RESPONSES
 from moa.server.desk import Desk
+from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import ParsedRequest, Result
+from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses import ECHOED
 from moa.server.dialects.responses.encoder import ResponsesEncoder
-from moa.server.dialects.responses.tools import Tools
 from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal
@@ -82,7 +83,7 @@ async def continued(parsed: ParsedRequest, recordings: Recordings, owner: str) -
         del earlier[0]
     own = parsed.request.messages
     instructions = own[:1] if own and own[0]["role"] == "system" else []
-    messages = [*instructions, *earlier, _message(answer), *own[len(instructions) :]]
+    messages = paired([*instructions, *earlier, _message(answer), *own[len(instructions) :]])
     return replace(parsed, request=parsed.request.replaced(messages=messages))
 
 

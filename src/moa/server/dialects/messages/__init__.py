@@ -12,10 +12,13 @@ from pydantic import Field
 
 from moa.errors import RequestRejected
 from moa.messages import Request
+from moa.models.demands import check_choice
 from moa.models.fitting import prompt_tokens
 from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import Dialect, ParsedRequest
-from moa.server.dialects.messages.blocks import choice_of, functions_of, messages_of
+from moa.server.dialects.functions import Tools
+from moa.server.dialects.messages.blocks import choice_of, messages_of, tools_of
 from moa.server.dialects.messages.encoder import MessagesEncoder, messages_error
 from moa.server.failures import Refusal
 from moa.server.history import cleaned
@@ -65,10 +68,10 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
     Raises:
         Refusal: 400; with the field in ``param``.
     """
-    given, request = _read(body)
+    given, tools, request = _read(body)
     options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
-    encoder = MessagesEncoder(given.model, prompt_tokens(request), thinking=thinking, explain=options.explain)
+    encoder = MessagesEncoder(given.model, prompt_tokens(request), tools, thinking=thinking, explain=options.explain)
     return ParsedRequest(
         model=unaliased(given.model),
         request=request,
@@ -86,30 +89,33 @@ def unaliased(model: str) -> str:
     return f"moa/{model.removeprefix(ALIAS)}" if model.startswith(ALIAS) else model
 
 
-def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Request]:
+def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Tools, Request]:
     try:
         given = checked(MessagesBody, body)
-        return given, cleaned(Request.owned(_chat_body(given)))
+        tools = tools_of(given.tools or ())
+        return given, tools, cleaned(Request.owned(_chat_body(given, tools)))
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
         raise Refusal(400, str(error), param=error.param) from None
 
 
-def _chat_body(given: MessagesBody) -> dict[str, Any]:
+def _chat_body(given: MessagesBody, tools: Tools) -> dict[str, Any]:
     """The request as a body of Chat Completions."""
-    tools, choice = functions_of(given.tools or ()), given.tool_choice
-    one_at_a_time = choice is not None and choice.get("disable_parallel_tool_use") is True
+    choice = choice_of(given.tool_choice, tools)
+    if tools.functions or not given.tools:
+        check_choice({"tools": tools.functions, "tool_choice": choice})
+    one_at_a_time = (given.tool_choice or {}).get("disable_parallel_tool_use") is True
     return {
-        "messages": messages_of(given.messages, given.system),
+        "messages": paired(messages_of(given.messages, given.system, tools)),
         "max_tokens": given.max_tokens,
         "temperature": given.temperature,
         "top_p": given.top_p,
         "top_k": given.top_k,
         "stop": given.stop_sequences or None,
-        "tools": tools,
-        "tool_choice": choice_of(choice) if tools else None,
-        "parallel_tool_calls": False if one_at_a_time and tools else None,
+        "tools": tools.functions,
+        "tool_choice": choice if tools.functions else None,
+        "parallel_tool_calls": False if one_at_a_time and tools.functions else None,
         "response_format": _response_format(given),
         "reasoning_effort": _effort(given),
     }

@@ -12,26 +12,39 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from moa.server.dialects.conversation import check_message
+from moa.server.dialects.functions import Origin, Tools, check_tool
 from moa.server.dialects.seal import unsealed
+from moa.server.failures import Refusal
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]
 
+ROLES = ("assistant", "system", "user")
+
 RUN_BY_ANTHROPIC = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset")
 """How the types of tools begin that Anthropic's servers run: they are left out, since no model here could run them."""
 
+CHOICES = {"any": "required", "auto": "auto", "none": "none"}
+"""Choices among all tools, and their names in Chat Completions."""
 
-def messages_of(messages: Sequence[Mapping[str, Any]], system: object) -> list[Message]:
-    """The messages of a request; the system prompt comes first."""
+
+def messages_of(messages: Sequence[Mapping[str, Any]], system: object, tools: Tools) -> list[Message]:
+    """The messages of a request; the system prompt comes first.
+
+    Raises:
+        RequestRejected: a message is malformed.
+    """
     result: list[Message] = []
     if prompt := text_of(system):
         result.append({"role": "system", "content": prompt})
-    for message in messages:
+    for number, message in enumerate(messages):
+        check_message(message, f"messages[{number}]", ROLES)
         role, content = message.get("role"), message.get("content")
         blocks: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
         known = [block for block in blocks if isinstance(block, Mapping)]
         if role == "assistant":
-            result += _assistant(known)
+            result += _assistant(known, tools)
         elif role == "user":
             result += _user(known)
         else:
@@ -47,7 +60,7 @@ def text_of(content: object) -> str:
     return "\n\n".join(text for text in texts if isinstance(text, str) and text)
 
 
-def _assistant(blocks: Sequence[Block]) -> Iterator[Message]:
+def _assistant(blocks: Sequence[Block], tools: Tools) -> Iterator[Message]:
     message: Message = {}
     texts, thoughts = [], []
     for block in blocks:
@@ -60,7 +73,7 @@ def _assistant(blocks: Sequence[Block]) -> Iterator[Message]:
                     message[name] = [*message.get(name, ()), *known]
             case "tool_use":
                 arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
-                function = {"name": str(block.get("name") or ""), "arguments": arguments}
+                function = {"name": tools.function(str(block.get("name") or "")), "arguments": arguments}
                 call = {"id": str(block.get("id") or ""), "type": "function", "function": function}
                 message.setdefault("tool_calls", []).append(call)
     if reasoning := "\n\n".join(filter(None, thoughts)):
@@ -138,32 +151,44 @@ def _document(block: Block, source: Block) -> Iterator[dict[str, Any]]:
             yield {"type": "text", "text": "\n".join([*names, f"[a document at {place}]"])}
 
 
-def functions_of(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tools of a request as functions."""
-    return [
-        {"type": "function", "function": _function(tool)}
-        for tool in tools
-        if isinstance(tool.get("name"), str) and not str(tool.get("type") or "").startswith(RUN_BY_ANTHROPIC)
-    ]
+def tools_of(tools: Sequence[Mapping[str, Any]]) -> Tools:
+    """The tools of a request.
+
+    Raises:
+        Refusal: 400, a tool is malformed.
+    """
+    result = Tools()
+    for number, tool in enumerate(tools):
+        if not str(tool.get("type") or "").startswith(RUN_BY_ANTHROPIC):
+            check_tool(tool, "input_schema", f"tools[{number}]")
+            result.add(Origin(tool["name"]), _described(tool))
+    return result
 
 
-def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
-    description, strict = tool.get("description"), tool.get("strict")
+def _described(tool: Mapping[str, Any]) -> dict[str, Any]:
+    description = tool.get("description")
     return {
-        "name": tool["name"],
-        **({"description": description} if isinstance(description, str) else {}),
+        **({"description": description} if description else {}),
         "parameters": tool.get("input_schema") or {"type": "object"},
-        **({"strict": True} if strict is True else {}),
+        **({"strict": True} if tool.get("strict") is True else {}),
     }
 
 
-def choice_of(choice: Mapping[str, Any] | None) -> object:
-    """``tool_choice`` in the form of Chat Completions."""
+def choice_of(choice: Mapping[str, Any] | None, tools: Tools) -> object:
+    """``tool_choice`` in the form of Chat Completions.
+
+    Raises:
+        Refusal: 400, there is no such choice.
+    """
     if choice is None:
         return None
-    if choice.get("type") == "tool":
-        return {"type": "function", "function": {"name": choice.get("name")}}
-    return {"any": "required", "auto": "auto", "none": "none"}.get(str(choice.get("type")))
+    kind, name = choice.get("type"), choice.get("name")
+    if kind == "tool" and isinstance(name, str):
+        return {"type": "function", "function": {"name": tools.function(name)}}
+    if kind not in CHOICES:
+        what = "'tool_choice' must have a 'type': auto, any, none, or tool, which needs a 'name'"
+        raise Refusal(400, what, param="tool_choice")
+    return CHOICES[kind]
 
 
 def _list(value: object) -> list[Any]:

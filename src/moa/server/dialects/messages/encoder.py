@@ -16,6 +16,7 @@ from moa.messages import Delta, Usage
 from moa.pieces import joined_tool_calls
 from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Result, moa_object, usage_of
+from moa.server.dialects.functions import Tools
 from moa.server.dialects.seal import SEAL, Sealed, has_blocks
 from moa.server.encoding import json_bytes
 from moa.server.failures import Refusal
@@ -45,6 +46,11 @@ TYPES = {
 }
 """The error types by status; all others are ``api_error``. https://platform.claude.com/docs/en/api/errors"""
 
+INVALID = "INVALID_JSON"
+"""Holds the arguments of a call that are no JSON object, such as those of an answer that hit its limit: an empty object
+would be another call. https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
+"""
+
 TOO_LONG = "prompt is too long"
 """Begins Anthropic's message when a prompt exceeds the context size: Claude Code then compacts its conversation."""
 
@@ -72,11 +78,13 @@ class MessagesEncoder:
     Args:
         model: as the request names it.
         input_tokens: the estimate that the first event reports.
+        tools: the request's.
         thinking: send reasoning and proposals, as thinking.
         explain: send the attribution.
     """
 
-    def __init__(self, model: str, input_tokens: int, *, thinking: bool, explain: bool = False) -> None:
+    def __init__(self, model: str, input_tokens: int, tools: Tools, *, thinking: bool, explain: bool = False) -> None:
+        self._tools = tools
         self._model, self._input_tokens, self._thinking, self._explain = model, input_tokens, thinking, explain
         self._run_id = ""
         self._opened = False
@@ -113,9 +121,9 @@ class MessagesEncoder:
         if self._thinking and (answer.reasoning or has_blocks(extra)):
             self._sealed.add(extra)
             content.append({"type": "thinking", "thinking": answer.reasoning, "signature": self._signature})
-        if text := answer.text or str(extra.get("refusal") or ""):
+        if text := answer.text + str(extra.get("refusal") or ""):
             content.append({"type": "text", "text": text})
-        content += [{**block_of(call), "input": _input(call)} for call in answer.tool_calls]
+        content += [{**self._block_of(call), "input": _input(call)} for call in answer.tool_calls]
         end = {"stop_reason": _stop_reason(results[0]), "usage": usage_object(usage_of(results))}
         moa = moa_object(results, explain=self._explain)
         return json_bytes({**self._message, "content": content, **end, "moa": moa})
@@ -161,9 +169,14 @@ class MessagesEncoder:
     def _think(self, text: str) -> Iterator[Event]:
         yield from self._write("thinking", {"signature": ""}, text)
 
+    def _block_of(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The start of a tool call's block."""
+        name = self._tools.origin(str((call.get("function") or {}).get("name") or "")).name
+        return {"type": "tool_use", "id": str(call.get("id") or ""), "name": name, "input": {}}
+
     def _call(self, piece: Mapping[str, Any]) -> Iterator[Event]:
         if self._block is None or self._block["type"] != "tool_use":
-            yield from self._start(block_of(piece))
+            yield from self._start(self._block_of(piece))
             self._live = piece.get("index")
         if piece.get("index") != self._live:
             self._waiting.append(piece)
@@ -201,7 +214,7 @@ class MessagesEncoder:
     def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
         yield from self._stop()
         for call in joined_tool_calls(self._waiting):
-            yield from self._start(block_of(call))
+            yield from self._start(self._block_of(call))
             yield self._delta({"type": "input_json_delta", "partial_json": _arguments(call)})
             yield from self._stop()
         for kind, fields, text in self._texts:
@@ -223,22 +236,17 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
-def block_of(call: Mapping[str, Any]) -> dict[str, Any]:
-    """The start of a tool call's block."""
-    function = call.get("function") or {}
-    return {"type": "tool_use", "id": str(call.get("id") or ""), "name": str(function.get("name") or ""), "input": {}}
-
-
 def _arguments(call: Mapping[str, Any]) -> str:
     return str((call.get("function") or {}).get("arguments") or "")
 
 
 def _input(call: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = _arguments(call)
     try:
-        value = json.loads(_arguments(call) or "{}")
+        value = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
         value = None
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {INVALID: arguments}
 
 
 def _stop_reason(result: Result) -> str:

@@ -6,17 +6,20 @@ https://platform.openai.com/docs/api-reference/responses/create
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from moa.errors import RequestRejected
 from moa.messages import Request
+from moa.models.demands import check_choice
 from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import Dialect, ParsedRequest
-from moa.server.dialects.responses.encoder import ResponsesEncoder
+from moa.server.dialects.functions import Tools
+from moa.server.dialects.responses.encoder import NAMES, ResponsesEncoder
 from moa.server.dialects.responses.items import messages_of
-from moa.server.dialects.responses.tools import Tools, choice_of, tools_of
+from moa.server.dialects.responses.tools import choice_of, tools_of
 from moa.server.failures import Refusal, openai_error
 from moa.server.history import cleaned
 
@@ -74,7 +77,7 @@ class ResponsesBody(OpenObject):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: TextFormat | None = None
     reasoning: Reasoning | None = None
@@ -100,7 +103,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except RequestRejected as error:
-        raise Refusal(400, str(error).replace("'messages'", "'input'"), param="input") from None
+        raise Refusal(400, str(error).replace("'messages'", "'input'"), param=error.param) from None
     options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
     echo = {name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()}
     encoder = ResponsesEncoder(given.model, echo, tools, explain=options.explain)
@@ -118,15 +121,23 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
     )
 
 
+def responses_error(refusal: Refusal) -> bytes:
+    """The body of an error response, which names the field as this API does."""
+    return openai_error(refusal.about(NAMES))
+
+
 def _chat_body(body: Mapping[str, Any], given: ResponsesBody, tools: Tools) -> dict[str, Any]:
     """The request as a body of Chat Completions."""
-    choice = choice_of(given.tool_choice, tools) if tools.functions else None
+    choice = choice_of(given.tool_choice, tools)
+    if tools.functions or not given.tools:
+        check_choice({"tools": tools.functions, "tool_choice": choice})
+    messages = messages_of(given.input, given.instructions, tools)
     logprobs = "message.output_text.logprobs" in (given.include or ()) or None
     fields: dict[str, Any] = {
-        "messages": messages_of(given.input, given.instructions, tools),
+        "messages": messages if given.previous_response_id else paired(messages),
         "max_completion_tokens": given.max_output_tokens,
-        "tools": list(tools.functions),
-        "tool_choice": choice,
+        "tools": tools.functions,
+        "tool_choice": choice if tools.functions else None,
         "response_format": _response_format(given.text),
         "verbosity": given.text and given.text.verbosity,
         "reasoning_effort": given.reasoning and given.reasoning.effort,
@@ -154,7 +165,7 @@ RESPONSES = Dialect(
     summary="Create a response",
     body=ResponsesBody,
     read=lambda data: read_responses(object_of(data)),
-    error=openai_error,
+    error=responses_error,
     counting=(
         "/v1/responses/input_tokens",
         lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},

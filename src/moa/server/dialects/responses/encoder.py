@@ -12,14 +12,26 @@ from typing import Any
 from moa.messages import Delta, Usage
 from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Result, moa_object, usage_of
+from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses.output import Event, Item, Message, Reasoning, ToolCall
-from moa.server.dialects.responses.tools import Tools
 from moa.server.dialects.seal import has_blocks
 from moa.server.encoding import json_bytes
 from moa.server.failures import Refusal
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of answers that end early, as ``incomplete_details.reason``."""
+
+
+NAMES = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort",
+    "logprobs": "include",
+}
+"""The fields of Chat Completions that have another name here."""
 
 
 class ResponsesEncoder:
@@ -39,6 +51,7 @@ class ResponsesEncoder:
         self._events = 0
         self._items: list[Item] = []
         self._open = set[int]()
+        self._statuses = dict[int, str]()
         self._current: int | None = None
         self._calls: dict[int, tuple[int, ToolCall]] = {}
 
@@ -61,8 +74,10 @@ class ResponsesEncoder:
 
     def error(self, refusal: Refusal) -> bytes:
         # SDKs raise on the first event, Codex reads the second. OpenAI's servers send both.
+        refusal = refusal.about(NAMES)
         fields = {"type": refusal.kind, "code": refusal.code, "message": refusal.message, "param": refusal.param}
         error = {"code": refusal.code or "server_error", "message": refusal.message}
+        self._statuses |= dict.fromkeys(self._open, "incomplete")
         failed = self._lifecycle("response.failed", "failed", error=error)
         return self._opening() + self._frames([{**fields, "type": "error", "error": fields}, failed])
 
@@ -169,6 +184,7 @@ class ResponsesEncoder:
             yield from self._placed(place, item.closing())
             yield {"type": "response.output_item.done", "output_index": place, "item": item.item(status)}
             self._open.discard(place)
+            self._statuses[place] = status
 
     def _ended(self, results: Sequence[Result]) -> Iterator[Event]:
         answer = results[0].answer
@@ -188,7 +204,6 @@ class ResponsesEncoder:
 
     def _lifecycle(self, event: str, status: str, **fields: Any) -> Event:
         """An event with the whole response as it is now."""
-        statuses = ["in_progress" if place in self._open else "completed" for place in range(len(self._items))]
         response = {
             "id": f"resp_{self._run_id}",
             "object": "response",
@@ -197,7 +212,7 @@ class ResponsesEncoder:
             "error": None,
             "incomplete_details": None,
             "model": self._model,
-            "output": [item.item(status) for item, status in zip(self._items, statuses, strict=True)],
+            "output": [item.item(self._statuses.get(place, "in_progress")) for place, item in enumerate(self._items)],
             "usage": None,
             **self._echo,
             **fields,

@@ -12,11 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moa.server.dialects.responses.tools import Tools, arguments_of
+from moa.server.dialects.conversation import check_message
+from moa.server.dialects.functions import Tools
+from moa.server.dialects.responses.tools import arguments_of
 from moa.server.dialects.seal import unsealed
 
 Item = Mapping[str, Any]
 Message = dict[str, Any]
+
+ROLES = ("assistant", "developer", "system", "user")
 
 
 def messages_of(items: str | Sequence[Item], instructions: object, tools: Tools) -> list[Message]:
@@ -25,11 +29,11 @@ def messages_of(items: str | Sequence[Item], instructions: object, tools: Tools)
     if isinstance(instructions, str) and instructions:
         conversation.messages.append({"role": "system", "content": instructions})
     elif isinstance(instructions, list):
-        conversation.add_all(each for each in instructions if isinstance(each, Mapping))
+        conversation.add_all(instructions, "instructions")
     if isinstance(items, str):
         conversation.messages.append({"role": "user", "content": items})
     else:
-        conversation.add_all(items)
+        conversation.add_all(items, "input")
     return conversation.end()
 
 
@@ -40,21 +44,26 @@ class Conversation:
         self.messages: list[Message] = []
         self._tools = tools
         self._turn: Message | None = None
-        self._calls: set[str] = set()
         self._images: list[Item] = []
 
-    def add_all(self, items: Any) -> None:
-        for item in items:
-            self._add(item)
+    def add_all(self, items: Sequence[Item], field: str) -> None:
+        """Add the items in a field of the request.
+
+        Raises:
+            RequestRejected: an item is malformed.
+        """
+        for number, item in enumerate(items):
+            self._add(item, f"{field}[{number}]")
 
     def end(self) -> list[Message]:
         self._end_turn()
         self._end_results()
         return self.messages
 
-    def _add(self, item: Item) -> None:
+    def _add(self, item: Item, place: str) -> None:
         kind = item.get("type") or ("message" if "role" in item else "")
         if kind == "message":
+            check_message(item, place, ROLES)
             self._add_message(item)
         elif kind == "reasoning":
             self._end_results()
@@ -105,7 +114,6 @@ class Conversation:
         turn = self._turn = self._turn or {"role": "assistant"}
         call = {"id": call_id, "type": "function", "function": {"name": function, "arguments": arguments}}
         turn.setdefault("tool_calls", []).append(call)
-        self._calls.add(call_id)
 
     def _add_result(self, item: Item) -> None:
         self._end_turn()
@@ -113,15 +121,9 @@ class Conversation:
         parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
         text = "\n\n".join(part["text"] for part in parts if part["type"] == "text")
         images = [part for part in parts if part["type"] != "text"]
-        if isinstance(call_id, str) and call_id in self._calls:
-            self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
-            self._images += images
-        elif text or images:
-            # A result without its call, which no server accepts as a result.
-            text = f"[result of the tool call {call_id}]\n{text}"
-            self.messages.append(
-                {"role": "user", "content": [{"type": "text", "text": text}, *images] if images else text}
-            )
+        if isinstance(call_id, str) or text:
+            self.messages.append({"role": "tool", "tool_call_id": str(call_id or ""), "content": text})
+        self._images += images
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, None

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from moa.server.dialects.responses.tools import Tools, arguments_in, call_item, input_of
+from moa.server.dialects.functions import Tools
+from moa.server.dialects.responses.tools import arguments_in, call_item, input_of
 from moa.server.dialects.seal import Sealed
 
 Event = dict[str, Any]

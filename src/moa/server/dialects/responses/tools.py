@@ -11,74 +11,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from moa.server.dialects.functions import Origin, Tools, check_tool
 
 INPUT = "input"
 """The only parameter of the function that stands for a custom tool."""
 
-MOST_OF_NAME = 64
-"""Characters that a function's name may have: https://platform.openai.com/docs/api-reference/chat/create"""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a function comes from: the name of the client's tool, its namespace, and whether it is a custom tool."""
-
-    name: str
-    namespace: str | None = None
-    custom: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The functions that models receive, in the form of Chat Completions, and the origin of each by its name."""
-
-    functions: Sequence[Mapping[str, Any]] = ()
-    origins: Mapping[str, Origin] = field(default_factory=dict)
-
-    def origin(self, name: str) -> Origin:
-        """The tool behind a function; a name that the request does not define is a function of that name."""
-        return self.origins.get(name) or Origin(name)
-
-    def function(self, name: str, namespace: str | None = None) -> str:
-        """The name of the function that stands for a tool."""
-        for function, origin in self.origins.items():
-            if (origin.name, origin.namespace) == (name, namespace):
-                return function
-        return _full_name(name, namespace)
-
 
 def tools_of(tools: Sequence[Mapping[str, Any]]) -> Tools:
-    """The tools of a request."""
-    functions: list[Mapping[str, Any]] = []
-    origins: dict[str, Origin] = {}
-    for tool, namespace in _each(tools):
-        name = tool.get("name")
-        if not isinstance(name, str) or not name:
-            continue
-        function = _full_name(name, namespace)
-        origins[function] = Origin(name, namespace, custom=tool["type"] == "custom")
-        functions.append({"type": "function", "function": {"name": function, **_described(tool)}})
-    return Tools(functions, origins)
+    """The tools of a request.
+
+    Raises:
+        Refusal: 400, a tool that a model can call is malformed.
+    """
+    result = Tools()
+    for place, tool, namespace in _each(tools):
+        check_tool(tool, "parameters", place)
+        result.add(Origin(tool["name"], namespace, custom=tool["type"] == "custom"), _described(tool))
+    return result
 
 
-def _each(tools: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str | None]]:
-    """Each tool that a model can call, with its namespace."""
-    for tool in tools:
-        kind, inner = tool.get("type"), tool.get("tools")
+def _each(tools: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
+    """Each tool that a model can call, with its place and its namespace."""
+    for number, tool in enumerate(tools):
+        place, kind, inner = f"tools[{number}]", tool.get("type"), tool.get("tools")
         if kind in ("function", "custom"):
             # Some clients send the form of Chat Completions here too.
             nested = tool.get(kind)
-            yield ({**nested, "type": kind} if isinstance(nested, Mapping) else tool), None
+            yield place, {**nested, "type": kind} if isinstance(nested, Mapping) else tool, None
         elif kind == "namespace" and isinstance(inner, list):
-            for each in inner:
+            for index, each in enumerate(inner):
                 if isinstance(each, Mapping) and each.get("type") in ("function", "custom"):
-                    yield each, str(tool.get("name") or "") or None
-
-
-def _full_name(name: str, namespace: str | None) -> str:
-    return f"{namespace}__{name}"[-MOST_OF_NAME:] if namespace else name
+                    yield f"{place}.tools[{index}]", each, str(tool.get("name") or "") or None
 
 
 def _described(tool: Mapping[str, Any]) -> dict[str, Any]:
