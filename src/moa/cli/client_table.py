@@ -55,7 +55,7 @@ wire_api = "responses"
 experimental_bearer_token = "$key"
 """,
         file=".codex/moa.config.toml",
-        tried="0.169: a question, a tool loop that makes a file",
+        tried="0.169: a question, a tool loop that makes a file, an interrupt",
     ),
     Client(
         "claude",
@@ -71,7 +71,7 @@ experimental_bearer_token = "$key"
 }
 """,
         file=".claude/settings.json",
-        tried="2.1.197: a question, a tool loop that makes a file",
+        tried="2.1.197: a question, a tool loop that makes a file, an interrupt",
     ),
     Client(
         "opencode",
@@ -97,7 +97,7 @@ experimental_bearer_token = "$key"
 }
 """,
         file=".config/opencode/opencode.json",
-        tried="1.18: a question, a tool loop that makes a file",
+        tried="1.18: a question, a tool loop that makes a file, an interrupt",
     ),
     Client(
         "cline",
@@ -283,7 +283,7 @@ clients:
 
 model = ChatOpenAI(model="$model", base_url="$base", api_key="$key")
 """,
-        tried="langchain-openai 1.7: both APIs, streams, tools",
+        tried="langchain-openai 1.7: both APIs, streams, tools, objects",
     ),
     Client(
         "pydantic-ai",
@@ -295,7 +295,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 agent = Agent(OpenAIChatModel("$model", provider=OpenAIProvider(base_url="$base", api_key="$key")))
 """,
-        tried="2.68: all three APIs, tools",
+        tried="2.68: all three APIs, streams, tools, objects",
     ),
     Client(
         "openai-agents",
@@ -308,7 +308,7 @@ set_tracing_disabled(True)
 client = AsyncOpenAI(base_url="$base", api_key="$key")
 agent = Agent(name="moa", model=OpenAIResponsesModel("$model", client))
 """,
-        tried="0.24: Responses, streams, tools",
+        tried="0.24: Responses and Chat Completions, streams, tools, objects",
     ),
     Client(
         "vercel-ai",
