@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from moa.server.consulting import Consulting
+from moa.server.discretion import Discretion
 from tests.fakes.local_server import in_this_process
 from tests.fakes.packages import needs
-from tests.fakes.upstream import Upstream, hang, refuse, say
+from tests.fakes.upstream import Upstream, hang, refuse, say, words
 from tests.fakes.waiting import PATIENCE, holds
 
 pytestmark = [pytest.mark.anyio, needs("mcp", install="uv sync --group ci")]
@@ -72,6 +75,35 @@ async def test_a_failure_is_the_tools_error(upstream: Upstream, tmp_path: Path) 
         assert failed.is_error and "on fire" in text_in(failed)
         unknown = await client.call_tool("consult", {"question": "Why?", "mixture": "nobody"})
         assert unknown.is_error and "nobody" in text_in(unknown)
+
+
+async def test_no_part_of_an_answer_passes_for_the_whole(upstream: Upstream, tmp_path: Path) -> None:
+    """A run that was stopped in its answer is an error, and an answer that hit its limit says so."""
+    from mcp import Client
+
+    async with in_this_process(upstream, tmp_path) as server, Client(f"{server.origin}/mcp") as client:
+        upstream.script("last", say("half an", reason="length"))
+        cut = await client.call_tool("consult", {"question": "Why?", "mixture": "trio"})
+        assert text_in(cut).startswith("half an\n\n[This answer is incomplete")
+        upstream.script("last", words("half an") + hang())
+        run = text_in(await client.call_tool("submit", {"question": "Why now?", "mixture": "trio"}))
+        await holds(lambda: bool(upstream.calls("last")[1:]) and upstream.calls("last")[-1].started.is_set())
+        await client.call_tool("cancel", {"run": run})
+        stopped = await client.call_tool("result", {"run": run})
+        assert stopped.is_error and "stopped" in text_in(stopped)
+
+
+async def test_an_error_shows_no_path(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over HTTP, where callers are others than the operator; an error of the program's own shows nothing at all."""
+    from mcp import Client
+
+    monkeypatch.setattr(Discretion, "tells_all", property(lambda self: False))
+    async with in_this_process(upstream, tmp_path) as server, Client(f"{server.origin}/mcp") as client:
+        failed = await client.call_tool("consult", {"question": "Why?", "mixture": "keyless"})
+        assert failed.is_error and str(tmp_path) not in text_in(failed)
+        monkeypatch.setattr(Consulting, "start", AsyncMock(side_effect=ValueError("a secret")))
+        failed = await client.call_tool("consult", {"question": "Why?", "mixture": "trio"})
+        assert failed.is_error and "secret" not in text_in(failed)
 
 
 async def test_a_client_that_gives_up_ends_its_run(upstream: Upstream, tmp_path: Path) -> None:

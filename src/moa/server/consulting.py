@@ -6,10 +6,14 @@ The tools of the Model Context Protocol (:mod:`moa.server.mcp`) call it. Each ru
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from moa.errors import MoaError
+from moa.finish_reasons import CUTS
 from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.prices import Prices
@@ -17,7 +21,7 @@ from moa.server.charges import Charges
 from moa.server.correlation import REQUEST_ID
 from moa.server.desk import Desk
 from moa.server.discretion import Discretion
-from moa.server.failures import Refusal
+from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key
 from moa.server.model_list import ModelList
 from moa.server.reports import Reports
@@ -25,10 +29,15 @@ from moa.server.runner import Runner
 from moa.store.archive import SavedRun
 from moa.store.record import answer_of, record_of
 from moa.store.recordings import Recordings
+from moa.tracebacks import traceback_of
+
+log = logging.getLogger("moa.server")
 
 
 class Consulting:
-    """Runs for callers who know only their key and a question. Its methods raise Refusal, with a message to show."""
+    """Runs for callers who know only their key and a question. Its methods raise Refusal or MoaError; :meth:`message` gives
+    what to show.
+    """
 
     def __init__(
         self,
@@ -44,6 +53,16 @@ class Consulting:
         self.desk = desk
         self._model_list, self._runner, self._recordings = model_list, runner, recordings
         self._charges, self._reports, self._prices, self._discretion = charges, reports, prices, discretion
+
+    def message(self, error: Exception) -> str:
+        """What a caller may read of an error."""
+        if not isinstance(error, Refusal | MoaError):
+            log.error("a consultation failed on an internal error\n%s", traceback_of(error))
+        return self._discretion.refusal(refusal_of(error)).message
+
+    def text(self, text: str) -> str:
+        """What a caller may read of a text about a run."""
+        return self._discretion.text(text)
 
     def mixtures(self, key: Key) -> list[dict[str, Any]]:
         """The mixtures that a key may call: name, description, context size in tokens."""
@@ -82,15 +101,16 @@ class Consulting:
         return {**fields, "calls": calls}
 
     async def answer(self, key: Key, run: str) -> str:
-        """The answer of a run that has ended."""
+        """The answer of a run that has ended; its last line says so where it was cut."""
         saved = await self._saved(key, run)
         if saved.outcome == "running":
             raise Refusal(409, f"run {run} is in progress")
-        answer = answer_of(saved.lines)
-        if answer.error is not None or not answer.text:
+        answer = await asyncio.to_thread(answer_of, saved.lines)
+        if saved.outcome not in ("answered", "degraded") or not answer.text:
             reason = str(answer.error) if answer.error else "it has no answer"
-            raise Refusal(502, self._discretion.text(f"run {run}: {saved.outcome}: {reason}"))
-        return answer.text
+            raise Refusal(502, f"run {run}: {saved.outcome}: {reason}", private=True)
+        cut = CUTS.get(answer.finish_reason or "")
+        return f"{answer.text}\n\n[This answer is incomplete: {cut}.]" if cut else answer.text
 
     async def stop(self, key: Key, run: str) -> None:
         """Stop a run; one that has ended stays as it is."""

@@ -22,7 +22,6 @@ from starlette.types import ASGIApp
 
 from moa.mixture.events import AgentDropped, AgentFailed, AgentFinished, AgentStarted, Event, RunStarted
 from moa.server.consulting import Consulting
-from moa.server.failures import Refusal
 from moa.server.keys import Key
 
 ABOUT = (
@@ -51,14 +50,14 @@ def mcp_server(consulting: Consulting) -> MCPServer[Any]:
     ) -> str:
         """Ask a mixture of models a question, and wait for the answer."""
         key = key_of(context)
-        run = await _shown(consulting.start(key, question, mixture, background))
+        run = await _shown(consulting, consulting.start(key, question, mixture, background))
         try:
             await _report(consulting, key, run, context)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
                 await consulting.stop(key, run)
             raise
-        return await _shown(consulting.answer(key, run))
+        return await _shown(consulting, consulting.answer(key, run))
 
     async def list_mixtures(context: Context[Any, Any]) -> list[dict[str, Any]]:
         """List the mixtures that can be consulted."""
@@ -68,19 +67,19 @@ def mcp_server(consulting: Consulting) -> MCPServer[Any]:
         context: Context[Any, Any], question: Question, mixture: Mixture = "auto", background: Background = ""
     ) -> str:
         """Ask a question without waiting; returns the run's ID for status, result and cancel."""
-        return await _shown(consulting.start(key_of(context), question, mixture, background))
+        return await _shown(consulting, consulting.start(key_of(context), question, mixture, background))
 
     async def status(context: Context[Any, Any], run: Run) -> dict[str, Any]:
         """How far a run is, which models have answered, and what it has cost in US dollars."""
-        return await _shown(consulting.state(key_of(context), run))
+        return await _shown(consulting, consulting.state(key_of(context), run))
 
     async def result(context: Context[Any, Any], run: Run) -> str:
         """The answer of a run that has ended."""
-        return await _shown(consulting.answer(key_of(context), run))
+        return await _shown(consulting, consulting.answer(key_of(context), run))
 
     async def cancel(context: Context[Any, Any], run: Run) -> str:
         """Stop a run."""
-        await _shown(consulting.stop(key_of(context), run))
+        await _shown(consulting, consulting.stop(key_of(context), run))
         return "stopped"
 
     for tool in (consult, list_mixtures, submit, status, result, cancel):
@@ -108,7 +107,7 @@ async def _report(consulting: Consulting, key: Key, run: str, context: Context[A
             if isinstance(event, AgentFinished | AgentFailed | AgentDropped):
                 done += 1
             if message := _message(event):
-                await context.report_progress(done, max(total, done) or None, message)
+                await context.report_progress(done, max(total, done) or None, consulting.text(message))
 
 
 def _message(event: Event) -> str:
@@ -122,9 +121,9 @@ def _message(event: Event) -> str:
     return ""
 
 
-async def _shown(work: Awaitable[T]) -> T:
-    """The result of some work; what refuses it is shown to the model that called the tool."""
+async def _shown(consulting: Consulting, work: Awaitable[T]) -> T:
+    """The result of some work; the model that called the tool reads why there is none."""
     try:
         return await work
-    except Refusal as refusal:
-        raise ToolError(refusal.message) from None
+    except Exception as error:
+        raise ToolError(consulting.message(error)) from None
