@@ -319,7 +319,7 @@ agent = Agent(name="moa", model=OpenAIResponsesModel("$model", client))
 const moa = createOpenAICompatible({ name: "moa", baseURL: "$base", apiKey: "$key" });
 const model = moa("$model");
 """,
-        tried="ai 7.0: all three APIs, streams",
+        tried="ai 7.0: all three APIs, streams, tools, objects",
     ),
     Client(
         "openai-python",
