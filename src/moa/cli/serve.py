@@ -102,7 +102,7 @@ def serve(
     Clients select moa/NAME as the model at http://127.0.0.1:8000/v1.
     """
     from moa.cli.serving import serve
-    from moa.server.app import Settings
+    from moa.server.parts import Settings
 
     return serve(
         host=host,

@@ -15,10 +15,11 @@ from moa.errors import ConfigError
 from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
 from moa.server.access import Access
-from moa.server.app import Server, Settings, create_app
+from moa.server.app import create_app
 from moa.server.discretion import Discretion
 from moa.server.graceful import GracefulServer
 from moa.server.keys import Keys, default_place
+from moa.server.parts import Parts, Settings
 from moa.store.archive import Archive
 from moa.store.bounds import BYTES_KEPT, Bounds
 from moa.store.file import store_path
@@ -81,7 +82,7 @@ def serve(
         if keep:
             notify(f"saving runs with their text in {place}; --no-keep disables this")
         server.run(sockets=[listener])
-        app.state.server.recordings.close()  # also after a shutdown that failed
+        app.state.parts.recordings.close()  # also after a shutdown that failed
         turns.close()
     return 0 if server.started else 1
 
@@ -98,12 +99,12 @@ def serve_tools(*, config: str | None, store: str | None) -> int:
     _log_to_stderr()
 
     async def run() -> None:
-        server = Server(configured, Ledger(), None, Settings(), archive, Discretion.of(configured, Access()))
-        await server.start()
+        parts = Parts(configured, Ledger(), None, Settings(), archive, Discretion.of(configured, Access()))
+        await parts.start()
         try:
-            await mcp_server(server.consulting).run_stdio_async()
+            await mcp_server(parts.consulting).run_stdio_async()
         finally:
-            await server.aclose()
+            await parts.aclose()
 
     asyncio.run(run())
     turns.close()

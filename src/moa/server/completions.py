@@ -25,31 +25,23 @@ from moa.errors import MoaError, ScheduleError
 from moa.messages import Reference
 from moa.mixture.events import RunStarted
 from moa.mixture.mixture import Mixture
-from moa.server.admission import Admission
-from moa.server.bodies import Bodies
-from moa.server.charges import Charges
 from moa.server.choices import Choice, Report, Step, steps_of
 from moa.server.connection import ClientGone, EventStream, unless_gone
 from moa.server.correlation import REQUEST_ID
 from moa.server.described import ERROR_RESPONSES, request_body
-from moa.server.desk import Desk
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result
 from moa.server.discretion import Discretion
 from moa.server.failures import Refusal, error_response, refusal_of
 from moa.server.keys import Key
-from moa.server.mixtures import Tables
-from moa.server.model_list import ModelList
+from moa.server.parts import Parts
 from moa.server.progress import Progress
-from moa.server.reports import Reports
-from moa.server.runner import Order, Runner
+from moa.server.runner import Order
 from moa.server.shutdown import Shutdown
-from moa.server.small_tasks import SmallTasks
 from moa.server.stored_responses import continued
 from moa.server.unanswered import Asked, Unanswered
 from moa.server.usage import WhoseUsage, usage_by_choice
 from moa.store.record import proposals_of
 from moa.store.recording import Recording
-from moa.store.recordings import Recordings
 from moa.tracebacks import traceback_of
 
 MOST_UNSENT = 2**24
@@ -62,35 +54,9 @@ NewRecording = Callable[[], Recording]
 log = logging.getLogger("moa.server")
 
 
-def routes(
-    dialect: Dialect,
-    desk: Desk,
-    bodies: Bodies,
-    model_list: ModelList,
-    tables: Tables,
-    admission: Admission,
-    charges: Charges,
-    reports: Reports,
-    shutdown: Shutdown,
-    runner: Runner,
-    runs: Recordings,
-    whose_usage: WhoseUsage,
-    unanswered: Unanswered,
-    small_tasks: SmallTasks,
-    discretion: Discretion,
-    *,
-    keeps: bool,
-) -> APIRouter:
-    """The route of a dialect.
-
-    Args:
-        runner: starts runs that outlive their connection.
-        runs: where runs are recorded; all of them where ``keeps`` is set, else those of the runner.
-        whose_usage: whose tokens ``usage`` counts, where a request leaves it open.
-        unanswered: keeps the finished proposals of requests without an answer.
-        small_tasks: gives another model to titles and the like.
-        discretion: what callers may read of errors and notices.
-    """
+def routes(dialect: Dialect, parts: Parts) -> APIRouter:
+    """The route of a dialect."""
+    desk, runs, tables, discretion = parts.desk, parts.recordings, parts.tables, parts.discretion
     router = APIRouter(tags=[dialect.tag])
 
     def recorder(parsed: ParsedRequest, key: Key) -> NewRecording:
@@ -110,20 +76,20 @@ def routes(
         key = desk.caller(request)
         address = request.client.host if request.client else ""
         caller = desk.owner(key) or address
-        parsed, asked = await bodies.parsed(
+        parsed, asked = await parts.bodies.parsed(
             request, lambda body: (dialect.read(body), Asked.of(caller, dialect.path, body))
         )
         desk.check_models(key, [parsed.model])
         if parsed.previous:
             parsed = await continued(parsed, runs, desk.owner(key))
-        parsed = small_tasks.routed(parsed)
-        mixture = model_list.mixture(parsed.model)
-        charge = charges.of(key, mixture, parsed.request, parsed.choices)
-        report = reports.of(parsed.model, key, charge)
+        parsed = parts.small_tasks.routed(parsed)
+        mixture = parts.model_list.mixture(parsed.model)
+        charge = parts.charges.of(key, mixture, parsed.request, parsed.choices)
+        report = parts.reports.of(parsed.model, key, charge)
         if parsed.accepted:
             model = full_name(parsed.model)
             order = Order(model, mixture, tables.written(model), parsed.request, [model])
-            run = await runner.start(order, report, recorder(parsed, key)(), charge)
+            run = await parts.runner.start(order, report, recorder(parsed, key)(), charge)
             parsed.encoder.start(run)
             return Response(parsed.accepted(), headers={"x-moa-run": run}, media_type="application/json")
         return Completion(
@@ -131,13 +97,13 @@ def routes(
             mixture,
             parsed,
             report,
-            charge.within_limits(admission.slot()),
-            shutdown,
+            charge.within_limits(parts.admission.slot()),
+            parts.shutdown,
             asked,
-            unanswered,
+            parts.unanswered,
             discretion,
-            whose_usage=whose_usage,
-            new_recording=recorder(parsed, key) if keeps else None,
+            whose_usage=parts.config.whose_usage,
+            new_recording=recorder(parsed, key) if parts.keeps else None,
         )
 
     return router

@@ -15,8 +15,8 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from moa.server.app import Server
 from moa.server.http10 import Protocol
+from moa.server.parts import Parts
 from moa.server.sockets import Connection, Deadlines, Sockets
 
 if sys.platform != "win32":
@@ -60,8 +60,8 @@ class GracefulServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(grace + 5),  # for tasks that ignore their cancellation
         )
         super().__init__(config)
-        self._server: Server = app.state.server
-        admission = self._server.admission
+        self._parts: Parts = app.state.parts
+        admission = self._parts.admission
         self._sockets = Watched.sockets = Sockets(
             cast("set[Connection]", self.server_state.connections), _most_connections(admission.runs + admission.queue)
         )
@@ -102,7 +102,7 @@ class GracefulServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await super().main_loop()
-        self._server.shutdown.announced = True
+        self._parts.shutdown.announced = True
         with suppress(OSError):  # after SIGHUP there is no terminal
             self._on_notice("shutting down: finishing requests in flight (press Ctrl-C again to stop immediately)")
         for counter in range(round(self._drain * 10)):
@@ -111,21 +111,21 @@ class GracefulServer(uvicorn.Server):
                 await self.on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._server.stop_in(self._grace)
+        self._parts.stop_in(self._grace)
         end = asyncio.get_running_loop().call_later(self._grace, self._cut_off)
         await super().shutdown(sockets)
         end.cancel()
         if self.force_exit:  # uvicorn has waited for nothing
             self._cut_off()
-            if requests := self._server.shutdown.requests:
+            if requests := self._parts.shutdown.requests:
                 await asyncio.wait(requests, timeout=1 + LAST_WORDS)
             await self.lifespan.shutdown()  # saves what the runs in flight have said
 
     def _cut_off(self) -> None:
         """End all runs now, then the requests in flight, then all connections: each a moment after its cause."""
         loop = asyncio.get_running_loop()
-        self._server.stop_in(0)
-        loop.call_later(LAST_WORDS, self._server.shutdown.cancel_requests)
+        self._parts.stop_in(0)
+        loop.call_later(LAST_WORDS, self._parts.shutdown.cancel_requests)
         loop.call_later(1 + LAST_WORDS, self._abort)
 
     def _abort(self) -> None:

@@ -6,30 +6,21 @@ call alone. So it reaches nothing that the operator has not configured.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from starlette.responses import Response
 
 from moa.attribution.shares import EXPLAINED
 from moa.config.config import Config
-from moa.config.export import toml_of
 from moa.config.names import NAME, wrong_name
 from moa.config.problems import problem_of
 from moa.config.tables import AgentTable, AggregatorTable, MixtureTable
 from moa.errors import ConfigError
 from moa.mixture.mixture import Mixture
-from moa.server.bodies import Bodies
-from moa.server.body import FORBIDDEN, object_of
-from moa.server.described import object_body
-from moa.server.desk import Desk
-from moa.server.discretion import Discretion
-from moa.server.encoding import json_response
+from moa.server.body import FORBIDDEN
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key
 from moa.server.model_list import ModelList
@@ -38,7 +29,6 @@ UNNAMED = "unnamed"
 """The name of a caller's mixture that has none."""
 
 MIXTURE = {"type": "object", "description": "As in moa.toml, without prompt_file; may hold its name."}
-TOML_BODY = object_body(["mixture"], {"name": {"type": "string"}, "mixture": MIXTURE})
 
 
 class Tables:
@@ -105,31 +95,6 @@ class Tables:
             for _, model in _members(table):
                 self._model_list.forget(model)
         return mixture
-
-
-def routes(desk: Desk, bodies: Bodies, tables: Tables, discretion: Discretion) -> APIRouter:
-    """The routes."""
-    router = APIRouter(tags=["mixtures"])
-
-    @router.get("/mixtures", summary="List every mixture with its table, and every single model")
-    async def list_mixtures(request: Request) -> Response:
-        key = desk.caller(request)
-        return json_response(discretion.tree(await asyncio.to_thread(lambda: tables.listed(key))))
-
-    @router.post("/mixtures/toml", summary="Export a mixture as a moa.toml", openapi_extra=TOML_BODY)
-    async def export(request: Request) -> Response:
-        key = desk.caller(request)
-        body = await bodies.parsed(request, object_of)
-        name, table = table_of(body.get("mixture"), body.get("name"))
-        desk.check_models(key, members_of(table))
-        try:
-            tables.mixture(name, table)
-        except Refusal as refusal:
-            if refusal.status == 400:  # with another status the table is valid, and a member is not available here
-                raise
-        return json_response({"toml": toml_of(name, table)})
-
-    return router
 
 
 def table_of(data: object, name: object = None, *, is_run: bool = False) -> tuple[str, MixtureTable]:

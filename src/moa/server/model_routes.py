@@ -12,18 +12,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from moa.server.desk import Desk
 from moa.server.dialects.messages import ALIAS, unaliased
-from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
-from moa.server.model_list import ModelList
+from moa.server.parts import Parts
 
 Row = Mapping[str, Any]
 
 
-def routes(desk: Desk, model_list: ModelList, discretion: Discretion) -> APIRouter:
+def routes(parts: Parts) -> APIRouter:
     """``GET /v1/models`` and ``GET /v1/models/NAME``."""
     router = APIRouter(tags=["models"])
+    desk, model_list, discretion = parts.desk, parts.model_list, parts.discretion
 
     @router.get(
         "/v1/models", summary="List the mixtures that can be called; with all=true every mixture and single model"

@@ -11,23 +11,18 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from moa.prices import Prices
-from moa.server.bodies import Bodies
 from moa.server.body import object_of
-from moa.server.charges import Charges
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
 from moa.server.correlation import REQUEST_ID
 from moa.server.described import object_body
-from moa.server.desk import Desk
 from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
-from moa.server.reports import Reports
-from moa.server.runner import Runner
+from moa.server.parts import Parts
 from moa.store.archive import SavedRun
 from moa.store.record import record_of, row_object
-from moa.store.recordings import NotStopped, Recordings
+from moa.store.recordings import NotStopped
 
 MOST_ROWS = 200
 
@@ -49,19 +44,9 @@ RUN_BODY = object_body(
 )
 
 
-def routes(
-    desk: Desk,
-    bodies: Bodies,
-    runner: Runner,
-    recordings: Recordings,
-    charges: Charges,
-    reports: Reports,
-    prices: Prices,
-    discretion: Discretion,
-    *,
-    keeps: bool,
-) -> APIRouter:
-    """The routes. ``keeps``: whether all runs are stored on disk; ``discretion``: what callers may read of them."""
+def routes(parts: Parts) -> APIRouter:
+    """The routes."""
+    desk, runner, recordings, discretion = parts.desk, parts.runner, parts.recordings, parts.discretion
     router = APIRouter(tags=["runs"])
 
     async def found(run: str, owner: str) -> SavedRun:
@@ -73,7 +58,7 @@ def routes(
     @router.post("/runs", status_code=201, summary="Start a run that outlives the connection", openapi_extra=RUN_BODY)
     async def start(request: Request) -> Response:
         key = desk.caller(request)
-        order = await runner.order(await bodies.parsed(request, object_of), desk.owner(key))
+        order = await runner.order(await parts.bodies.parsed(request, object_of), desk.owner(key))
         desk.check_models(key, order.chosen)
         recording = recordings.new(
             owner=desk.owner(key),
@@ -84,8 +69,8 @@ def routes(
             request_id=REQUEST_ID.get(),
         )
         try:
-            charge = charges.of(key, order.mixture, order.request)
-            starting = runner.start(order, reports.of(order.model, key, charge), recording, charge)
+            charge = parts.charges.of(key, order.mixture, order.request)
+            starting = runner.start(order, parts.reports.of(order.model, key, charge), recording, charge)
             run = await unless_gone(request.receive, starting)
         except ClientGone:
             raise ClientDisconnect from None
@@ -103,13 +88,13 @@ def routes(
         rows = await recordings.rows(owner, search=search, before=before, limit=limit + 1)
         shown = [row_object(row) for row in rows[:limit]]
         following = str(rows[limit - 1].number) if len(rows) > limit else None
-        return json_response({"runs": discretion.tree(shown), "next": following, "kept": keeps})
+        return json_response({"runs": discretion.tree(shown), "next": following, "kept": parts.keeps})
 
     @router.get("/runs/{run}", summary="Get a run; of one in progress, its state so far")
     async def get_run(run: RunId, request: Request) -> Response:
         saved = await found(run, desk.owner(desk.caller(request)))
         # In a thread: folding thousands of lines would hold up other runs.
-        return await asyncio.to_thread(lambda: json_response(discretion.tree(record_of(saved, prices))))
+        return await asyncio.to_thread(lambda: json_response(discretion.tree(record_of(saved, parts.config.prices))))
 
     @router.get("/runs/{run}/events", summary="Stream a run's events", response_class=Response)
     async def stream_events(run: RunId, request: Request, after: EventId = None) -> Response:

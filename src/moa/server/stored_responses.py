@@ -19,7 +19,6 @@ from starlette.responses import Response
 from moa.errors import RunError
 from moa.messages import Answer, Request
 from moa.server.described import ERROR_RESPONSES
-from moa.server.desk import Desk
 from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import ParsedRequest, Result
 from moa.server.dialects.functions import Tools
@@ -28,6 +27,7 @@ from moa.server.dialects.responses.encoder import ResponsesEncoder
 from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal
+from moa.server.parts import Parts
 from moa.server.usage import answering_usage
 from moa.store.archive import SavedRun
 from moa.store.record import answer_of
@@ -36,9 +36,10 @@ from moa.store.recordings import Recordings
 PREFIX = "resp_"
 
 
-def routes(desk: Desk, recordings: Recordings, discretion: Discretion) -> APIRouter:
+def routes(parts: Parts) -> APIRouter:
     """The routes of responses that are in progress or saved."""
     router = APIRouter(tags=["responses"], responses=ERROR_RESPONSES)
+    desk, recordings, discretion = parts.desk, parts.recordings, parts.discretion
 
     @router.get("/v1/responses/{response}", summary="Get a response")
     async def get_response(response: str, request: fastapi.Request) -> Response:

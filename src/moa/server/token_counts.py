@@ -12,25 +12,22 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from moa.models.fitting import prompt_tokens
-from moa.server.bodies import Bodies
 from moa.server.described import ERROR_RESPONSES, request_body
-from moa.server.desk import Desk
 from moa.server.dialects.dialect import Dialect
 from moa.server.encoding import json_response
+from moa.server.parts import Parts
 
 
-def routes(dialects: Sequence[Dialect], desk: Desk, bodies: Bodies) -> APIRouter:
+def routes(dialects: Sequence[Dialect], parts: Parts) -> APIRouter:
     """The routes of all dialects that count tokens."""
     router = APIRouter()
     for dialect in dialects:
         if dialect.counting:
-            _add(router, dialect, *dialect.counting, desk, bodies)
+            _add(router, dialect, *dialect.counting, parts)
     return router
 
 
-def _add(
-    router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int], Any], desk: Desk, bodies: Bodies
-) -> None:
+def _add(router: APIRouter, dialect: Dialect, path: str, answer: Callable[[int], Any], parts: Parts) -> None:
     @router.post(
         path,
         name=f"{dialect.name}_tokens",
@@ -40,8 +37,8 @@ def _add(
         responses=ERROR_RESPONSES,
     )
     async def count(request: Request) -> Response:
-        desk.caller(request)
-        tokens = await bodies.parsed(request, lambda data: prompt_tokens(dialect.read(data).request))
+        parts.desk.caller(request)
+        tokens = await parts.bodies.parsed(request, lambda data: prompt_tokens(dialect.read(data).request))
         response = json_response(answer(tokens))
         response.headers["x-moa-estimated"] = "true"
         return response
