@@ -71,7 +71,7 @@ def _assistant(blocks: Sequence[Block], tools: Tools) -> Iterator[Message]:
                 thoughts.append(str(block.get("thinking") or ""))
                 for name, known in unsealed(block.get("signature") or block.get("data")).items():
                     message[name] = [*message.get(name, ()), *known]
-            case "tool_use":
+            case "tool_use" if block.get("name"):
                 arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
                 function = {"name": tools.function(str(block.get("name") or "")), "arguments": arguments}
                 call = {"id": str(block.get("id") or ""), "type": "function", "function": function}
@@ -118,6 +118,8 @@ def _part(block: Block) -> Iterator[dict[str, Any]]:
             yield _image(source)
         case "document":
             yield from _document(block, source)
+        case "tool_reference":  # a search among tools, which all models have anyway
+            yield {"type": "text", "text": f"[the tool {block.get('tool_name')} is available]"}
         case "search_result":
             head = "\n".join(str(block[name]) for name in ("title", "source") if isinstance(block.get(name), str))
             yield {"type": "text", "text": f"{head}\n{text_of(block.get('content'))}"}

@@ -72,7 +72,9 @@ class Conversation:
             self._add_call(item, item.get("name"), _arguments(item, kind))
         elif isinstance(kind, str) and kind.endswith("_call") and isinstance(item.get("call_id"), str):
             self._add_call(
-                item, kind.removesuffix("_call"), json.dumps(item.get("action") or item.get("operation") or {})
+                item,
+                kind.removesuffix("_call"),
+                json.dumps(item.get("action") or item.get("operation") or item.get("arguments") or {}),
             )
         elif isinstance(kind, str) and kind.endswith("_output"):
             self._add_result(item)
@@ -108,7 +110,7 @@ class Conversation:
     def _add_call(self, item: Item, name: object, arguments: str) -> None:
         self._end_results()
         call_id, namespace = item.get("call_id") or item.get("id"), item.get("namespace")
-        if not isinstance(call_id, str) or not isinstance(name, str):
+        if not isinstance(call_id, str) or not isinstance(name, str) or not name:
             return
         function = self._tools.function(name, namespace if isinstance(namespace, str) else None)
         turn = self._turn = self._turn or {"role": "assistant"}
@@ -127,8 +129,8 @@ class Conversation:
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, None
-        if turn is not None and ("content" in turn or "tool_calls" in turn):
-            self.messages.append({"role": "assistant", "content": None, **turn})
+        if turn is not None and (turn.get("content") or "tool_calls" in turn):
+            self.messages.append({**turn, "content": turn.get("content") or None})
 
     def _end_results(self) -> None:
         """Images of results follow them in a message of the user: a tool's message holds text only."""
@@ -179,7 +181,7 @@ def _output(item: Item) -> object:
     """What a result holds: a text, parts, or what a shell wrote."""
     output = item.get("output")
     if output is None:
-        return str(item.get("status") or "")
+        return json.dumps(item["tools"]) if item.get("tools") else str(item.get("status") or "")
     if isinstance(output, list) and any(isinstance(each, Mapping) and "stdout" in each for each in output):
         return json.dumps(output)
     return output if isinstance(output, str | list) else json.dumps(output)
