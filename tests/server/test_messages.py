@@ -203,6 +203,16 @@ def test_tools_that_anthropic_runs_are_left_out() -> None:
     assert [tool["function"]["name"] for tool in read(ASK, tools=tools).body["tools"]] == ["weather", "bash"]
 
 
+def test_a_search_among_tools_has_a_result_that_models_read() -> None:
+    """And a call without a name, which no server accepts, is left out."""
+    search = {"type": "tool_use", "id": "t1", "name": "ToolSearch", "input": {}}
+    found = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "tool_reference", "tool_name": "Read"}]}
+    nameless = {"type": "tool_use", "id": "t2", "input": {}}
+    history = [*ASK, {"role": "assistant", "content": [search, nameless]}, {"role": "user", "content": [found]}]
+    _, assistant, result = read(history).messages
+    assert len(assistant["tool_calls"]) == 1 and "Read" in result["content"]
+
+
 KINDS = ("text", "image", "document", "thinking", "redacted_thinking", "tool_use", "tool_result", "server_tool_use")
 BLOCKS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS)},

@@ -395,6 +395,38 @@ async def test_a_response_continues_a_saved_one(client: openai.AsyncOpenAI, upst
     assert caught.value.param == "previous_response_id"
 
 
+@pytest.mark.parametrize("by", ["previous_response_id", "item_reference"])
+async def test_a_tool_loop_over_a_saved_response(client: openai.AsyncOpenAI, upstream: Upstream, by: str) -> None:
+    """Its calls get their results, whether the client names the response or, as Vercel's AI SDK does, each of its items."""
+    upstream.script("last", call_tool("weather", {"city": "Bern"}), say("It rains."))
+    first = await client.responses.create(model="moa/trio", input=f"Rain? {by}", tools=[TOOL])  # type: ignore[list-item]
+    call = first.output[-1]
+    assert call.type == "function_call"
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    if by == "previous_response_id":
+        await client.responses.create(model="moa/trio", input=[result], previous_response_id=first.id)
+    else:
+        user: Any = {"role": "user", "content": "Rain?"}
+        references: list[Any] = [{"type": "item_reference", "id": item.id} for item in first.output]
+        await client.responses.create(model="moa/trio", input=[user, *references, *references, result])
+    _, assistant, answer = sent(upstream)["messages"]
+    assert assistant["tool_calls"][0]["id"] == call.call_id
+    assert answer == {"role": "tool", "tool_call_id": call.call_id, "content": "rain"}
+
+
+async def test_a_reference_to_what_is_not_saved(client: openai.AsyncOpenAI, upstream: Upstream) -> None:
+    """One of this server's form is a gap that models see, and one of another server's is passed over."""
+    history: list[Any] = [
+        {"role": "user", "content": "Why?"},
+        {"type": "item_reference", "id": f"msg_{'0' * 32}_1"},
+        {"type": "item_reference", "id": "msg_68af"},
+        {"role": "user", "content": "And now?"},
+    ]
+    await client.responses.create(model="moa/trio", input=history)
+    assert [message["role"] for message in sent(upstream)["messages"]] == ["user", "assistant", "user"]
+    assert "not saved" in sent(upstream)["messages"][1]["content"]
+
+
 async def test_a_response_in_the_background_is_read_later(client: openai.AsyncOpenAI, upstream: Upstream) -> None:
     """It is in progress at first; it can be read when it has ended, cancelled before, and deleted."""
     gate = asyncio.Event()

@@ -80,7 +80,7 @@ def routes(dialect: Dialect, parts: Parts) -> APIRouter:
             request, lambda body: (dialect.read(body), Asked.of(caller, dialect.path, body))
         )
         desk.check_models(key, [parsed.model])
-        if parsed.previous:
+        if parsed.previous or parsed.refers:
             parsed = await continued(parsed, runs, desk.owner(key))
         parsed = parts.small_tasks.routed(parsed)
         mixture = parts.model_list.mixture(parsed.model)

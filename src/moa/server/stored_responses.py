@@ -8,7 +8,7 @@ https://platform.openai.com/docs/api-reference/responses/get, …/cancel and …
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from moa.errors import RunError
-from moa.messages import Answer, Request
+from moa.messages import Answer, Message, Request
 from moa.server.described import ERROR_RESPONSES
 from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import ParsedRequest, Result
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses import ECHOED
 from moa.server.dialects.responses.encoder import ResponsesEncoder
+from moa.server.dialects.responses.items import REFERRED
 from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
 from moa.server.failures import Refusal
@@ -34,6 +35,9 @@ from moa.store.record import answer_of
 from moa.store.recordings import Recordings
 
 PREFIX = "resp_"
+
+NOT_SAVED = "[an earlier answer that is not saved]"
+"""Stands for an answer to which a request refers, and which is not saved."""
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -64,28 +68,57 @@ def routes(parts: Parts) -> APIRouter:
 
 
 async def continued(parsed: ParsedRequest, recordings: Recordings, owner: str) -> ParsedRequest:
-    """The request with the conversation of the response that it continues before its own messages. Instructions of an
-    earlier request do not carry over.
+    """The request with the conversation of the response that it continues before its own messages, and with the answers to
+    which its messages refer. Instructions of an earlier request do not carry over.
 
     Raises:
         Refusal: 400, there is no such response, or it has no answer.
     """
+    own = parsed.request.messages
+    if parsed.previous:
+        instructions = own[:1] if own and own[0]["role"] == "system" else []
+        earlier = await _conversation(parsed.previous, recordings, owner)
+        own = [*instructions, *earlier, *own[len(instructions) :]]
+    if parsed.refers:
+        own = await _with_answers(own, recordings, owner)
+    return replace(parsed, request=parsed.request.replaced(messages=paired(own)))
+
+
+async def _conversation(response: str, recordings: Recordings, owner: str) -> list[Message]:
+    """The messages of a response's request, and its answer."""
     try:
-        saved = await _saved(recordings, parsed.previous, owner)
+        saved = await _saved(recordings, response, owner)
     except Refusal:
-        message = f"previous response {parsed.previous!r} is not saved here; send the whole conversation as input"
+        message = f"previous response {response!r} is not saved here; send the whole conversation as input"
         raise Refusal(400, message, code="previous_response_not_found", param="previous_response_id") from None
     answer = await asyncio.to_thread(answer_of, saved.lines)
     if saved.outcome == "running" or answer.error is not None:
-        message = f"previous response {parsed.previous!r} has no answer yet"
+        message = f"previous response {response!r} has no answer yet"
         raise Refusal(400, message, code="previous_response_not_found", param="previous_response_id")
-    earlier = [*saved.begun.request["messages"]]
-    if earlier and earlier[0]["role"] == "system":
-        del earlier[0]
-    own = parsed.request.messages
-    instructions = own[:1] if own and own[0]["role"] == "system" else []
-    messages = paired([*instructions, *earlier, _message(answer), *own[len(instructions) :]])
-    return replace(parsed, request=parsed.request.replaced(messages=messages))
+    messages = [*saved.begun.request["messages"]]
+    if messages and messages[0]["role"] == "system":
+        del messages[0]
+    return [*messages, _message(answer)]
+
+
+async def _with_answers(messages: Sequence[Message], recordings: Recordings, owner: str) -> list[Message]:
+    """The messages with the answer of a run for the first reference to it. A client that refers to one item of a response
+    refers to all of them. The AI SDK of Vercel does so by default (``store``): it sends no text of earlier answers.
+    """
+    result, known = list[Message](), set[str]()
+    for message in messages:
+        run = message.get(REFERRED)
+        if run is None:
+            result.append(message)
+        elif run not in known:
+            known.add(run)
+            try:
+                saved = await _saved(recordings, run, owner)
+            except Refusal:
+                result.append({"role": "assistant", "content": NOT_SAVED})
+            else:
+                result.append(_message(await asyncio.to_thread(answer_of, saved.lines)))
+    return result
 
 
 def _message(answer: Answer) -> Mapping[str, Any]:

@@ -91,6 +91,7 @@ class ParsedRequest:
         small: whether the configured small model may answer, where the request is a small task.
         task: the small task that it is, where the small model answers.
         previous: the ID of the response whose conversation the request continues; empty for none.
+        refers: whether its messages refer to answers of saved runs.
         accepted: the run continues without the connection, and this writes the response that says so; None for a run that
             ends with it.
     """
@@ -106,6 +107,7 @@ class ParsedRequest:
     small: bool = True
     task: str | None = None
     previous: str = ""
+    refers: bool = False
     accepted: Callable[[], bytes] | None = None
 
     def __post_init__(self) -> None:

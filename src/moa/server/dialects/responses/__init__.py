@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/responses/create
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,7 +18,7 @@ from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import Dialect, ParsedRequest
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses.encoder import NAMES, ResponsesEncoder
-from moa.server.dialects.responses.items import messages_of
+from moa.server.dialects.responses.items import REFERRED, messages_of
 from moa.server.dialects.responses.tools import choice_of, tools_of
 from moa.server.failures import Refusal, openai_error
 from moa.server.history import cleaned
@@ -117,6 +117,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         usage=options.usage,
         small=options.small,
         previous=given.previous_response_id or "",
+        refers=_refers(request.messages),
         accepted=(lambda: encoder.unfinished("in_progress")) if given.background and not given.stream else None,
     )
 
@@ -134,7 +135,7 @@ def _chat_body(body: Mapping[str, Any], given: ResponsesBody, tools: Tools) -> d
     messages = messages_of(given.input, given.instructions, tools)
     logprobs = "message.output_text.logprobs" in (given.include or ()) or None
     fields: dict[str, Any] = {
-        "messages": messages if given.previous_response_id else paired(messages),
+        "messages": messages if given.previous_response_id or _refers(messages) else paired(messages),
         "max_completion_tokens": given.max_output_tokens,
         "tools": tools.functions,
         "tool_choice": choice if tools.functions else None,
@@ -147,6 +148,10 @@ def _chat_body(body: Mapping[str, Any], given: ResponsesBody, tools: Tools) -> d
     if not logprobs:
         fields["top_logprobs"] = None
     return fields
+
+
+def _refers(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return any(REFERRED in message for message in messages)
 
 
 def _response_format(text: TextFormat | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ https://platform.openai.com/docs/api-reference/responses/create (``input``)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ from moa.server.dialects.seal import unsealed
 
 Item = Mapping[str, Any]
 Message = dict[str, Any]
+
+REFERENCE = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{32})_[0-9]+")
+"""The ID of an item of a response of this server, which holds the run's."""
+
+REFERRED = "moa_run"
+"""The field of an assistant's message that stands for the answer of a run, until the run is read."""
 
 ROLES = ("assistant", "developer", "system", "user")
 
@@ -78,6 +85,10 @@ class Conversation:
             )
         elif isinstance(kind, str) and kind.endswith("_output"):
             self._add_result(item)
+        elif kind == "item_reference" and (known := REFERENCE.fullmatch(str(item.get("id")))):
+            self._end_results()
+            self._end_turn()
+            self.messages.append({"role": "assistant", "content": None, REFERRED: known[1]})
 
     def _add_message(self, item: Item) -> None:
         self._end_results()
