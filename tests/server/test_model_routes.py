@@ -48,6 +48,16 @@ def test_a_mixture_can_do_what_its_answer_needs() -> None:
     ]
 
 
+def test_of_a_mixture_that_writes_the_answer_its_own_writer_counts() -> None:
+    """Its proposers need neither call tools nor hold long answers; what costs nothing has the price 0."""
+    small = Member("up/small", Profile(tools=False, context_tokens=4000))
+    write = Member("up/write", Profile(tools=True, context_tokens=32000))
+    free = Prices({"up/small": Price(0.0, 0.0), "up/write": Price(0.0, 0.0)})
+    card = card_of(Mixture([[small]], Mixture([[small]], write)), free)
+    assert (card.context_tokens, card.tools) == (32000, True)
+    assert openai_fields(card, priced=True)["pricing"] == {"prompt": "0", "completion": "0"}
+
+
 def test_unknown_facts_are_left_out() -> None:
     """An unknown size or price has no field."""
     fields = openai_fields(card_of(Mixture([], Member("nobody/knows")), Prices()), priced=True)

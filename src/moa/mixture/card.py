@@ -41,7 +41,7 @@ class Card:
 def card_of(mixture: Mixture, prices: Prices) -> Card:
     """The facts about a mixture."""
     models = list(_models(mixture.agents))
-    answering = list(_models([*mixture.aggregators.values()] or mixture.layers[-1].values()))
+    answering = list(_answering(mixture))
     profiles = {model.name: traits_of(model).profile for model in models}
     own = [profiles[model.name] for model in answering]
     contexts = [_context(model, profiles[model.name]) for model in answering]
@@ -56,6 +56,15 @@ def card_of(mixture: Mixture, prices: Prices) -> Card:
         prompt=None if costs is None else sum(each.input for each in costs) / 1e6,
         completion=None if costs is None else sum(each.output for each in costs) / 1e6,
     )
+
+
+def _answering(mixture: Mixture) -> Iterator[Model]:
+    """The models that may write a mixture's answer; of a mixture among its agents, those of that one."""
+    for agent in [*mixture.aggregators.values()] or mixture.layers[-1].values():
+        if isinstance(agent.model, Mixture):
+            yield from _answering(agent.model)
+        else:
+            yield agent.model
 
 
 def _models(agents: Iterable[Agent]) -> Iterator[Model]:

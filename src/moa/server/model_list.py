@@ -240,7 +240,7 @@ def openai_fields(card: Card, *, priced: bool) -> dict[str, Any]:
     }
     if priced and card.prompt is not None and card.completion is not None:
         fields["pricing"] = {
-            "prompt": f"{card.prompt:.12f}".rstrip("0"),
-            "completion": f"{card.completion:.12f}".rstrip("0"),
+            "prompt": f"{card.prompt:.12f}".rstrip("0").rstrip("."),
+            "completion": f"{card.completion:.12f}".rstrip("0").rstrip("."),
         }
     return {name: value for name, value in fields.items() if value is not None}
