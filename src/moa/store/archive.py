@@ -139,9 +139,9 @@ class Archive(Closing):
             known.add(digest)
             return stored
 
-        ready = [statements(change, self.process, is_stored) for change in changes]
+        ready = [*statements(changes, self.process, is_stored)]
         with _transaction(self._file):
-            for statement, values in (each for statements in ready for each in statements):
+            for statement, values in ready:
                 self._file.execute(statement, values)
         begun = sum(isinstance(change, Begun) for change in changes)
         self._since_sweep += begun
