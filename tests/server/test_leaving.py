@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -153,20 +154,27 @@ async def test_on_sigterm_runs_finish_and_new_ones_are_refused(upstream: Upstrea
 
 
 async def test_after_the_grace_runs_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
-    """Their upstream calls are cancelled, their clients get a 503 or an error event, and the exit code is still 0."""
+    """Their upstream calls are cancelled, their clients get a 503 or an error event of their API, and the exit is 0."""
     upstream.script("last", words("on and on") + hang())
     config = CONFIG.format(base_url=upstream.base_url)
+
+    async def messages(http: aiohttp.ClientSession, url: str) -> Any:
+        async with http.post(f"{url}/messages", json=asking(max_tokens=9)) as response:
+            return await response.json()
+
     async with Served(tmp_path, "--grace", "1", config=config) as server, aiohttp.ClientSession() as http:
         streaming = asyncio.create_task(all_events(http, server, asking()))
         whole = asyncio.create_task(post(http, server, asking()))
-        await holds(lambda: len(upstream.calls("last")) == 2)
+        of_anthropic = asyncio.create_task(messages(http, server.url))
+        await holds(lambda: len(upstream.calls("last")) == 3)
         assert await server.stop() == 0
         await asyncio.wait_for(upstream.calls("last")[0].disconnected.wait(), PATIENCE)
         events = await streaming
         assert said(events[:-1]) == "on and on"
         status, body, _ = await whole
         assert (status, body["error"]["code"], body) == (503, "stopping", events[-1])
-    assert [run["outcome"] for run in server.runs()] == ["cancelled", "cancelled"]
+        assert (await of_anthropic)["error"]["type"] == "overloaded_error"
+    assert [run["outcome"] for run in server.runs()] == ["cancelled"] * 3
     assert "Traceback" not in server.text
 
 

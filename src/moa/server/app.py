@@ -86,7 +86,7 @@ def create_app(
     refuse = answer_errors(app, DIALECTS, parts.metrics, discretion)
     app.add_middleware(Entrance, access=access, answer=refuse)
     app.add_middleware(Paths)
-    app.add_middleware(CutOff, shutdown=parts.shutdown)
+    app.add_middleware(CutOff, shutdown=parts.shutdown, answer=refuse)
     app.add_middleware(Correlation)  # around all others
     app.include_router(model_routes.routes(parts))
     for dialect in DIALECTS:

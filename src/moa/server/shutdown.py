@@ -7,11 +7,13 @@ flight go on; those that are still in flight when their time is over get a 503, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moa.server.failures import Refusal, error_response
+from moa.server.failures import Refusal
 
 
 class Shutdown:
@@ -40,10 +42,14 @@ class Shutdown:
 
 
 class CutOff:
-    """ASGI middleware that ends the response of a request that a shutdown cancels."""
+    """ASGI middleware that ends the response of a request that a shutdown cancels.
 
-    def __init__(self, app: ASGIApp, shutdown: Shutdown) -> None:
-        self._app, self._shutdown = app, shutdown
+    Args:
+        answer: makes the response of a refused request to this path.
+    """
+
+    def __init__(self, app: ASGIApp, shutdown: Shutdown, answer: Callable[[str, Refusal], Response]) -> None:
+        self._app, self._shutdown, self._answer = app, shutdown, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
@@ -65,7 +71,7 @@ class CutOff:
     async def _end(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the refusal, or end the response that has started. The server raises RuntimeError for what comes too late."""
         try:
-            await error_response(self._shutdown.refusal)(scope, receive, send)
+            await self._answer(scope["path"], self._shutdown.refusal)(scope, receive, send)
         except RuntimeError:
             with suppress(RuntimeError):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
