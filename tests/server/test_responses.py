@@ -241,6 +241,18 @@ def test_a_history_of_every_kind_of_item() -> None:
     assert messages[7]["content"][0]["image_url"]["url"] == "http://x/y.png"
 
 
+def test_messages_of_chat_completions_among_the_items() -> None:
+    """Their calls and results reach the model, as some clients send them."""
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    history = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "seen"},
+    ]
+    messages = read_responses({"model": "moa/trio", "input": history}).request.messages
+    assert messages[1:] == [history[1], history[2]]
+
+
 def test_a_vendors_reasoning_survives_a_tool_loop() -> None:
     """Its blocks with their signatures go through ``encrypted_content``, and come back in the message of the call."""
     blocks = [{"type": "thinking", "thinking": "Hm.", "signature": "abc"}]

@@ -69,9 +69,15 @@ class Conversation:
 
     def _add(self, item: Item, place: str) -> None:
         kind = item.get("type") or ("message" if "role" in item else "")
-        if kind == "message":
+        if kind == "message" and item.get("role") == "tool":  # some clients mix both APIs
+            self._add_result({"call_id": item.get("tool_call_id"), "output": item.get("content")})
+        elif kind == "message":
             check_message(item, place, ROLES)
             self._add_message(item)
+            for call in _list(item.get("tool_calls")):
+                function = call.get("function") if isinstance(call, Mapping) else None
+                if isinstance(function, Mapping) and item["role"] == "assistant":
+                    self._add_call(call, function.get("name"), _arguments(function, "function_call"))
         elif kind == "reasoning":
             self._end_results()
             self._add_reasoning(item)
