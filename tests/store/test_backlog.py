@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from moa.answers import Answer, Cost
 from moa.store import backlog
 from moa.store.archive import Archive
 from moa.store.backlog import Backlog
-from moa.store.changes import Begun, Change, Ended, Lines
+from moa.store.changes import ROWS, Begun, Change, Ended, Lines
 from tests.fakes.waiting import holds
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +93,49 @@ async def test_the_oldest_runs_are_lost_when_too_many_wait(
     await waiting.settle()
     assert outcomes(archive) == {"4": "answered", "3": "answered", "2": "answered", "half written": "broken off"}
     waiting.close()
+
+
+async def test_new_runs_wait_while_the_writer_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run waits for a slow write beyond the bound in bytes, and never for an archive that cannot be written."""
+    monkeypatch.setattr(backlog, "MOST_WAITING", 2 * backlog.PER_RUN)
+    waiting, free = Backlog(archive := Archive(tmp_path / "runs.sqlite"), lambda run: None), threading.Event()
+    write = archive.write
+
+    def slow(changes: Sequence[Change]) -> None:
+        free.wait(10)
+        write(changes)
+
+    monkeypatch.setattr(archive, "write", slow)
+    for change in changes("one"):
+        waiting.add(change)
+    await asyncio.wait_for(waiting.room(), 0.1)  # within the bound
+    for change in changes("two"):
+        waiting.add(change)
+    room = asyncio.ensure_future(waiting.room())
+    await holds(lambda: waiting._writing is not None)
+    assert not room.done()
+    free.set()
+    await room
+    assert outcomes(archive) == {"one": "answered", "two": "answered"} and waiting._waiting == 0
+    archive._file.execute("PRAGMA query_only = ON")
+    for change in (*changes("three"), *changes("four"), *changes("five")):
+        waiting.add(change)
+    await waiting.room()
+    assert waiting.is_stuck and waiting._waiting > backlog.MOST_WAITING
+    archive._file.execute("PRAGMA query_only = OFF")
+    waiting.close()
+
+
+async def test_a_batch_takes_few_statements(tmp_path: Path) -> None:
+    """However many runs it has: a busy event loop delays the writing thread at each statement."""
+    archive, executed = Archive(tmp_path / "runs.sqlite"), list[str]()
+    archive._file.set_trace_callback(executed.append)
+    batch = [change for run in range(2 * ROWS + 1) for change in changes(str(run), cost=run)]
+    archive.write(batch)
+    assert len(executed) < ROWS
+    archive._file.set_trace_callback(None)
+    assert [row.run for row in archive.rows(limit=200)] == [*map(str, reversed(range(2 * ROWS + 1)))]
+    assert {row.run: row.cost.dollars for row in archive.rows(limit=200)} == {
+        str(run): run for run in range(2 * ROWS + 1)
+    }
+    archive.close()

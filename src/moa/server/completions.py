@@ -83,6 +83,7 @@ def routes(dialect: Dialect, parts: Parts) -> APIRouter:
         if parsed.previous or parsed.refers:
             parsed = await continued(parsed, runs, desk.owner(key))
         parsed = parts.small_tasks.routed(parsed)
+        await runs.room()
         mixture = parts.model_list.mixture(parsed.model)
         charge = parts.charges.of(key, mixture, parsed.request, parsed.choices)
         report = parts.reports.of(parsed.model, key, charge)

@@ -133,6 +133,7 @@ class Runner:
             Refusal: 409, another request continues the same run; 429, a limit of the key is reached, or all slots are taken
                 and the queue is full; 503, the server is shutting down.
         """
+        await self._recordings.room()
         if self._shutdown.closed:
             raise self._shutdown.refusal
         if order.continues and not await self._recordings.claim(order.continues):

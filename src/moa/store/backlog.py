@@ -5,6 +5,7 @@ Notable decisions:
 - A batch that fails is written change by change: one that the store refuses affects no other run.
 - What a full, locked, damaged or read-only file does not take stays in memory and is tried again. Beyond a bound in bytes,
   the oldest runs that have ended are lost.
+- Where runs end faster than the thread writes, new runs wait for it beyond a bound in bytes. Otherwise, no run waits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ AGAIN = 5.0
 MOST_UNSAVED = 64 * 2**20
 """Bytes of runs that wait for an archive that cannot be written, about."""
 
-PER_RUN = 4096
+MOST_WAITING = 16 * 2**20
+"""Bytes of runs that wait to be written, about, before new runs wait for the write."""
+
+PER_RUN = 16_384
 """Bytes that a waiting run takes beside its text, about."""
 
 MOST_REFUSED = 8
@@ -53,6 +57,7 @@ class Backlog:
         self._archive, self._on_gone = archive, on_gone
         self._thread = ThreadPoolExecutor(1, "archive")
         self._changes: list[Change] = []
+        self._waiting = 0  # bytes of changes that are queued or being written
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._trouble = ""
@@ -65,7 +70,13 @@ class Backlog:
     def add(self, change: Change) -> None:
         """Queue a change; it is written within :data:`BATCH` seconds."""
         self._changes.append(change)
+        self._waiting += _size(change)
         self._write_in(BATCH)
+
+    async def room(self) -> None:
+        """Wait while more than :data:`MOST_WAITING` bytes wait, unless the archive cannot be written."""
+        while self._waiting > MOST_WAITING and not self.is_stuck:
+            await asyncio.shield(self._begin_writing())
 
     def remove(self, run: str) -> None:
         """Forget what waits of a run."""
@@ -122,6 +133,7 @@ class Backlog:
             self._give_up(lost)
         finally:
             self._writing = None
+            self._waiting = sum(map(_size, self._changes))
             if self._changes:
                 self._write_in(AGAIN if left else BATCH)
 

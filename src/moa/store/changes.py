@@ -96,7 +96,7 @@ def statements(changes: Iterable[Change], process: str, is_stored: Callable[[byt
     """The SQL of changes. A statement writes the rows of many runs.
 
     SQLite releases the interpreter lock around every statement, and a thread waits up to
-    :func:`sys.getswitchinterval` to get it back from a busy event loop. With one statement for each row, a server under load
+    ``sys.getswitchinterval()`` to get it back from a busy event loop. With one statement for each row, a server under load
     ends more runs than this thread can write.
 
     Args:

@@ -26,7 +26,7 @@ from moa.mixture.events import (
 )
 from moa.store.changes import Begun, Change, Ended, Lines
 
-FLUSH = 1.0
+FLUSH = 0.5
 """Minimum seconds between two writes of a run in progress."""
 
 PACKET = 500

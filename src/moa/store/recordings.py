@@ -84,6 +84,11 @@ class Recordings:
 
         return Recording(start, self._backlog.add)
 
+    async def room(self) -> None:
+        """Wait until the runs that have ended leave room for another: memory has a bound where they end faster than the disk
+        takes them. It does not wait for an archive that cannot be written."""
+        await self._backlog.room()
+
     def sweep_hourly(self) -> None:
         """Delete old runs from time to time, also while nothing is written."""
         self._sweeping = asyncio.get_running_loop().call_later(BETWEEN_SWEEPS, self._sweep)
