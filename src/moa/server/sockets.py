@@ -47,9 +47,9 @@ class Deadlines:
 
     Attributes:
         headers: for the whole headers of a request, from its first byte; for the first request, from the connection's start.
-        idle: between two requests. Longer than proxies and load balancers keep theirs (60 seconds at nginx and AWS), which
-            would otherwise send a request just as the server closes. https://nginx.org/r/keepalive_timeout (upstream),
-            https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html
+        idle: between two requests. Longer than load balancers keep theirs (60 seconds at AWS), which would otherwise send a
+            request just as the server closes.
+            https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/config-idle-timeout.html
         rest: for the rest of a body that was answered already.
         write: without the client taking a byte of what waits to be sent.
     """

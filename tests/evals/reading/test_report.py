@@ -87,6 +87,7 @@ async def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 async def test_one_page_has_every_figure_of_the_runs(runs: Path, tmp_path: Path) -> None:
     """Scores, orders, lengths, differences, costs and fronts of all benchmarks; the page loads nothing."""
     found = runs_in([runs])
