@@ -52,6 +52,19 @@ async def test_what_the_store_refuses_loses_nothing_else(tmp_path: Path, caplog:
     waiting.close()
 
 
+async def test_a_change_that_comes_while_it_closes_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No write begins after the stop, when the thread that writes may have ended; closing writes what is left."""
+    monkeypatch.setattr(backlog, "BATCH", 0.0)
+    waiting = Backlog(Archive(tmp_path / "runs.sqlite"), lambda run: None)
+    waiting.add(changes("one")[0])
+    await waiting.stop()
+    for change in changes("one")[1:]:
+        waiting.add(change)
+    await asyncio.sleep(0)
+    await asyncio.to_thread(waiting.close)
+    assert outcomes(Archive(tmp_path / "runs.sqlite")) == {"one": "answered"}
+
+
 async def test_a_full_disk_takes_what_fits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

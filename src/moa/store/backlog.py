@@ -60,6 +60,7 @@ class Backlog:
         self._waiting = 0  # bytes of changes that are queued or being written
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._stopped = False
         self._trouble = ""
 
     @property
@@ -75,7 +76,7 @@ class Backlog:
 
     async def room(self) -> None:
         """Wait while more than :data:`MOST_WAITING` bytes wait, unless the archive cannot be written."""
-        while self._waiting > MOST_WAITING and not self.is_stuck:
+        while self._waiting > MOST_WAITING and not (self.is_stuck or self._stopped):
             await asyncio.shield(self._begin_writing())
 
     def remove(self, run: str) -> None:
@@ -88,6 +89,15 @@ class Backlog:
             await asyncio.shield(self._writing)
         if self._writing or self._changes:
             await asyncio.shield(self._begin_writing())
+
+    async def stop(self) -> None:
+        """Start no further write; what is added from now on is written by :meth:`close`."""
+        self._stopped = True
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing:
+            await asyncio.shield(self._writing)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do other work with the archive, in the thread that writes to it."""
@@ -107,7 +117,7 @@ class Backlog:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _write_in(self, seconds: float) -> None:
-        if self._timer is None and self._writing is None:
+        if self._timer is None and self._writing is None and not self._stopped:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_writing)
 
     def _begin_writing(self) -> asyncio.Future[None]:

@@ -282,6 +282,7 @@ class Recordings:
         """Cancel all runs in progress, write everything, and close the archive."""
         await asyncio.gather(*(recording.cancel() for recording in [*self._recent.values()]))
         await self.settle()
+        await self._backlog.stop()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
