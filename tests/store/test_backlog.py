@@ -60,7 +60,7 @@ async def test_a_change_that_comes_while_it_closes_is_written(tmp_path: Path, mo
     await waiting.stop()
     for change in changes("one")[1:]:
         waiting.add(change)
-    await asyncio.sleep(0)
+    await waiting.settle()
     await asyncio.to_thread(waiting.close)
     assert outcomes(Archive(tmp_path / "runs.sqlite")) == {"one": "answered"}
 

@@ -124,8 +124,13 @@ class Backlog:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write())
+        if self._writing is not None:
+            return self._writing
+        if self._stopped:  # a caller that waited for the last write would begin another one
+            written = asyncio.get_running_loop().create_future()
+            written.set_result(None)
+            return written
+        self._writing = asyncio.ensure_future(self._write())
         return self._writing
 
     async def _write(self) -> None:
