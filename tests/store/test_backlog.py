@@ -65,6 +65,17 @@ async def test_a_change_that_comes_while_it_closes_is_written(tmp_path: Path, mo
     assert outcomes(Archive(tmp_path / "runs.sqlite")) == {"one": "answered"}
 
 
+async def test_a_timer_that_fires_after_the_end_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing without the event loop leaves the timer of a write; the thread that writes has ended by then."""
+    monkeypatch.setattr(backlog, "BATCH", 0.0)
+    waiting = Backlog(Archive(tmp_path / "runs.sqlite"), lambda run: None)
+    for change in changes("one"):
+        waiting.add(change)
+    waiting.close()
+    await asyncio.sleep(0.01)
+    assert outcomes(Archive(tmp_path / "runs.sqlite")) == {"one": "answered"}
+
+
 async def test_a_full_disk_takes_what_fits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ class Backlog:
 
     def close(self) -> None:
         """Write everything and close the archive, without an event loop. Nothing may be added afterwards."""
+        self._stopped = True  # a timer may still fire
         self._thread.shutdown()
         changes, self._changes = self._changes, []
         try:
@@ -139,7 +140,7 @@ class Backlog:
         try:
             left, trouble = await self.in_thread(lambda: self._written(changes))
             self._report(trouble)
-            left, lost = await self.in_thread(lambda: _fewer(left)) if left else (left, [])
+            left, lost = await self.in_thread(lambda: _fewer(left)) if left and not self._stopped else (left, [])
             self._changes = [*left, *self._changes]
             waiting = {change.run for change in (*left, *lost)}
             for change in changes:
