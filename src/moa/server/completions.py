@@ -35,7 +35,6 @@ from moa.server.failures import Refusal, error_response, refusal_of
 from moa.server.keys import Key
 from moa.server.parts import Parts
 from moa.server.progress import Progress
-from moa.server.runner import Order
 from moa.server.shutdown import Shutdown
 from moa.server.stored_responses import continued
 from moa.server.unanswered import Asked, Unanswered
@@ -83,21 +82,18 @@ def routes(dialect: Dialect, parts: Parts) -> APIRouter:
         if parsed.previous or parsed.refers:
             parsed = await continued(parsed, runs, desk.owner(key))
         parsed = parts.small_tasks.routed(parsed)
+        if parsed.accepted:
+            run = await parts.runner.start(parts.runner.ordered(parsed), key)
+            parsed.encoder.start(run)
+            return Response(parsed.accepted(), headers={"x-moa-run": run}, media_type="application/json")
         await runs.room()
         mixture = parts.model_list.mixture(parsed.model)
         charge = parts.charges.of(key, mixture, parsed.request, parsed.choices)
-        report = parts.reports.of(parsed.model, key, charge)
-        if parsed.accepted:
-            model = full_name(parsed.model)
-            order = Order(model, mixture, tables.written(model), parsed.request, [model])
-            run = await parts.runner.start(order, report, recorder(parsed, key)(), charge)
-            parsed.encoder.start(run)
-            return Response(parsed.accepted(), headers={"x-moa-run": run}, media_type="application/json")
         return Completion(
             dialect,
             mixture,
             parsed,
-            report,
+            parts.reports.of(parsed.model, key, charge),
             charge.within_limits(parts.admission.slot()),
             parts.shutdown,
             asked,

@@ -17,14 +17,11 @@ from moa.finish_reasons import CUTS
 from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.prices import Prices
-from moa.server.charges import Charges
-from moa.server.correlation import REQUEST_ID
 from moa.server.desk import Desk
 from moa.server.discretion import Discretion
 from moa.server.failures import Refusal, refusal_of
 from moa.server.keys import Key
 from moa.server.model_list import ModelList
-from moa.server.reports import Reports
 from moa.server.runner import Runner
 from moa.store.archive import SavedRun
 from moa.store.record import answer_of, record_of
@@ -45,14 +42,12 @@ class Consulting:
         model_list: ModelList,
         runner: Runner,
         recordings: Recordings,
-        charges: Charges,
-        reports: Reports,
         prices: Prices,
         discretion: Discretion,
     ) -> None:
         self.desk = desk
         self._model_list, self._runner, self._recordings = model_list, runner, recordings
-        self._charges, self._reports, self._prices, self._discretion = charges, reports, prices, discretion
+        self._prices, self._discretion = prices, discretion
 
     def message(self, error: Exception) -> str:
         """What a caller may read of an error."""
@@ -73,16 +68,11 @@ class Consulting:
 
     async def start(self, key: Key, question: str, mixture: str, context: str = "") -> str:
         """Start a run; returns its ID."""
-        owner = self.desk.owner(key)
         system = [{"role": "system", "content": context}] if context else []
         messages = [*system, {"role": "user", "content": question}]
-        order = await self._runner.order({"model": mixture, "messages": messages}, owner)
+        order = await self._runner.order({"model": mixture, "messages": messages}, self.desk.owner(key))
         self.desk.check_models(key, order.chosen)
-        recording = self._recordings.new(
-            owner=owner, model=order.model, request=order.request.body, mixture=order.table, request_id=REQUEST_ID.get()
-        )
-        charge = self._charges.of(key, order.mixture, order.request)
-        return await self._runner.start(order, self._reports.of(order.model, key, charge), recording, charge)
+        return await self._runner.start(order, key)
 
     async def events(self, key: Key, run: str) -> AsyncGenerator[Event, None]:
         """The events of a run, from its first, until it ends."""
@@ -118,7 +108,7 @@ class Consulting:
             await self._saved(key, run)
 
     async def _saved(self, key: Key, run: str) -> SavedRun:
-        saved = await self._recordings.saved(run, self.desk.owner(key)) if run.isascii() else None
+        saved = await self._recordings.saved(run, self.desk.owner(key))
         if saved is None:
             raise Refusal(404, f"no run has the ID {run!r}")
         return saved

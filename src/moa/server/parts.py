@@ -86,12 +86,21 @@ class Parts:
         self.small_tasks = SmallTasks(config, self.model_list)
         self.tables = Tables(config, self.model_list)
         self.recordings = Recordings(archive or Archive(bounds=Bounds(runs=RUNS_IN_MEMORY)))
-        self.runner = Runner(self.model_list, self.tables, self.recordings, self.admission, self.bodies, self.shutdown)
         self.metrics = Metrics(lambda: self.admission.running, lambda: self.admission.waiting, self._label)
         self.reports = Reports(self.metrics)
+        self.runner = Runner(
+            self.desk,
+            self.model_list,
+            self.tables,
+            self.recordings,
+            self.admission,
+            self.bodies,
+            self.shutdown,
+            self.charges,
+            self.reports,
+        )
         self.consulting = Consulting(
-            *(self.desk, self.model_list, self.runner, self.recordings),
-            *(self.charges, self.reports, config.prices, discretion),
+            self.desk, self.model_list, self.runner, self.recordings, config.prices, discretion
         )
 
     def _label(self, model: str) -> str:

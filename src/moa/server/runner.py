@@ -17,12 +17,17 @@ from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
 from moa.server.admission import Admission
 from moa.server.bodies import Bodies
-from moa.server.charges import Charge
+from moa.server.charges import Charge, Charges
 from moa.server.choices import Choice, Report
+from moa.server.correlation import REQUEST_ID
+from moa.server.desk import Desk
 from moa.server.dialects.chat import read_chat
+from moa.server.dialects.dialect import ParsedRequest
 from moa.server.failures import Refusal
+from moa.server.keys import Key
 from moa.server.mixtures import Tables, members_of, table_of
 from moa.server.model_list import ModelList
+from moa.server.reports import Reports
 from moa.server.shutdown import Shutdown
 from moa.store.record import finished_proposals
 from moa.store.recording import Recording
@@ -60,19 +65,26 @@ class Runner:
     """Starts the server's own runs and ends them.
 
     Args:
+        desk: knows whose runs they are.
+        recordings: every run is recorded.
         bodies: parses large ones.
         shutdown: no run starts when it is ``closed``.
+        charges, reports: each run's cost and end go there.
     """
 
     def __init__(
         self,
+        desk: Desk,
         model_list: ModelList,
         tables: Tables,
         recordings: Recordings,
         admission: Admission,
         bodies: Bodies,
         shutdown: Shutdown,
+        charges: Charges,
+        reports: Reports,
     ) -> None:
+        self._desk, self._charges, self._reports = desk, charges, reports
         self._bodies, self._shutdown = bodies, shutdown
         self._model_list, self._tables, self._recordings, self._admission = model_list, tables, recordings, admission
         self._tasks = set[asyncio.Task[None]]()
@@ -97,21 +109,27 @@ class Runner:
                 raise Refusal(400, message, param=field, code="invalid_value")
         fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
         if subjects == ["model"]:
-            parsed = await self._bodies.apart(lambda: read_chat(fields))
-            mixture = self._model_list.mixture(parsed.model)
-            model = full_name(parsed.model)
-            return Order(model, mixture, self._tables.written(model), parsed.request, [model])
+            return self.ordered(await self._bodies.apart(lambda: read_chat(fields)))
         name, table = table_of(body["mixture"], is_run=True)
         parsed = await self._bodies.apart(lambda: read_chat({**fields, "model": f"moa/{name}"}))
         mixture = self._tables.mixture(name, table)
         return Order(parsed.model, mixture, table_object(table), parsed.request, members_of(table))
+
+    def ordered(self, parsed: ParsedRequest) -> Order:
+        """The run that answers a request.
+
+        Raises:
+            Refusal: 404 or 503.
+        """
+        mixture, model = self._model_list.mixture(parsed.model), full_name(parsed.model)
+        return Order(model, mixture, self._tables.written(model), parsed.request, [model])
 
     async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
         run = body["continue"]
         if more := [name for name, value in body.items() if name != "continue" and value is not None]:
             message = f"{more[0]!r} cannot be combined with 'continue': the run continues with its own request"
             raise Refusal(400, message, param=more[0], code="invalid_value")
-        saved = await self._recordings.saved(run, owner) if isinstance(run, str) and run.isascii() else None
+        saved = await self._recordings.saved(run, owner) if isinstance(run, str) else None
         if saved is None:
             raise Refusal(404, f"no run has the ID {run!r}", code="run_not_found", param="continue")
         begun = saved.begun
@@ -126,13 +144,24 @@ class Runner:
         proposals = await asyncio.to_thread(finished_proposals, saved.lines)
         return Order(begun.model, mixture, begun.mixture, Request(begun.request), chosen, proposals, begun.run)
 
-    async def start(self, order: Order, report: Report, recording: Recording, charge: Charge) -> str:
-        """Start a run as soon as there is a free slot, and return its ID. Cancelled before that, the run does not start.
+    async def start(self, order: Order, key: Key) -> str:
+        """Start a run of a key as soon as there is a free slot, and return its ID. Cancelled before that, the run does not
+        start.
 
         Raises:
             Refusal: 409, another request continues the same run; 429, a limit of the key is reached, or all slots are taken
                 and the queue is full; 503, the server is shutting down.
         """
+        recording = self._recordings.new(
+            owner=self._desk.owner(key),
+            model=order.model,
+            request=order.request.body,
+            mixture=order.table,
+            continues=order.continues,
+            request_id=REQUEST_ID.get(),
+        )
+        charge = self._charges.of(key, order.mixture, order.request)
+        report = self._reports.of(order.model, key, charge)
         await self._recordings.room()
         if self._shutdown.closed:
             raise self._shutdown.refusal

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 
 from moa.server.body import object_of
 from moa.server.connection import ClientGone, StreamResponse, unless_gone
-from moa.server.correlation import REQUEST_ID
 from moa.server.described import object_body
 from moa.server.discretion import Discretion
 from moa.server.encoding import json_response
@@ -60,18 +59,8 @@ def routes(parts: Parts) -> APIRouter:
         key = desk.caller(request)
         order = await runner.order(await parts.bodies.parsed(request, object_of), desk.owner(key))
         desk.check_models(key, order.chosen)
-        recording = recordings.new(
-            owner=desk.owner(key),
-            model=order.model,
-            request=order.request.body,
-            mixture=order.table,
-            continues=order.continues,
-            request_id=REQUEST_ID.get(),
-        )
         try:
-            charge = parts.charges.of(key, order.mixture, order.request)
-            starting = runner.start(order, parts.reports.of(order.model, key, charge), recording, charge)
-            run = await unless_gone(request.receive, starting)
+            run = await unless_gone(request.receive, runner.start(order, key))
         except ClientGone:
             raise ClientDisconnect from None
         await recordings.share()

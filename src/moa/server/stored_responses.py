@@ -133,8 +133,7 @@ def _message(answer: Answer) -> Mapping[str, Any]:
 
 
 async def _saved(recordings: Recordings, response: str, owner: str) -> SavedRun:
-    run = response.removeprefix(PREFIX)
-    saved = await recordings.saved(run, owner) if run.isascii() else None
+    saved = await recordings.saved(response.removeprefix(PREFIX), owner)
     if saved is None:
         raise _no_such(response)
     return saved

@@ -144,6 +144,8 @@ class Recordings:
 
     async def saved(self, run: str, owner: str) -> SavedRun | None:
         """A run up to now; None if there is none."""
+        if not run.isascii():
+            return None  # no ID, and SQLite cannot look for half of a surrogate pair
         if (recording := self.recent(run, owner)) and recording.begun:
             return SavedRun(recording.begun, recording.outcome, recording.lines[:])
         saved = await self._read(lambda archive: archive.saved(run, owner))
