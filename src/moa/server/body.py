@@ -6,12 +6,14 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from moa.errors import RequestRejected
 from moa.models.vendors.requests import OWN_SETTINGS
 from moa.server.failures import Refusal
 
@@ -52,13 +54,16 @@ class MoaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    progress: bool | None = Field(None, description="Stream proposals as reasoning_content while they are written.")
-    explain: bool = Field(False, description="Report which passages of the proposals each sentence resembles.")
+    progress: bool | None = Field(
+        default=None, description="Stream proposals as reasoning_content while they are written."
+    )
+    explain: bool = Field(default=False, description="Report which passages of the proposals each sentence resembles.")
     usage: Literal["answer", "all"] | None = Field(
-        None, description="Whose tokens usage counts: those of the call whose text is the answer, or of all calls."
+        default=None,
+        description="Whose tokens usage counts: those of the call whose text is the answer, or of all calls.",
     )
     small: bool = Field(
-        True, description="Whether the server's small model may answer, where it recognises a small task."
+        default=True, description="Whether the server's small model may answer, where it recognises a small task."
     )
 
 
@@ -136,6 +141,21 @@ def _with_surrogates(data: bytes, error: Exception) -> object:
     except (ValueError, RecursionError):
         pass
     raise Refusal(400, f"the body is not valid JSON: {error}") from None
+
+
+@contextmanager
+def refusing(messages: str = "messages") -> Iterator[None]:
+    """Make a request of a body within; ``messages`` is the name that the caller's API has for them.
+
+    Raises:
+        Refusal: 400, the request is malformed (with the field in ``param``), or nested too deeply.
+    """
+    try:
+        yield
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+    except RequestRejected as error:
+        raise Refusal(400, str(error).replace("'messages'", f"'{messages}'"), param=error.param) from None
 
 
 def checked(kind: type[B], body: Mapping[str, Any]) -> B:

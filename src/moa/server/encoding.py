@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -38,6 +40,11 @@ def json_response(value: object) -> Response:
 def frame(data: bytes) -> bytes:
     """One server-sent event with this data, which is one line."""
     return b"data: " + data + b"\n\n"
+
+
+def event_frame(event: Mapping[str, Any]) -> bytes:
+    """One server-sent event of the name in its ``type``, with the whole event as its data."""
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json_bytes(event))
 
 
 def log_line(text: str) -> str:

@@ -8,19 +8,18 @@ https://platform.openai.com/docs/api-reference/responses/get, …/cancel and …
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import fastapi
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from moa.errors import RunError
-from moa.messages import Answer, Message, Request
+from moa.messages import Message, Request
 from moa.server.described import ERROR_RESPONSES
 from moa.server.dialects.conversation import paired
-from moa.server.dialects.dialect import ParsedRequest, Result
+from moa.server.dialects.dialect import ParsedRequest, Result, message_of
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses import ECHOED
 from moa.server.dialects.responses.encoder import ResponsesEncoder
@@ -98,7 +97,7 @@ async def _conversation(response: str, recordings: Recordings, owner: str) -> li
     messages = [*saved.begun.request["messages"]]
     if messages and messages[0]["role"] == "system":
         del messages[0]
-    return [*messages, _message(answer)]
+    return [*messages, message_of(answer)]
 
 
 async def _with_answers(messages: Sequence[Message], recordings: Recordings, owner: str) -> list[Message]:
@@ -117,19 +116,8 @@ async def _with_answers(messages: Sequence[Message], recordings: Recordings, own
             except Refusal:
                 result.append({"role": "assistant", "content": NOT_SAVED})
             else:
-                result.append(_message(await asyncio.to_thread(answer_of, saved.lines)))
+                result.append(message_of(await asyncio.to_thread(answer_of, saved.lines)))
     return result
-
-
-def _message(answer: Answer) -> Mapping[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = list(answer.tool_calls)
-    elif message["content"] is None:
-        message["content"] = ""
-    return message
 
 
 async def _saved(recordings: Recordings, response: str, owner: str) -> SavedRun:

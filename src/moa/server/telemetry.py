@@ -91,7 +91,7 @@ class Metrics:
 
 
 def log_failed_call(run: str, event: AgentFailed) -> None:
-    """Log why an agent's call failed, for the operator: a caller may not be told an address."""
+    """Log why an agent's call failed, for the operator: a caller may not read an address."""
     line = f"run {run}: {event.agent} (layer {event.layer}) failed: {_in_our_words(event.error)}"
     server_log.warning("%s", log_line(line))
 

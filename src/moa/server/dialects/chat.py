@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from moa.errors import RequestRejected
-from moa.messages import Answer, Delta, Request
+from moa.messages import Delta, Request
 from moa.models.demands import check_choice
-from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of, refusing
 from moa.server.connection import COMMENT
-from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object, usage_of
+from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, message_of, moa_object, usage_of
 from moa.server.dialects.responses import read_responses
 from moa.server.encoding import frame, json_bytes
 from moa.server.failures import Refusal, openai_error
@@ -105,18 +104,14 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
     Raises:
         Refusal: 400; with the field in ``param``.
     """
-    try:
+    with refusing():
         chat = checked(ChatBody, body)
         request = cleaned(Request.owned({key: value for key, value in body.items() if key not in FOR_THE_SERVER}))
         check_choice(body)
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
-    except RequestRejected as error:
-        raise Refusal(400, str(error), param=error.param) from None
     if chat.stream_options and not chat.stream:
         # As OpenAI's API and vLLM do: without a stream the option would be ignored in silence.
         raise Refusal(400, "'stream_options' is only allowed with 'stream': true", param="stream_options")
-    options = chat.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
+    options = chat.moa or MoaOptions()
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return ParsedRequest(
         model=chat.model,
@@ -254,22 +249,11 @@ def _delta_object(delta: Delta) -> dict[str, Any]:
 def _choice_object(index: int, result: Result) -> dict[str, Any]:
     return {
         "index": index,
-        "message": {**_message_object(result.answer), **_only(result.extra, OF_MESSAGE)},
+        "message": {**message_of(result.answer), "refusal": None, **_only(result.extra, OF_MESSAGE)},
         "logprobs": None,
         **_without(result.extra, OF_MESSAGE | OF_RESPONSE),
         "finish_reason": result.answer.finish_reason,
     }
-
-
-def _message_object(answer: Answer) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = list(answer.tool_calls)
-    elif message["content"] is None:
-        message["content"] = ""
-    return message
 
 
 CHAT = Dialect(

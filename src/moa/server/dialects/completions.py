@@ -14,9 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from moa.errors import RequestRejected
 from moa.messages import Delta, Request
-from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of, refusing
 from moa.server.connection import COMMENT
 from moa.server.dialects.chat import DONE, MOST_CHOICES, StreamOptions, usage_with_cost
 from moa.server.dialects.dialect import Dialect, ParsedRequest, Result, moa_object
@@ -59,16 +58,12 @@ def read_completions(body: Mapping[str, Any]) -> ParsedRequest:
     Raises:
         Refusal: 400; with the field in ``param``.
     """
-    try:
+    with refusing():
         read = checked(CompletionsBody, body)
         _check(read, body)
         rest = {name: value for name, value in body.items() if name not in FOR_THE_SERVER}
         request = Request.owned({"messages": [{"role": "user", "content": _prompt(read.prompt)}], **rest})
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
-    except RequestRejected as error:
-        raise Refusal(400, str(error), param=error.param) from None
-    options = read.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
+    options = read.moa or MoaOptions()
     include_usage = bool(read.stream_options and read.stream_options.include_usage)
     return ParsedRequest(
         model=read.model,

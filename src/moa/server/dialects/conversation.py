@@ -62,3 +62,8 @@ def check_message(message: Mapping[str, Any], place: str, roles: Sequence[str]) 
         if not isinstance(part, Mapping):
             what = f"{place}.content[{number}]"
             raise RequestRejected(f"{what} is {part!r:.60}; expected an object", param=what)
+
+
+def list_of(value: object) -> list[Any]:
+    """The value, if it is a list; anything else holds nothing."""
+    return value if isinstance(value, list) else []

@@ -139,6 +139,18 @@ class Dialect:
     counting: tuple[str, Callable[[int], Any]] | None = None
 
 
+def message_of(answer: Answer) -> dict[str, Any]:
+    """An answer as the assistant's message in a conversation of Chat Completions."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = list(answer.tool_calls)
+    elif message["content"] is None:
+        message["content"] = ""
+    return message
+
+
 def merged(results: Sequence[Result]) -> Answer:
     """The usage, cost, times and calls of all choices of one request together; without a text."""
     answers = [result.answer for result in results]

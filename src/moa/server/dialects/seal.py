@@ -44,11 +44,6 @@ def has_blocks(fields: Mapping[str, Any]) -> bool:
     return any(fields.get(name) for name in BLOCKS)
 
 
-def is_sealed(text: object) -> bool:
-    """Whether this server wrote a text."""
-    return isinstance(text, str) and text.startswith(SEAL)
-
-
 def unsealed(text: object) -> Mapping[str, Sequence[Any]]:
     """The blocks in a sealed text by their field; empty where this server did not write it."""
     if not isinstance(text, str) or not text.startswith(SEAL):

@@ -10,17 +10,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from moa.errors import RequestRejected
 from moa.messages import Request
 from moa.models.demands import check_choice
 from moa.models.fitting import prompt_tokens
-from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of, refusing
 from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import Dialect, ParsedRequest
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.messages.blocks import choice_of, messages_of, tools_of
 from moa.server.dialects.messages.encoder import MessagesEncoder, messages_error
-from moa.server.failures import Refusal
 from moa.server.history import cleaned
 
 ALIAS = "claude-moa-"
@@ -69,9 +67,11 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         Refusal: 400; with the field in ``param``.
     """
     given, tools, request = _read(body)
-    options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
+    options = given.moa or MoaOptions()
     thinking = given.thinking is not None and given.thinking.type != "disabled" and given.thinking.display != "omitted"
-    encoder = MessagesEncoder(given.model, prompt_tokens(request), tools, thinking=thinking, explain=options.explain)
+    # Only the first event of a stream reports the estimate.
+    estimate = prompt_tokens(request) if given.stream else 0
+    encoder = MessagesEncoder(given.model, estimate, tools, thinking=thinking, explain=options.explain)
     return ParsedRequest(
         model=unaliased(given.model),
         request=request,
@@ -90,14 +90,10 @@ def unaliased(model: str) -> str:
 
 
 def _read(body: Mapping[str, Any]) -> tuple[MessagesBody, Tools, Request]:
-    try:
+    with refusing():
         given = checked(MessagesBody, body)
         tools = tools_of(given.tools or ())
         return given, tools, cleaned(Request.owned(_chat_body(given, tools)))
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
-    except RequestRejected as error:
-        raise Refusal(400, str(error), param=error.param) from None
 
 
 def _chat_body(given: MessagesBody, tools: Tools) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from moa.server.dialects.conversation import check_message
+from moa.server.dialects.conversation import check_message, list_of
 from moa.server.dialects.functions import Origin, Tools, check_tool
 from moa.server.dialects.seal import unsealed
 from moa.server.failures import Refusal
@@ -41,7 +41,7 @@ def messages_of(messages: Sequence[Mapping[str, Any]], system: object, tools: To
     for number, message in enumerate(messages):
         check_message(message, f"messages[{number}]", ROLES)
         role, content = message.get("role"), message.get("content")
-        blocks: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
+        blocks = blocks_of(content)
         known = [block for block in blocks if isinstance(block, Mapping)]
         if role == "assistant":
             result += _assistant(known, tools)
@@ -56,8 +56,13 @@ def text_of(content: object) -> str:
     """The text of a system prompt or a tool's result, in a string or in blocks."""
     if isinstance(content, str):
         return content
-    texts = (block.get("text") for block in _list(content) if isinstance(block, Mapping))
+    texts = (block.get("text") for block in list_of(content) if isinstance(block, Mapping))
     return "\n\n".join(text for text in texts if isinstance(text, str) and text)
+
+
+def blocks_of(content: object) -> list[Any]:
+    """The blocks of some content; a text is one block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list_of(content)
 
 
 def _assistant(blocks: Sequence[Block], tools: Tools) -> Iterator[Message]:
@@ -91,7 +96,7 @@ def _user(blocks: Sequence[Block]) -> Iterator[Message]:
             parts += _parts([block])
             continue
         content = block.get("content")
-        given = [{"type": "text", "text": content}] if isinstance(content, str) else _parts(_list(content))
+        given = _parts(blocks_of(content))
         text = "\n\n".join(part["text"] for part in given if part["type"] == "text")
         if block.get("is_error"):
             text = f"Error: {text}"
@@ -144,7 +149,7 @@ def _document(block: Block, source: Block) -> Iterator[dict[str, Any]]:
         case "content":
             content = source.get("content")
             yield from ({"type": "text", "text": name} for name in names)
-            yield from [{"type": "text", "text": content}] if isinstance(content, str) else _parts(_list(content))
+            yield from _parts(blocks_of(content))
         case "base64":
             data = f"data:{source.get('media_type')};base64,{source.get('data')}"
             yield {"type": "file", "file": {"filename": names[0] if names else "document.pdf", "file_data": data}}
@@ -191,7 +196,3 @@ def choice_of(choice: Mapping[str, Any] | None, tools: Tools) -> object:
         what = "'tool_choice' must have a 'type': auto, any, none, or tool, which needs a 'name'"
         raise Refusal(400, what, param="tool_choice")
     return CHOICES[kind]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -18,7 +18,7 @@ from moa.server.connection import COMMENT
 from moa.server.dialects.dialect import Result, moa_object, usage_of
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.seal import SEAL, Sealed, has_blocks
-from moa.server.encoding import json_bytes
+from moa.server.encoding import event_frame, json_bytes
 from moa.server.failures import Refusal
 
 Event = dict[str, Any]
@@ -256,4 +256,4 @@ def _stop_reason(result: Result) -> str:
 
 
 def _frames(events: Iterable[Event]) -> bytes:
-    return b"".join(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json_bytes(event)) for event in events)
+    return b"".join(map(event_frame, events))

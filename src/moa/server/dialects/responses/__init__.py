@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from moa.errors import RequestRejected
 from moa.messages import Request
 from moa.models.demands import check_choice
-from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of
+from moa.server.body import MoaOptions, OpenObject, Tokens, checked, object_of, refusing
 from moa.server.dialects.conversation import paired
 from moa.server.dialects.dialect import Dialect, ParsedRequest
 from moa.server.dialects.functions import Tools
@@ -96,15 +95,11 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
     Raises:
         Refusal: 400; with the field in ``param``.
     """
-    try:
+    with refusing("input"):
         given = checked(ResponsesBody, body)
         tools = tools_of(given.tools or ())
         request = cleaned(Request.owned(_chat_body(body, given, tools)))
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
-    except RequestRejected as error:
-        raise Refusal(400, str(error).replace("'messages'", "'input'"), param=error.param) from None
-    options = given.moa or MoaOptions(progress=None, explain=False, usage=None, small=True)
+    options = given.moa or MoaOptions()
     echo = {name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()}
     encoder = ResponsesEncoder(given.model, echo, tools, explain=options.explain)
     return ParsedRequest(

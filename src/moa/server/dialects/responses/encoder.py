@@ -15,7 +15,7 @@ from moa.server.dialects.dialect import Result, moa_object, usage_of
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses.output import Event, Item, Message, Reasoning, ToolCall
 from moa.server.dialects.seal import has_blocks
-from moa.server.encoding import json_bytes
+from moa.server.encoding import event_frame, json_bytes
 from moa.server.failures import Refusal
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -103,8 +103,7 @@ class ResponsesEncoder:
     def _frames(self, events: Iterable[Event]) -> bytes:
         frames = []
         for event in events:
-            data = json_bytes({**event, "sequence_number": self._events})
-            frames.append(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), data))
+            frames.append(event_frame({**event, "sequence_number": self._events}))
             self._events += 1
         return b"".join(frames)
 

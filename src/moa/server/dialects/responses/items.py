@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moa.server.dialects.conversation import check_message
+from moa.server.dialects.conversation import check_message, list_of
 from moa.server.dialects.functions import Tools
 from moa.server.dialects.responses.tools import arguments_of
 from moa.server.dialects.seal import unsealed
@@ -74,7 +74,7 @@ class Conversation:
         elif kind == "message":
             check_message(item, place, ROLES)
             self._add_message(item)
-            for call in _list(item.get("tool_calls")):
+            for call in list_of(item.get("tool_calls")):
                 function = call.get("function") if isinstance(call, Mapping) else None
                 if isinstance(function, Mapping) and item["role"] == "assistant":
                     self._add_call(call, function.get("name"), _arguments(function, "function_call"))
@@ -115,7 +115,7 @@ class Conversation:
         texts = [
             str(part.get("text") or "")
             for name in ("summary", "content")
-            for part in _list(item.get(name))
+            for part in list_of(item.get(name))
             if isinstance(part, Mapping)
         ]
         for name, blocks in unsealed(item.get("encrypted_content")).items():
@@ -160,7 +160,7 @@ def parts_of(content: object, separator: str = "\n\n") -> str | list[dict[str, A
     """The content of a message: a text where all parts are texts, which every server takes."""
     if isinstance(content, str):
         return content
-    parts = [part for each in _list(content) if isinstance(each, Mapping) and (part := _part(each))]
+    parts = [part for each in list_of(content) if isinstance(each, Mapping) and (part := _part(each))]
     if all(part["type"] == "text" for part in parts):
         return separator.join(part["text"] for part in parts)
     return parts
@@ -202,7 +202,3 @@ def _output(item: Item) -> object:
     if isinstance(output, list) and any(isinstance(each, Mapping) and "stdout" in each for each in output):
         return json.dumps(output)
     return output if isinstance(output, str | list) else json.dumps(output)
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
