@@ -281,7 +281,7 @@ async def test_a_refusals_words_reach_the_client(server: VendorServer, vendors: 
     assert [delta.extra["refusal"] for delta in deltas if delta.extra] == ["Not this."]
 
 
-def told(kind: str) -> dict[str, Any]:
+def reported(kind: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": "Overloaded"}}
 
 
@@ -292,10 +292,10 @@ CALLED = [*opening(), *[*block_events([uses("look", '{"at":')])][:3]]
 @pytest.mark.parametrize(
     ("api", "reply", "kind", "status"),
     [
-        ("anthropic", named_events(told("overloaded_error")), UpstreamFailed, 529),
-        ("anthropic", named_events(*SPOKE, told("overloaded_error")), StreamBroken, 503),
-        ("anthropic", named_events(*CALLED, told("overloaded_error")), StreamBroken, 503),
-        ("anthropic", named_events(*SPOKE, told("rate_limit_error")), StreamBroken, 429),
+        ("anthropic", named_events(reported("overloaded_error")), UpstreamFailed, 529),
+        ("anthropic", named_events(*SPOKE, reported("overloaded_error")), StreamBroken, 503),
+        ("anthropic", named_events(*CALLED, reported("overloaded_error")), StreamBroken, 503),
+        ("anthropic", named_events(*SPOKE, reported("rate_limit_error")), StreamBroken, 429),
         ("anthropic", Reply([b"<html>busy</html>"], 502, "text/html"), UpstreamFailed, 502),
         ("anthropic", Reply([b"<html>hi</html>"], 200, "text/html"), UpstreamFailed, None),
         ("google", gemini({"candidates": []}), StreamBroken, None),

@@ -21,7 +21,7 @@ from moa.server.failures import Refusal
 from tests.fakes.packages import needs
 from tests.fakes.serving import Served
 from tests.fakes.upstream import Upstream, call_tool, error_event, refuse, say, think, words
-from tests.server.test_responses import JSON, PIECES, heads
+from tests.server.test_responses import JSON, PIECES, heads, sent
 
 pytestmark = pytest.mark.anyio
 with_sdk = needs("anthropic", install="uv sync --extra vendors")
@@ -36,13 +36,6 @@ async def client(server: Served) -> AsyncIterator[Any]:
 
     async with anthropic.AsyncAnthropic(base_url=server.origin, api_key="none", max_retries=0) as client:
         yield client
-
-
-def sent(upstream: Upstream, model: str = "last") -> dict[str, Any]:
-    """The body of the last call to a model."""
-    body = upstream.calls(model)[-1].body
-    assert isinstance(body, dict)
-    return body
 
 
 @with_sdk

@@ -75,7 +75,7 @@ def test_a_clients_prompt_is_recognised_by_its_beginning(task: str | None, messa
 
 
 def test_a_request_with_tools_is_a_small_task_only_where_its_client_sends_tools() -> None:
-    """An agent's system prompt may begin as it likes: with tools at hand it is at work."""
+    """An agent's system prompt may begin as it likes: with tools it is at work."""
     check = "Analyze *only* the content and structure of your immediately preceding response: " + NEXT
     assert task_of(Request.of({"messages": user(check), "tools": [TOOL]})) == "qwen-code next speaker"
     assert task_of(Request.of({"messages": user(TITLE), "tools": [TOOL]})) is None

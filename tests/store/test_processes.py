@@ -100,7 +100,7 @@ async def test_a_run_of_another_process_is_followed_and_stopped(tmp_path: Path) 
         run.add(started())
         run.add(agent_started())
         try:
-            await asyncio.sleep(100)
+            await asyncio.Event().wait()
         finally:
             run.end("cancelled", Answer(run_id="one"))
 

@@ -164,7 +164,7 @@ async def test_a_cancelled_run_is_recorded_as_stopped() -> None:
         async def go() -> None:
             run.add(started())
             try:
-                await asyncio.sleep(100)
+                await asyncio.Event().wait()
             finally:
                 run.end("cancelled", Answer(run_id="one"))
 
@@ -314,7 +314,7 @@ async def test_deleting_stops_first() -> None:
         async def go() -> None:
             run.add(started())
             try:
-                await asyncio.sleep(100)
+                await asyncio.Event().wait()
             finally:
                 run.end("cancelled", Answer(run_id="one"))
 

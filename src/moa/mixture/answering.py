@@ -199,7 +199,7 @@ class Answering:
 
     async def _answer_from(self, proposals: Sequence[Reference]) -> None:
         """The answer from complete proposals."""
-        self._demands.check_plan()  # a refusal of a proposer's server may have told that it sees no images
+        self._demands.check_plan()  # the server of a proposer may have refused images meanwhile
         aggregation = Synthesize() if self._acts or not proposals else self._aggregation
         if self._proposing.agreement and self._selects_agreement:
             self.select(self._proposing.agreement, "the proposals agree")

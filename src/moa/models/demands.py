@@ -76,7 +76,7 @@ def asks_about_images(request: Request) -> bool:
 
 
 def calls_no_tools(model: str) -> ModelError:
-    """The error of a model that calls no tools and is told to call one."""
+    """The error of a model that calls no tools where the request demands a call."""
     return _unsupported(model, "it calls no tools, and the request's tool_choice demands a call", "tool_choice")
 
 
