@@ -4,6 +4,7 @@ Each imports only those above it::
 
     metric         a score, its name, its standard error
     asking/        a benchmark's files; calls of models within limits, with every reply on disk
+    tasks/         questions of a user's file, and the checks of replies to them
     drawing/       a page of HTML, plots, the sections of a report
     benchmark      what a benchmark is: one object
     benchmarks/    AlpacaEval 2.0, MT-Bench, FLASK; each is read beside its source

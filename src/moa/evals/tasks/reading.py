@@ -1,0 +1,111 @@
+"""The tasks of a file, checked as a whole before a model is called: every problem is reported with its line and the remedy.
+
+Notable decisions:
+- A file is read once to check it and again for every pass over its tasks, so memory does not grow with its tasks; only a
+  digest of each identity is kept, to find duplicates.
+- A file with a bad row is refused: a score over the remaining rows would be one of other questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from moa.errors import ConfigError
+from moa.evals.asking.data import Row
+from moa.evals.tasks import checks
+from moa.evals.tasks.files import file_rows
+from moa.evals.tasks.task import BadRow, Task, task_of
+
+SHOWN = 10
+"""Problems that an error lists."""
+
+
+class Tasks(Collection[Task]):
+    """The tasks of a file.
+
+    Args:
+        path: the file.
+        limit: only the first rows; None for all.
+        converted: turns a row of a published format into one as :func:`~moa.evals.tasks.task.task_of` reads it.
+
+    Attributes:
+        path: the file.
+        guessed: how many rows left each check to the program.
+        counts: how many rows have each check.
+
+    Raises:
+        ConfigError: the file cannot be read, has no row, or has bad rows; the error lists them.
+    """
+
+    def __init__(self, path: Path, limit: int | None = None, converted: Callable[[Row], Row] | None = None) -> None:
+        self.path, self._limit, self._converted = path, limit, converted
+        self.guessed: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._check()
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def __iter__(self) -> Iterator[Task]:
+        for _, task, _ in self._read():
+            assert task is not None
+            yield task
+
+    def __contains__(self, task: object) -> bool:
+        return any(each == task for each in self)
+
+    @property
+    def judged(self) -> bool:
+        """Whether some tasks need a judge."""
+        return any(checks.CHECKS[name].judged for name in self.counts)
+
+    @property
+    def notice(self) -> str:
+        """Which checks were guessed, in words; "" if every row names its check."""
+        if not self.guessed:
+            return ""
+        listed = ", ".join(f"{name} for {count} rows" for name, count in self.guessed.most_common())
+        return f"{self.path.name}: checks guessed from the answers: {listed}; a column named check decides otherwise"
+
+    def _check(self) -> None:
+        seen: dict[bytes, str] = {}
+        problems: list[str] = []
+        wrong = 0
+        for place, task, problem in self._read():
+            if task is not None:
+                key = hashlib.blake2b(task.id.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+                if (first := seen.setdefault(key, place)) != place:
+                    problem = f"the same id or question as {first} ({task.id}); give it an id of its own, or remove it"
+                self.counts[task.check] += 1
+                self.guessed[task.check] += task.guessed
+            if problem:
+                wrong += 1
+                problems += [f"{place}: {problem}"] if wrong <= SHOWN else []
+        self.guessed = +self.guessed
+        if wrong:
+            more = f"\n  … and {wrong - SHOWN} more" if wrong > SHOWN else ""
+            rows = "1 row" if wrong == 1 else f"{wrong} rows"
+            raise ConfigError(f"{self.path}: {rows} cannot be used:\n  " + "\n  ".join(problems) + more)
+        if not self.counts:
+            raise ConfigError(f"{self.path}: the file has no rows; write a question and an answer in each")
+
+    def _read(self) -> Iterator[tuple[str, Task | None, str]]:
+        """Each row's place, its task, and its problem: a task or a problem."""
+        for found in islice(file_rows(self.path), self._limit):
+            if found.problem:
+                yield found.place, None, found.problem
+                continue
+            try:
+                task = task_of(self._converted(found.row) if self._converted else found.row)
+            except BadRow as error:
+                yield found.place, None, str(error)
+                continue
+            if not task.check:
+                task = replace(task, check=checks.guess(task), guessed=True)
+            fault = checks.fault_of(task)
+            yield found.place, None if fault else task, fault
