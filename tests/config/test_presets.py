@@ -36,7 +36,14 @@ def test_every_preset_is_a_mixture(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert {member.partition("/")[0] for member in members} <= {*PROVIDERS, "local"}
     for variable in {row.key_variable for row in PROVIDERS.values() if row.key_variable}:
         monkeypatch.setenv(variable, "sk-test")
-    assert Config().mixture(name).depth == len(table.layers) + 1
+    assert Config().mixture(name).depth == len(table.layers) + table.rounds
+
+
+def test_the_presets_of_recursive_aggregation_have_their_sizes() -> None:
+    """Four samples that read two, in two rounds; and the paper's sixteen that read four, in ten."""
+    tables = {name: preset(name) for name in ("self-deep", "rsa")}
+    sizes = {name: (len(table["layers"][0]), table["reads"], table["rounds"]) for name, table in tables.items()}
+    assert sizes == {"self-deep": (4, 2, 2), "rsa": (16, 4, 10)}
 
 
 def test_the_papers_mixtures_are_the_papers() -> None:

@@ -40,9 +40,14 @@ def drawing(listed: Listed, width: int, places: Sequence[str] = ()) -> Iterator[
     yield "title", "question"
     for number, layer in enumerate(listed.layers, 1):
         yield "aside", " │"
-        reads = f", each reads the {len(listed.layers[number - 2])} above" if number > 1 else ""
+        reads = f", each reads {_read(listed, number)}" if number > 1 else ""
         yield "layer", f" ├─ layer {number}: {len(layer)} proposer{'s' if len(layer) != 1 else ''}{reads}"
         yield from _agents(layer, width)
+    if (rounds := listed.settings["rounds"]) > 1:
+        first, last = len(listed.layers) + 1, len(listed.layers) + rounds - 1
+        span = f"layer {last}" if first == last else f"layers {first} to {last}"
+        yield "aside", " │"
+        yield "layer", f" ├─ {span}: the same again, each reads {_read(listed, first)}"
     yield "aside", " │"
     aggregate = listed.settings["aggregate"]
     if aggregate == "central":
@@ -62,6 +67,14 @@ def drawing(listed: Listed, width: int, places: Sequence[str] = ()) -> Iterator[
     if places:
         only = " (local_only)" if listed.settings["local_only"] else ""
         yield "agent", f"{'text goes to':<14}   {', '.join(places)}{only}"
+
+
+def _read(listed: Listed, number: int) -> str:
+    """What an agent of this layer reads of the layers above."""
+    above, reads = len(listed.layers[min(number - 1, len(listed.layers)) - 1]), listed.settings.get("reads")
+    if reads == "all-layers" and number > 2:
+        return "all layers above"
+    return f"{reads} of the {above} above" if isinstance(reads, int) and reads < above else f"the {above} above"
 
 
 def _agents(agents: Sequence[ListedAgent], width: int) -> Iterator[tuple[str, str]]:

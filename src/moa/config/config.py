@@ -266,6 +266,8 @@ class Config(AsyncClosing):
             deadline=table.deadline,
             patience=table.patience,
             max_cost=table.max_cost,
+            reads=table.reads,
+            rounds=table.rounds,
             fanout=table.fanout,
             progress=table.progress,
             memory=self._memory,

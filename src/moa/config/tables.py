@@ -77,6 +77,8 @@ class MixtureTable(Table):
     deadline: Positive | None = None
     patience: Positive | None = PATIENCE
     max_cost: Positive | None = None
+    reads: Count | Literal["all-layers"] | None = None
+    rounds: Count = 1
     fanout: Fanout = "turn"
     progress: bool = False
     local_only: bool = False

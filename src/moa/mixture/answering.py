@@ -68,7 +68,15 @@ class Answering:
         self._calls = Calls(emit, self._budget)
         self._draft: Draft | None = None  # the aggregator's
         self._proposing = Proposing(
-            plan, request, self._schedule, kept, seed=seed, calls=self._calls, budget=self._budget, emit=emit
+            plan,
+            request,
+            self._schedule,
+            kept,
+            seed=seed,
+            writes=self._acts or plan.aggregation.writes,
+            calls=self._calls,
+            budget=self._budget,
+            emit=emit,
         )
 
     @property
@@ -206,7 +214,8 @@ class Answering:
         elif aggregation.needs_aggregator and self._cannot_pay_for_an_answer(proposals):
             limit = f"the cost limit of ${self._plan.max_cost:g}"
             self.notice(f"{limit} leaves no money for the aggregator; a proposal is the answer", degrades=True)
-            await Central().answer(self, proposals)
+            deepest = max(proposal.layer for proposal in proposals)
+            await Central().answer(self, [proposal for proposal in proposals if proposal.layer == deepest])
         else:
             await aggregation.answer(self, proposals)
 

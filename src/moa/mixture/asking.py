@@ -63,15 +63,19 @@ def proposer_request(
     sent = in_words(Request(body))
     traits = traits_of(agent.model)
     if agent.sample is not None and not traits.profile.refuses & {"seed", "random_seed"}:
-        given = request.body.get("seed")
-        first = given if isinstance(given, int) else 0 if traits.cached else run_seed
-        sent = sent.replaced(seed=first + agent.sample)
+        sent = sent.replaced(seed=first_seed(agent, request, run_seed) + agent.sample)
     if tools := request.body.get("tools"):
         sent = with_system(sent, tools_in_words(tools))
     if agent.persona:
         sent = with_system(sent, agent.persona)
     sent = _with_sampling(sent, agent.sampling)
     return with_references(sent, references, layout, closing=closing)
+
+
+def first_seed(agent: Agent, request: Request, run_seed: int) -> int:
+    """The number from which an agent's seeds count on: the caller's seed, 0 where answers are cached, else the run's own."""
+    given = request.body.get("seed")
+    return given if isinstance(given, int) else 0 if traits_of(agent.model).cached else run_seed
 
 
 def aggregator_request(

@@ -31,6 +31,7 @@ from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.silence import PATIENCE
+from moa.mixture.subsets import Reads
 from moa.models import Traits
 from moa.models.catalog import Catalog
 from moa.prices import Prices
@@ -67,6 +68,10 @@ class Mixture(AsyncClosing):
         patience: seconds that a proposer may stay silent after all others of its layer have ended. Then it is dropped,
             unless too few proposals are left. Also the seconds of the aggregator's silence before a notice. None: no limit.
         max_cost: US dollars that a run may cost. None: no limit.
+        reads: how many answers of the layer before each agent after the first layer reads, drawn by the run's seed and for
+            each agent differently (recursive self-aggregation); ``all-layers``: all, and those of earlier layers, too. The
+            aggregator reads the whole last layer. None: the layer before, whole.
+        rounds: how often the last layer stands in the mixture.
         fanout: ``turn``: proposers answer each user message once, and requests with its tool results reuse their proposals;
             ``every``: they are called at every step.
         exact: always wait for complete proposals, whatever the schedule: for tasks where late content changes the beginning
@@ -101,6 +106,8 @@ class Mixture(AsyncClosing):
         deadline: float | None = None,
         patience: float | None = PATIENCE,
         max_cost: float | None = None,
+        reads: Reads | None = None,
+        rounds: int = 1,
         fanout: Fanout = "turn",
         exact: bool = False,
         progress: bool = False,
@@ -128,6 +135,8 @@ class Mixture(AsyncClosing):
             deadline=deadline,
             patience=patience,
             max_cost=max_cost,
+            reads=reads,
+            rounds=rounds,
             fanout=fanout,
             exact=exact,
             progress=progress,
@@ -333,6 +342,10 @@ class Mixture(AsyncClosing):
     @property
     def max_cost(self) -> float | None:
         return self.plan.max_cost
+
+    @property
+    def reads(self) -> Reads | None:
+        return self.plan.reads
 
     @property
     def fanout(self) -> Fanout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from moa.errors import ConfigError
@@ -11,11 +11,12 @@ from moa.mixture.agent import Agent, Member, agent_of, seated
 from moa.mixture.aggregation import Aggregate, Aggregation, ByFunction, RankerFunction, aggregation_of
 from moa.mixture.events import Seat
 from moa.mixture.memory import Memory, Recent
-from moa.mixture.prompts import SYNTHESIZE, Layout, Place
+from moa.mixture.prompts import LATER, REFINE, SYNTHESIZE, Layout, Place
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.silence import PATIENCE
+from moa.mixture.subsets import Reads, check_rounds, is_reads
 from moa.models import traits_of
 from moa.models.catalog import Catalog
 from moa.prices import FREE_PROVIDERS, Prices
@@ -50,6 +51,7 @@ class Plan:
     deadline: float | None = None
     patience: float | None = PATIENCE
     max_cost: float | None = None
+    reads: Reads | None = None
     fanout: Fanout = "turn"
     exact: bool = False
     progress: bool = False
@@ -67,6 +69,7 @@ class Plan:
         places, fanouts = get_args(Place), get_args(Fanout)
         self._check("references", self.references in places, f"one of {', '.join(places)}")
         self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")
+        self._check("reads", is_reads(self.reads), 'a number of answers from 1, or "all-layers"')
         self._check("deadline", self.deadline is None or self.deadline > 0, "seconds above 0")
         self._check("patience", self.patience is None or self.patience > 0, "seconds above 0")
         self._check("max_cost", self.max_cost is None or self.max_cost > 0, "US dollars above 0")
@@ -89,6 +92,8 @@ class Plan:
         aggregate: Aggregate,
         ranker: RankerFunction | None,
         prices: Prices | None,
+        rounds: int = 1,
+        reads: Reads | None = None,
         **settings: Any,
     ) -> Self:
         """A plan from members as callers write them, which the catalog resolves.
@@ -109,7 +114,9 @@ class Plan:
                 raise ConfigError(f"{name}: layer {number} is []; expected at least one proposer")
         if aggregator is None and (aggregation.needs_aggregator or not layers):
             raise ConfigError(f"{name} needs an aggregator")
+        check_rounds(rounds, reads, len(layers), name)
         seats = tuple(seated([agent_of(member, catalog, name) for member in layer]) for layer in layers)
+        seats += seats[-1:] * (rounds - 1)
         answering = [] if aggregator is None else [aggregator, *fallbacks]
         aggregators = seated([agent_of(member, catalog, name) for member in answering])
         if not aggregators:
@@ -118,12 +125,26 @@ class Plan:
             agents = [agent for layer in (*seats, aggregators) for agent in layer.values()]
             remote = {agent.model.name.partition("/")[0] for agent in agents if traits_of(agent.model).remote}
             prices = Prices(free=FREE_PROVIDERS - remote)
-        return cls(name=name, layers=seats, aggregators=aggregators, aggregate=aggregate, prices=prices, **settings)
+        return cls(
+            name=name,
+            layers=seats,
+            aggregators=aggregators,
+            aggregate=aggregate,
+            prices=prices,
+            reads=reads,
+            **settings,
+        )
 
     @property
     def layout(self) -> Layout:
         """How references go into a request."""
-        return Layout(self.prompt, self.references, self.anonymous)
+        return Layout(self.prompt, self.references, self.anonymous, later=LATER if self.reads == "all-layers" else "")
+
+    @property
+    def refining(self) -> Layout:
+        """How references go into the request of a proposer after the first layer."""
+        draws = isinstance(self.reads, int) and self.prompt == SYNTHESIZE
+        return replace(self.layout, prompt=REFINE) if draws else self.layout
 
     @property
     def aggregator(self) -> Agent:
@@ -157,7 +178,7 @@ class Plan:
         Equal for two mixtures that differ in their aggregator alone.
         """
         layers = [_identities(layer) for layer in self.layers]
-        return repr((self.name, layers, self.references, self.anonymous, self.prompt))
+        return repr((self.name, layers, self.references, self.anonymous, self.prompt, self.reads))
 
     @property
     def identity(self) -> str:

@@ -19,7 +19,7 @@ from moa.closing import cancelled
 from moa.errors import DeadlinePassed, NoProposals, RunError, ScheduleError, model_errors
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
-from moa.mixture.asking import proposer_request
+from moa.mixture.asking import first_seed, proposer_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
@@ -30,6 +30,7 @@ from moa.mixture.schedules.drafts import reference_of
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
 from moa.mixture.silence import drop_silent
+from moa.mixture.subsets import chosen_by, with_earlier
 from moa.mixture.writer import Writer
 from moa.models import traits_of
 from moa.models.hedge import Hedged
@@ -46,6 +47,7 @@ class Proposing:
         schedule: the schedule that applies to this request, which may differ from the plan's.
         kept: proposals of an earlier run; their agents are not called again.
         seed: the run's own, from which the seeds of samples count on.
+        writes: whether the answer is written, and not selected.
         emit: receives the events.
 
     Attributes:
@@ -61,12 +63,14 @@ class Proposing:
         kept: Sequence[Reference],
         *,
         seed: int,
+        writes: bool,
         calls: Calls,
         budget: Budget,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan, self._request, self._schedule = plan, request, schedule
         self._calls, self._budget, self._emit, self._seed = calls, budget, emit, seed
+        self._residual = writes and plan.reads == "all-layers"
         self._now = asyncio.get_running_loop().time
         self._layers = [
             [(agent, Draft(name, number)) for name, agent in layer.items()]
@@ -221,7 +225,9 @@ class Proposing:
             references = self._with_repeating(references, needed)
         if len(references) < needed:
             raise self._shortage()
-        return references
+        if not self._residual:
+            return references
+        return with_earlier(self._usable[: max(reference.layer for reference in references) - 1], references)
 
     def _with_repeating(self, references: tuple[Reference, ...], needed: int) -> tuple[Reference, ...]:
         """The references, or others in their place where they are too few because proposals repeat themselves: those of an
@@ -277,7 +283,7 @@ class Proposing:
     # -- one of them -------------------------------------------------------------------------------------------------
 
     async def _propose(self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]) -> None:
-        make_request = partial(proposer_request, agent, self._request, self._plan.layout, self._seed)
+        make_request = partial(proposer_request, agent, self._request, self._plan.refining, self._seed)
         stop, question = self._spare_for_the_aggregator, self._request.question
         writer = Writer(self._calls, agent, draft, "proposer", make_request, stop, question=question)
         try:
@@ -290,6 +296,8 @@ class Proposing:
     ) -> AsyncGenerator[Reading, None]:
         """What a proposer reads; raises _Skipped where it must not be called."""
         plan, first = self._plan, True
+        seed, place = first_seed(agent, self._request, self._seed), [*plan.layers[draft.layer - 1]].index(draft.agent)
+        choose = chosen_by(plan.reads, seed, draft, before, place)
         readings = self._schedule.readings(before, self._give_up) if before else single_reading(())
         async with aclosing(readings):
             async for reading in readings:
@@ -299,6 +307,8 @@ class Proposing:
                     raise _Skipped("the proposals of the layer before agree")
                 if before and reading.last and len(reading.references) < plan.min_proposals:
                     raise _Skipped("too few proposals in the layer before")
+                if before:
+                    reading = replace(reading, references=choose(reading.references))
                 lengths = [len(reference.text) for reference in reading.references]
                 if first and (reason := self._reason_to_skip(agent, draft)):
                     self._notice(f"{draft.agent} is skipped: {reason}", degrades=True)
@@ -325,7 +335,8 @@ class Proposing:
         """Stop proposing when the money left is what the aggregator needs."""
         if self._plan.max_cost is None:
             return
-        lengths = [len(draft) for _, draft in self._layers[-1]]
+        read = self._layers if self._residual else self._layers[-1:]
+        lengths = [len(draft) for layer in read for _, draft in layer]
         if self._budget.exceeded(self._plan.aggregator.model, lengths, room=1.0):
             self._close(f"the cost limit of ${self._plan.max_cost:g} was near")
 

@@ -7,7 +7,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-PRESETS = ("auto", "local", "local-mix", "open", "makers", "self", "paper", "paper-lite", "paper-gpt4o")
+PRESETS = (
+    *("auto", "local", "local-mix", "open", "makers", "self", "self-deep", "rsa"),
+    *("paper", "paper-lite", "paper-gpt4o"),
+)
 """The names of the presets, in the order in which they are listed."""
 
 MERGES_FROM = 900_000_000
