@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 VARIANTS = [
     (benchmark, Options(2, flags))
     for benchmark in ALL
+    if benchmark.needs(Options())
     for flags in (frozenset[str](), *(frozenset({flag.name}) for flag in benchmark.flags))
 ]
 

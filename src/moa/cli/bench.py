@@ -27,16 +27,24 @@ FOLDER = Path("moa-bench")
 """The default folder of runs: ``moa-bench/BENCHMARK/MIXTURE``."""
 
 
-def bench(benchmark: Benchmark, shared: SharedOptions, judgments: Path | None, flags: frozenset[str]) -> int:
+def bench(
+    benchmark: Benchmark,
+    shared: SharedOptions,
+    judgments: Path | None,
+    flags: frozenset[str],
+    file: Path | None = None,
+) -> int:
     """Measure or score, and print the results.
 
     Returns:
         0 if there is a score, 1 if there is none.
     """
-    options = Options(shared.limit, flags)
+    options = Options(shared.limit, flags, file)
     if judgments is not None:
-        if any((shared.mixture, shared.judge, shared.out, shared.limit)) or shared.max_cost is not None:
-            raise ConfigError("--judgments calls no model; remove --mixture, --judge, --out, --limit and --max-cost")
+        if any((shared.mixture, shared.judge, shared.out, shared.limit, file)) or shared.max_cost is not None:
+            raise ConfigError(
+                "--judgments calls no model; remove --mixture, --judge, --out, --limit, --max-cost and FILE"
+            )
         with _shelf(benchmark, options, shared, beside=judgments.parent) as (shelf, _):
             name = re.sub(r"(\.jsonl?|\.gz)+$", "", judgments.name)
             results = benchmark.scored(read_rows(judgments), shelf, str(judgments), name)
@@ -59,13 +67,26 @@ class Ready:
     shelf: Shelf
     display: Display
 
+    @property
+    def name(self) -> str:
+        """The folder of its runs: the benchmark's name, and that of the user's file."""
+        file = self.options.file
+        return (
+            self.benchmark.name if file is None else folder_name(f"{self.benchmark.name}-{file.name.partition('.')[0]}")
+        )
+
+    @property
+    def judged(self) -> bool:
+        """Whether the run needs the judge."""
+        return self.benchmark.judged is None or self.benchmark.judged(self.shelf, self.options)
+
     def measuring(self, shared: SharedOptions, here: Session) -> Measuring:
         """What measures systems with the models of a configuration."""
         return Measuring(
             benchmark=self.benchmark,
             options=self.options,
             shelf=self.shelf,
-            judge=judge_of(self.benchmark, shared.judge, here.config),
+            judge=judge_of(self.benchmark, shared.judge, here.config, self.judged),
             prices=here.config.prices,
             concurrency=shared.concurrency,
             max_cost=shared.max_cost,
@@ -77,7 +98,8 @@ class Ready:
 def ready(benchmark: Benchmark, options: Options, shared: SharedOptions) -> Iterator[Ready]:
     """Download the files that a measurement needs. Enter before the event loop starts, so that Ctrl-C works at once."""
     with _shelf(benchmark, options, shared) as (shelf, shown):
-        fetch(benchmark, options, shelf)
+        for line in fetch(benchmark, options, shelf):
+            notify(line)
         yield Ready(benchmark, options, shelf, shown)
 
 
@@ -94,7 +116,7 @@ def _shelf(
 async def _measured(work: Ready, shared: SharedOptions) -> Row:
     async with Session(shared.config) as here:
         system = _system(here, shared.mixture)
-        folder = shared.out or FOLDER / work.benchmark.name / folder_name(system.name.removeprefix("moa/"))
+        folder = shared.out or FOLDER / work.name / folder_name(system.name.removeprefix("moa/"))
         definition = definition_of(system, here.config)
         return await work.measuring(shared, here).measure(system, definition, folder)
 
@@ -130,7 +152,8 @@ def _circumstances(benchmark: Benchmark, result: Row) -> Iterator[Figure]:
     """The figures that every result has."""
     if "judged" in result:
         counts = f"{result['judged']}, failed {result.get('failed', 0)}"
-        yield Figure("scored" if benchmark.judge is None else "judged", counts)
+        by_check = benchmark.judge is None or (benchmark.judged is not None and not result.get("judge"))
+        yield Figure("scored" if by_check else "judged", counts)
     if result.get("degraded") or result.get("cut_off"):
         yield Figure("answers", f"{result['degraded']} without some of the agents, {result['cut_off']} cut off")
     if result.get("avg_length"):

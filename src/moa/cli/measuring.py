@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moa.evals.benchmark import Benchmark
 
 _Judgments = Annotated[Path | None, typer.Option(metavar="FILE", help="Score these judgments; call no model.")]
+_File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Questions: JSON Lines, CSV or Parquet.")]
 _Parameters = Annotated[
     list[str] | None, typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters. Repeatable.")
 ]
@@ -52,16 +53,31 @@ bench = typer.Typer(cls=_Benchmarks, help="Measure a mixture, or score judgments
 def _bench(benchmark: Benchmark) -> Callable[..., int]:
     """The command of a benchmark."""
 
-    def command(shared: SharedOptions, judgments: Path | None, **flags: bool) -> int:
+    def command(shared: SharedOptions, judgments: Path | None, file: Path | None = None, **flags: bool) -> int:
         from moa.cli.bench import bench
 
-        return bench(benchmark, shared, judgments, frozenset(name for name, is_set in flags.items() if is_set))
+        return bench(benchmark, shared, judgments, frozenset(name for name, is_set in flags.items() if is_set), file)
 
     own = [Parameter("judgments", Parameter.KEYWORD_ONLY, default=None, annotation=_Judgments)]
+    if benchmark.takes_file:
+        own.insert(0, Parameter("file", Parameter.KEYWORD_ONLY, default=None, annotation=_File))
     for flag in benchmark.flags:
         option = Annotated[bool, typer.Option(f"--{flag.name}", help=flag.help)]
         own.append(Parameter(flag.name, Parameter.KEYWORD_ONLY, default=False, annotation=option))
     return with_shared_options(command, own, judged=benchmark.judge is not None)
+
+
+@bench.command("list")
+def _list(
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Benchmark files; else $MOA_DATA or download.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """List the benchmarks and what each needs."""
+    from moa.cli.bench_list import bench_list
+
+    return bench_list(data, as_json=json)
 
 
 @bench.command("compare")

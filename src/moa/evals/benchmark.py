@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
@@ -27,10 +28,12 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which items are measured: only the first ``limit`` of them, and the names of the benchmark's flags that are set."""
+    """Which items are measured: only the first ``limit`` of them, the names of the benchmark's flags that are set, and the
+    user's own file with items."""
 
     limit: int | None = None
     flags: frozenset[str] = frozenset()
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ class Benchmark:
         controlled: a score of a whole run that comes before ``metric`` wherever a result has it.
         needs: the files that a run with these options reads; they are downloaded before the first call.
         measure: has the system answer and, with a judge, the judge grade. Takes the measurement, the files, the system, the
-            judge (None exactly if :attr:`judge` is None) and the options. Calls of the system have keys that begin with
+            judge (None exactly if the run needs none) and the options. Calls of the system have keys that begin with
             ``answer/``, calls of the judge ``judgment/``. Writes rows of ``answers`` and ``judgments``, and returns the
             judgments with the number of items that failed.
         score: from judgments, own or published, a result for each system: ``benchmark``, ``system``, ``judged``, ``failed``,
@@ -57,6 +60,10 @@ class Benchmark:
         figures: the figures of a result in words, before those that every result has; None for the metric alone.
         section: draws the systems' names and results into a report; None draws the metric alone.
         flags: the switches it adds to its command.
+        takes_file: whether its command takes a file with items, as :attr:`Options.file`.
+        checked: reads the data of a run before the first call; returns what the user should know of it, and raises
+            ConfigError for data that cannot be used. None if the benchmark checks nothing.
+        judged: whether a run needs the judge; None if every run does, or none.
     """
 
     name: str
@@ -73,6 +80,9 @@ class Benchmark:
     figures: Callable[[Row], Iterable[Figure]] | None = None
     section: Callable[[Page, Sequence[str], Sequence[Row]], None] | None = None
     flags: tuple[Flag, ...] = ()
+    takes_file: bool = False
+    checked: Callable[[Shelf, Options], Iterable[str]] | None = None
+    judged: Callable[[Shelf, Options], bool] | None = None
 
     def scored(self, rows: Sequence[Row], shelf: Shelf, source: str, system: str = "") -> list[Row]:
         """As :attr:`score`; errors name the source of the rows.

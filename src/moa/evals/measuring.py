@@ -18,23 +18,30 @@ from moa.models import Model
 from moa.prices import Prices
 
 
-def fetch(benchmark: Benchmark, options: Options, shelf: Shelf) -> None:
-    """Download what a run needs, if it is not on this machine. Not for an event loop: it blocks, maybe for minutes.
+def fetch(benchmark: Benchmark, options: Options, shelf: Shelf) -> list[str]:
+    """Download what a run needs, if it is not on this machine, and check it. Not for an event loop: it may take minutes.
+
+    Returns:
+        What the user should know of the data before the first call.
 
     Raises:
-        ConfigError: a file cannot be downloaded.
+        ConfigError: a file cannot be downloaded, or its data cannot be used.
     """
     for file in benchmark.needs(options):
         shelf.path(file)
+    return [*benchmark.checked(shelf, options)] if benchmark.checked else []
 
 
-def judge_of(benchmark: Benchmark, name: str | None, config: Config) -> Model | None:
+def judge_of(benchmark: Benchmark, name: str | None, config: Config, needed: bool = True) -> Model | None:
     """The judge of this name, or the benchmark's official judge; None for a benchmark without one.
+
+    Args:
+        needed: whether the run needs it: :attr:`Benchmark.judged`.
 
     Raises:
         ConfigError: there is no such model, or the benchmark takes no judge.
     """
-    if benchmark.judge is None:
+    if benchmark.judge is None or not needed:
         if name is not None:
             raise ConfigError(f"{benchmark.name} has no judge; remove --judge {name}")
         return None

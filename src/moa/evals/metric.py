@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
+from statistics import NormalDist, stdev
 from typing import Any, NamedTuple
 
 
@@ -53,3 +53,12 @@ def standard_error(values: Sequence[float]) -> float | None:
     Values that depend on each other, such as the two turns of an item, must be averaged into one value first.
     """
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def proportion(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, from 0 to 1, for at least one independent trial."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, width = successes / count, z * z / count
+    middle = share + width / 2
+    reach = z * math.sqrt(share * (1 - share) / count + width / count / 4)
+    return max(0.0, min(share, (middle - reach) / (1 + width))), min(1.0, max(share, (middle + reach) / (1 + width)))

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -178,6 +178,14 @@ class Measurement(Closing):
         """The rows of ``name``.jsonl, in the order they were written."""
         return self._opened(name)[0].rows
 
+    def renew(self, *names: str) -> None:
+        """Empty these files, whose rows are to be derived from the journal again; until then the run has no result."""
+        (self.folder / "result.json").unlink(missing_ok=True)
+        for name in names:
+            if name in self._files:
+                self._files.pop(name)[0].close()
+            (self.folder / f"{name}.jsonl").unlink(missing_ok=True)
+
     def _opened(self, name: str) -> tuple[Lines, set[str]]:
         if name not in self._files:
             lines = self._open.enter_context(closing(Lines(self.folder / f"{name}.jsonl")))
@@ -188,7 +196,7 @@ class Measurement(Closing):
         """Write a JSON file into the folder, atomically."""
         write_whole(self.folder / name, value)
 
-    async def each(self, items: Sequence[Item], work: Callable[[Item], Awaitable[None]]) -> int:
+    async def each(self, items: Collection[Item], work: Callable[[Item], Awaitable[None]]) -> int:
         """Run ``work`` for every item, in order, ``concurrency`` items at a time.
 
         An item fails if one of its calls fails; the others continue. :attr:`stopped` has the reason if items were left out.

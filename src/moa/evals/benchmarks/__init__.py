@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from moa.errors import ConfigError
 from moa.evals.benchmark import Benchmark
-from moa.evals.benchmarks import alpaca_eval, flask, mt_bench
+from moa.evals.benchmarks import alpaca_eval, flask, mt_bench, tasks
 
 ALL: tuple[Benchmark, ...] = (
     alpaca_eval.BENCHMARK,
     mt_bench.BENCHMARK,
     flask.BENCHMARK,
+    tasks.BENCHMARK,
 )
 
 

@@ -66,6 +66,8 @@ def _bars(names: Sequence[str], results: Sequence[Row], metric: Metric) -> list[
         if value is not None:
             reach = None if error is None else NORMAL * error
             ends = (None, None) if reach is None else (max(metric.low, value - reach), min(metric.high, value + reach))
+            if result.get(f"{metric.field}_low") is not None:  # an interval of the benchmark's own
+                ends = result[f"{metric.field}_low"], result[f"{metric.field}_high"]
             bars.append(plots.Bar(name, value, *ends))
     return bars
 

@@ -69,8 +69,8 @@ class Tasks(Collection[Task]):
         """Which checks were guessed, in words; "" if every row names its check."""
         if not self.guessed:
             return ""
-        listed = ", ".join(f"{name} for {count} rows" for name, count in self.guessed.most_common())
-        return f"{self.path.name}: checks guessed from the answers: {listed}; a column named check decides otherwise"
+        listed = ", ".join(f"{name} ({count})" for name, count in self.guessed.most_common())
+        return f"{self.path.name}: checks guessed from the answers: {listed}; to choose them, add a field named check"
 
     def _check(self) -> None:
         seen: dict[bytes, str] = {}
