@@ -76,7 +76,7 @@ async def test_a_file_becomes_mixtures_that_answer(
         assert answer.cost.dollars == pytest.approx(5 * 200 / 1e6)
         sceptic = upstream.calls("a")[0]
         assert sceptic.body["temperature"] == 0.2
-        assert sceptic.body["messages"][0] == {"role": "system", "content": "Doubt everything."}
+        assert "Doubt everything." in sceptic.body["messages"][0]["content"]
         assert sceptic.headers["Authorization"] == "Bearer sk-mine"
         outer = await config.mixture("moa/outer").answer("Why?")
         assert [call.agent for call in outer.calls] == ["lite", "c", "b"]

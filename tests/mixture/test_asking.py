@@ -41,14 +41,20 @@ async def test_a_proposer_gets_the_conversation_and_its_own_sampling_overrides()
     assert "- look(at): Looks it up." in system
 
 
-async def test_a_persona_joins_the_system_message() -> None:
-    """A persona is added to the caller's first system message, or becomes one where there is none."""
-    proposer = model("p")
-    mixture = Mixture([[Agent(proposer, persona="Doubt everything.")]], model("x", "scripted/l"))
-    await mixture.answer([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}])
-    await mixture.answer("Why?")
-    assert proposer.requests[0].messages[0] == {"role": "system", "content": "Be brief.\n\nDoubt everything."}
-    assert proposer.requests[1].messages[0] == {"role": "system", "content": "Doubt everything."}
+async def test_personas_leave_the_beginning_of_a_prompt_unchanged() -> None:
+    """A persona ends the last user message, behind the references; so agents of one model share all before it."""
+    proposer, last = model("p"), model("x", "scripted/l")
+    mixture = Mixture([[Agent(proposer, persona="Doubt everything.")]], Agent(last, persona="Be kind."))
+    history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    await mixture.answer(history)
+    await mixture.answer([*history, {"role": "assistant", "content": "So."}])
+    first, second = (request.messages for request in proposer.requests)
+    assert first[0] == history[0]
+    assert first[1]["content"].startswith("Why?\n\n[") and first[1]["content"].endswith("\nDoubt everything.]")
+    assert second[1] == first[1], "a persona stays with the user's message within a tool loop"
+    sent = last.requests[0].messages
+    assert sent[0] == history[0]
+    assert sent[1]["content"].startswith("Why?\n\n") and sent[1]["content"].endswith("\nBe kind.]")
 
 
 async def test_references_go_where_the_mixture_puts_them() -> None:

@@ -334,6 +334,10 @@ async def test_a_prompt_that_will_come_again_is_cached(server: VendorServer, ven
     assert "cache_control" not in str(server.calls[-1].body)
     await deltas_of(vendors["anthropic"], Request.of({"messages": [question], "tools": TOOLS}))
     assert "cache_control" in server.calls[-1].body
+    history = [question, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "and the references"}]
+    await deltas_of(vendors["anthropic"], Request.of({"messages": history}))
+    _, answer, last = server.calls[-1].body["messages"]
+    assert answer["content"][-1]["cache_control"] and "cache_control" not in str(last), "all before the last question"
     marked = {
         "role": "user",
         "content": [{"type": "text", "text": "long", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],

@@ -10,6 +10,7 @@ from moa.config.schema import STRICT, Count
 from moa.models.continuations import Continuing
 from moa.models.fitting import NEEDED
 from moa.models.profile import Profile
+from moa.models.prompt_caches import PromptCache
 
 
 class ProfileTable(BaseModel):
@@ -38,6 +39,7 @@ class ProfileTable(BaseModel):
     context_tokens: Count | None = None
     answer_tokens: Count | None = None
     continuation: Continuing | None = None
+    prompt_cache: PromptCache | None = None
 
     @field_validator("refuses")
     @classmethod

@@ -25,7 +25,7 @@ class Agent:
     Attributes:
         model: the model that is called; a mixture is a model, too.
         name: unique within its layer; an empty name becomes the last part of the model's name.
-        persona: a system prompt that is added to the caller's.
+        persona: instructions of its own, at the end of the last user message.
         sampling: fields of a Chat Completions body (``temperature``, ``max_tokens``, ``seed``, a vendor's own, …).
         sample: counts the agents of one model within a layer from 1, so that each gets a seed of its own; None where the
             layer holds the model once.

@@ -13,7 +13,7 @@ from typing import Any
 
 from moa.messages import Message, Reference, Request
 from moa.mixture.agent import Agent
-from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_references, with_system
+from moa.mixture.prompts import CLOSING, SELECT, Layout, tools_in_words, with_persona, with_references, with_system
 from moa.models import traits_of
 from moa.models.demands import TOOL_FIELDS
 from moa.models.fitting import TOKEN_LIMITS, tool_calls_in_words
@@ -66,10 +66,8 @@ def proposer_request(
         sent = sent.replaced(seed=first_seed(agent, request, run_seed) + agent.sample)
     if tools := request.body.get("tools"):
         sent = with_system(sent, tools_in_words(tools))
-    if agent.persona:
-        sent = with_system(sent, agent.persona)
     sent = _with_sampling(sent, agent.sampling)
-    return with_references(sent, references, layout, closing=closing)
+    return with_persona(with_references(sent, references, layout, closing=closing), agent.persona)
 
 
 def first_seed(agent: Agent, request: Request, run_seed: int) -> int:
@@ -83,22 +81,17 @@ def aggregator_request(
 ) -> Request:
     """What an aggregator is sent. The caller's fields override its own sampling."""
     sent = request.without(("stream", "stream_options"))
-    if agent.persona:
-        sent = with_system(sent, agent.persona)
     sampling = {key: value for key, value in agent.sampling.items() if key not in request.body}
     if any(limit in request.body for limit in TOKEN_LIMITS):
         sampling = {key: value for key, value in sampling.items() if key not in TOKEN_LIMITS}
     sent = _with_sampling(sent, sampling)
-    return with_references(sent, references, layout, closing=closing)
+    return with_persona(with_references(sent, references, layout, closing=closing), agent.persona)
 
 
 def ranker_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
     """What a ranker is sent: the conversation, without any field that shapes an answer, and the question which is best."""
-    sent = in_words(Request({"messages": request.messages}))
-    if agent.persona:
-        sent = with_system(sent, agent.persona)
-    sent = _with_sampling(sent, agent.sampling)
-    return with_references(sent, references, replace(layout, prompt=SELECT), closing="")
+    sent = _with_sampling(in_words(Request({"messages": request.messages})), agent.sampling)
+    return with_persona(with_references(sent, references, replace(layout, prompt=SELECT), closing=""), agent.persona)
 
 
 def in_words(request: Request) -> Request:

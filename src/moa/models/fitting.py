@@ -18,6 +18,7 @@ from typing import Any
 from moa.messages import Message, Request, text_of, with_text
 from moa.models.demands import TOOL_FIELDS, images_of
 from moa.models.profile import Profile
+from moa.models.prompt_caches import cache_key, with_marks
 from moa.models.turns import alternating, answered, one_system, system_in_user, with_opening
 
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -142,7 +143,11 @@ def fit(request: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
         messages = answered(messages)
     if profile.ends_with_assistant is False and messages[-1]["role"] == "assistant":
         messages = [*messages, {"role": "user", "content": CONTINUE}]
+    if profile.prompt_cache == "marks":
+        messages = with_marks(messages, tools)
     body = {**profile.extra_body, **request.body, "messages": messages}
+    if profile.prompt_cache == "key" and "prompt_cache_key" not in body:
+        body["prompt_cache_key"] = cache_key(messages)
     if profile.json_schema is False and schema_of(request) is not None:
         del body["response_format"]
     if profile.tools is False:

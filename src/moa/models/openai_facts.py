@@ -23,7 +23,7 @@ _EFFORTS = "https://learn.microsoft.com/en-us/javascript/api/@azure/ai-projects/
 _AZURE = "https://learn.microsoft.com/azure/foundry/openai/how-to/reasoning, in its repository's copy (2026-11)"
 
 
-def _rows(place: str, page: str | None = None) -> tuple[Facts, ...]:
+def _rows(place: str, cache_page: str, page: str | None = None) -> tuple[Facts, ...]:
     """The rows of one place; ``page`` is the place's own source of all of them."""
     return (
         Facts(
@@ -32,6 +32,7 @@ def _rows(place: str, page: str | None = None) -> tuple[Facts, ...]:
             "https://github.com/openai/openai-python/blob/main/src/openai/types/chat/completion_create_params.py; "
             "https://github.com/xlinx/sd-webui-decadetw-auto-prompt-llm/issues/29 (2026-11)",
         ),
+        Facts(place, Profile(prompt_cache="key"), cache_page, ("*", "!mistral*", "!ministral*", "!codestral*")),
         Facts(
             place,
             Profile(efforts=()),
@@ -66,8 +67,8 @@ def _rows(place: str, page: str | None = None) -> tuple[Facts, ...]:
 
 
 OPENAI_FACTS: tuple[Facts, ...] = (
-    *_rows("openai"),
-    *_rows("azure", _AZURE),
+    *_rows("openai", "https://developers.openai.com/docs/guides/prompt-caching (2026-11)"),
+    *_rows("azure", "https://learn.microsoft.com/azure/foundry/openai/how-to/prompt-caching (2026-11)", _AZURE),
     # "You should not use both a developer message and a system message in the same API request."
     Facts("azure", Profile(several_system=False, refuses=frozenset({"parallel_tool_calls"})), _AZURE, _O_SERIES),
     Facts("azure", Profile(images=False), _AZURE, ("o3-mini*",)),

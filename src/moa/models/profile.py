@@ -45,6 +45,7 @@ class Profile:
         context_tokens: tokens of a prompt and its answer together.
         answer_tokens: tokens of its longest answer. A higher ``max_tokens`` is lowered to it.
         continuation: how it continues a text that it has begun; see :class:`moa.models.endpoint.Endpoint`.
+        prompt_cache: how its cache finds the beginning of a prompt again; see :mod:`moa.models.prompt_caches`.
     """
 
     refuses: frozenset[str] = frozenset()
@@ -68,6 +69,7 @@ class Profile:
     context_tokens: int | None = None
     answer_tokens: int | None = None
     continuation: str | None = None
+    prompt_cache: str | None = None
 
     def merged(self, over: Profile) -> Profile:
         """This profile with the facts of a more special one, which override it one by one."""

@@ -102,6 +102,11 @@ FACTS: tuple[Facts, ...] = (
         "https://github.com/Gitlawb/openclaude/issues/739; https://github.com/BerriAI/litellm/issues/30835; "
         "https://github.com/BerriAI/litellm/issues/17761 (2026-11)",
     ),
+    Facts(
+        "mistral",
+        Profile(prompt_cache="key"),
+        "https://docs.mistral.ai/studio-api/conversations/advanced/prompt-caching (2026-11)",
+    ),
     *(
         Facts(place, *row)
         for place in ("deepseek", "deepseek-beta")
@@ -292,6 +297,19 @@ FACTS: tuple[Facts, ...] = (
             *("qwen-max*", "qwen3-max*", "qwen-plus*", "qwen-flash*", "qwen-turbo*", "qwen*-coder*", "qwen2.5-*"),
             "!*thinking*",
         ),
+    ),
+    Facts(
+        "qwen",
+        Profile(prompt_cache="marks"),
+        "https://help.aliyun.com/en/model-studio/context-cache (2026-11)",
+        ("qwen3-max*", "qwen-max*", "qwen*-plus*", "qwen*-flash*", "!*-2024*", "!*-2025-0[1-8]*"),
+    ),
+    Facts(
+        "openrouter",
+        Profile(prompt_cache="marks"),
+        "https://github.com/pydantic/pydantic-ai/issues/4392; "
+        "https://openrouter.ai/docs/client-sdks/typescript/models/anthropiccachecontroldirective (2026-11)",
+        ("anthropic/*",),
     ),
 )
 """Every fact, the general ones of a place before those of its models."""

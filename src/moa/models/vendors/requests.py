@@ -7,8 +7,8 @@ Notable decisions:
   https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks
 - Fields that a model ignores or refuses are left out. Everything else of the body has no counterpart and is not sent,
   except :data:`OWN_SETTINGS`.
-- The prompt is marked for the vendor's cache where a further request with the same beginning is likely: with tools, or
-  behind an earlier answer. A caller's own ``cache_control`` marks count instead.
+- The prompt is marked for the vendor's cache where a further request with the same beginning is likely: before the last
+  user message, which references follow, and at its end where it has tools; see :mod:`moa.models.prompt_caches`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moa.messages import Message, Request, text_of
+from moa.models.prompt_caches import comes_again, is_marked
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponsePart, UserContent
@@ -33,6 +34,7 @@ FORMATS = {
 }
 """The ``format`` of reasoning details, by API. Details of another format belong to another maker and are not sent."""
 
+_TAKE_MARKS = ("anthropic", "bedrock")
 _SAME = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "parallel_tool_calls")
 _SAMPLING = ("temperature", "top_p", "top_k")
 OWN_SETTINGS = frozenset(
@@ -72,10 +74,10 @@ def settings_of(request: Request, model: Model) -> ModelSettings:
         settings["thinking"] = False if effort == "none" else effort
     if choice := _tool_choice(request):
         settings["tool_choice"] = choice
-    if _is_marked(body["messages"]):
-        settings["cache"] = {"messages": False}
-    elif body.get("tools") or any(message["role"] == "assistant" for message in body["messages"]):
+    if body.get("tools") and not is_marked(body["messages"]):
         settings["cache"] = True
+    elif comes_again(body["messages"], None) or is_marked(body["messages"]):
+        settings["cache"] = {"messages": False}  # of the messages, only what has a mark of its own
     refused = {
         *model.unsupported_settings,
         *(_SAMPLING if model.profile.get("anthropic_disallows_sampling_settings") else ()),
@@ -156,13 +158,14 @@ def messages_of(request: Request, api: str, provider: str, kept: Mapping[str, An
     names = {call.get("id") or call["function"]["name"]: call["function"]["name"] for call in _calls(request)}
     history: list[ModelMessage] = []
     turn = -1 if request.last_user is None else request.last_user
+    marks = api in _TAKE_MARKS and comes_again(request.messages[:turn], None) and not is_marked(request.messages)
     for place, message in enumerate(request.messages):
         if message["role"] == "assistant":
             details = message.get("reasoning_details") or kept.get(_first_call(message)) or () if place > turn else ()
             own = [each for each in details if _is_whole(each) and each["format"] == FORMATS[api]]
             history.append(ModelResponse(parts=_answer(message, own, provider), provider_name=provider))
             continue
-        parts = [*_question(message, names)]
+        parts = [*_question(message, names, marked=marks and place == turn)]
         if history and isinstance(history[-1], ModelRequest):
             history[-1] = ModelRequest(parts=[*history[-1].parts, *parts])
         else:
@@ -231,8 +234,9 @@ def _answer(message: Message, details: Sequence[Mapping[str, Any]], provider: st
     return parts
 
 
-def _question(message: Message, names: Mapping[str, str]) -> Iterator[ModelRequestPart]:
-    from pydantic_ai.messages import SystemPromptPart, ToolReturnPart, UserPromptPart
+def _question(message: Message, names: Mapping[str, str], *, marked: bool) -> Iterator[ModelRequestPart]:
+    """The parts of a message that is no answer; ``marked``: all before it is to be cached."""
+    from pydantic_ai.messages import CachePoint, SystemPromptPart, ToolReturnPart, UserPromptPart
 
     match message["role"]:
         case "system" | "developer":
@@ -246,7 +250,8 @@ def _question(message: Message, names: Mapping[str, str]) -> Iterator[ModelReque
             yield ToolReturnPart(names.get(key) or message.get("name") or key, shown, key)
         case _:
             content = message.get("content")
-            yield UserPromptPart(content if isinstance(content, str) else [*_contents(content or ())])
+            shown = [content] if isinstance(content, str) else [*_contents(content or ())]
+            yield UserPromptPart([CachePoint(), *shown] if marked else shown)
 
 
 def _contents(parts: Sequence[Mapping[str, Any]]) -> Iterator[UserContent]:
@@ -280,11 +285,6 @@ def _tool_choice(request: Request) -> Any:
         named = choice.get("function") or choice.get("custom")
         return [named["name"]] if named else None
     return choice
-
-
-def _is_marked(messages: Sequence[Message]) -> bool:
-    contents = (message.get("content") for message in messages)
-    return any(part.get("cache_control") for content in contents if isinstance(content, list) for part in content)
 
 
 def _calls_of(message: Message) -> list[Mapping[str, Any]]:
