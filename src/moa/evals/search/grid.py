@@ -1,0 +1,162 @@
+"""A matrix as arrays: which answers are the same, and which are right.
+
+Notable decisions:
+- A model that covers too few items is left out, and the grid names it. Elsewhere, a missing answer counts as no answer.
+- Answers are the same if their canonical forms are, as at run time; see :func:`canonical`.
+- An item without any label is left out, and the grid counts it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moa.errors import ConfigError
+from moa.evals.search.matrix import Item, Sample
+
+__all__ = ["COVERED", "Grid", "Index", "canonical", "grid_of"]
+
+Floats = NDArray[np.float32]
+Index = NDArray[np.intp]
+
+COVERED = 0.8
+"""A model with answers to a smaller share of the items is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Arrays of one row an item and one column a sample; the columns of a model follow one another.
+
+    Attributes:
+        items: the items of the rows.
+        models: the models, in order.
+        owner: a column's model, as an index into ``models``.
+        codes: which answer a sample gave: equal numbers in a row are equal answers; -1 is no answer.
+        right: the label of each sample, from 0 to 1.
+        characters: the length of each response; NaN where it is unknown.
+        cost: US dollars; NaN where it is unknown.
+        seconds: durations; NaN where they are unknown.
+        tasks: an item's task, as a number.
+        left_out: models that cover too few items.
+        unlabelled: how many items have no label.
+    """
+
+    items: tuple[Item, ...]
+    models: tuple[str, ...]
+    owner: Index
+    codes: NDArray[np.int16]
+    right: Floats
+    characters: Floats
+    cost: Floats
+    seconds: Floats
+    tasks: Index
+    left_out: tuple[str, ...] = ()
+    unlabelled: int = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def columns(self, model: int, samples: int | None = None) -> Index:
+        """The columns of a model's first samples, or of all."""
+        return np.flatnonzero(self.owner == model)[:samples]
+
+    def rows(self, chosen: Index) -> Grid:
+        """The grid of these rows."""
+        return Grid(
+            items=tuple(self.items[row] for row in chosen),
+            models=self.models,
+            owner=self.owner,
+            codes=self.codes[chosen],
+            right=self.right[chosen],
+            characters=self.characters[chosen],
+            cost=self.cost[chosen],
+            seconds=self.seconds[chosen],
+            tasks=self.tasks[chosen],
+            left_out=self.left_out,
+            unlabelled=self.unlabelled,
+        )
+
+
+def canonical(answer: str | None) -> str | None:
+    """The form in which answers are compared; None for no answer."""
+    if answer is None:
+        return None
+    return " ".join(unicodedata.normalize("NFKC", answer).casefold().split()) or None
+
+
+def grid_of(items: Iterable[Item], models: Sequence[str] | None = None) -> Grid:
+    """Turn items into arrays.
+
+    Args:
+        items: the items; those without a label are left out.
+        models: the models, in order; by default those that cover enough items, in the order in which they appear.
+
+    Raises:
+        ConfigError: no item has a label, or no model covers enough items.
+    """
+    every = list(items)
+    labelled = [item for item in every if _has_label(item)]
+    if not labelled:
+        raise ConfigError(
+            'no item of the matrix has a label: give "correct" or "score" to the samples, or "gold" to the items'
+        )
+    counts: dict[str, int] = {}
+    samples: dict[str, int] = {}
+    for item in labelled:
+        for model, given in item.answers.items():
+            counts[model] = counts.get(model, 0) + bool(given)
+            samples[model] = max(samples.get(model, 0), len(given))
+    kept = [model for model, count in counts.items() if count >= COVERED * len(labelled)] if models is None else models
+    if not kept:
+        raise ConfigError(f"no model of the matrix has answers to {COVERED:.0%} of its {len(labelled)} items")
+    widths = [max(1, samples.get(model, 0)) for model in kept]
+    starts = np.concatenate([[0], np.cumsum(widths)])
+    shape = len(labelled), int(starts[-1])
+    codes, right = np.full(shape, -1, np.int16), np.zeros(shape, np.float32)
+    characters, cost, seconds = (np.full(shape, np.nan, np.float32) for _ in range(3))
+    tasks: dict[str, int] = {}
+    for row, item in enumerate(labelled):
+        tasks.setdefault(item.task, len(tasks))
+        gold, known = canonical(item.gold), dict[str, int]()
+        for model, start in zip(kept, starts, strict=False):
+            for column, sample in enumerate(item.answers.get(model, ()), start):
+                form = canonical(sample.answer)
+                if form is not None:
+                    codes[row, column] = known.setdefault(form, len(known))
+                right[row, column] = _label(sample, form, gold)
+                characters[row, column] = _or_nan(sample.characters)
+                cost[row, column] = _or_nan(sample.cost)
+                seconds[row, column] = _or_nan(sample.seconds)
+    return Grid(
+        items=tuple(labelled),
+        models=tuple(kept),
+        owner=np.repeat(np.arange(len(kept)), widths),
+        codes=codes,
+        right=right,
+        characters=characters,
+        cost=cost,
+        seconds=seconds,
+        tasks=np.array([tasks[item.task] for item in labelled], dtype=np.intp),
+        left_out=tuple(model for model in counts if model not in kept),
+        unlabelled=len(every) - len(labelled),
+    )
+
+
+def _has_label(item: Item) -> bool:
+    return item.gold is not None or any(
+        sample.correct is not None for given in item.answers.values() for sample in given
+    )
+
+
+def _label(sample: Sample, form: str | None, gold: str | None) -> float:
+    if sample.correct is not None:
+        return sample.correct
+    return float(form is not None and form == gold)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
