@@ -21,6 +21,7 @@ def test_defaults_are_drawn() -> None:
     """Fields that are not set are drawn with their default and what it means."""
     assert settings() == {
         "aggregate": "synthesize (the aggregator writes the answer from the proposals)",
+        "when": "always",
         "references": "after the last user message",
         "schedule": "barrier",
         "exact": "no",

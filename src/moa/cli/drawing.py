@@ -9,6 +9,8 @@ from typing import Any
 
 from moa.cli.terminal import one_line
 from moa.config.listing import Listed, ListedAgent
+from moa.mixture.when import FIRST
+from moa.models.fitting import EFFORTS
 
 PERSONA_SHOWN, PROMPT_SHOWN = 100, 60
 """The most characters of a persona and of a prompt."""
@@ -123,6 +125,7 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
         aggregate, fanout = settings["aggregate"], settings["fanout"]
         yield "aggregate", f"{aggregate} ({AGGREGATE[aggregate]})" if aggregate in AGGREGATE else aggregate
         names = "" if settings["anonymous"] else ", with the proposers' names"
+        yield "when", _when(settings)
         yield "references", REFERENCES[settings["references"]] + names
         yield "schedule", _schedule(settings.get("schedule"))
         yield "exact", "yes: always waits for complete proposals" if settings["exact"] else "no"
@@ -131,9 +134,30 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
         yield "progress", "yes: servers stream the proposals as reasoning" if settings["progress"] else "no"
     if prompt := settings.get("prompt_file") or settings.get("prompt"):
         yield "prompt", _cut(one_line(prompt), PROMPT_SHOWN)
+    for level, fields in sorted(settings["effort"].items(), key=lambda each: EFFORTS.index(each[0])):
+        yield f"effort {level}", _level(fields)
     deadline, max_cost = settings.get("deadline"), settings.get("max_cost")
     yield "deadline", "none" if deadline is None else f"{deadline:g} s, then the aggregator starts with what is ready"
     yield "max_cost", "none" if max_cost is None else f"${max_cost:g} per run"
+
+
+def _when(settings: Mapping[str, Any]) -> str:
+    """When the proposers are called."""
+    first = settings.get("first") or FIRST
+    return {
+        "always": "always",
+        "disagree": f"disagree (the first {first} proposers, and the others only where those differ)",
+        "tool": "tool (the aggregator answers at once, and may put a question to the proposers)",
+    }[settings["when"]]
+
+
+def _level(fields: Mapping[str, Any]) -> str:
+    """What one level of effort calls."""
+    model = fields.get("model")
+    if model:
+        return f"{model if isinstance(model, str) else model['model']} alone"
+    rest = {name: ", ".join(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return "; ".join(f"{name} {_value(value)}" for name, value in rest.items()) or "the whole mixture"
 
 
 def _schedule(fields: Mapping[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ from moa.cli.session import Session
 from moa.cli.terminal import Show, can_redraw, notify, one_line, screen, seconds, write
 from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
-from moa.messages import Answer, Request
+from moa.messages import Answer
 from moa.mixture.codec import events_of
 from moa.mixture.events import Event
 from moa.mixture.mixture import Mixture
@@ -26,7 +26,7 @@ from moa.prices import Prices
 from moa.store.archive import Archive, Row, SavedRun
 from moa.store.changes import Begun
 from moa.store.file import store_path
-from moa.store.record import answer_of, finished_proposals, record_of
+from moa.store.record import answer_of, finished_proposals, record_of, taken_apart
 from moa.store.recordings import NotStopped, Recordings
 
 if TYPE_CHECKING:
@@ -275,7 +275,8 @@ async def continue_run(run_id: str, store: Path | None, how: Show | None, config
         saved = _find(archive, run_id)
     begun = saved.begun
     async with Session(config) as session:
-        mixture, proposals, request = _mixture(session, begun), finished_proposals(saved.lines), Request(begun.request)
+        request, panel = taken_apart(begun.request)
+        mixture, proposals = _mixture(session, begun).suited(request, panel), finished_proposals(saved.lines)
         notify(f"reusing {len(proposals)} proposal{'s' if len(proposals) != 1 else ''}")
         async with keeping(session.config, begun.model, request, store=store, continues=begun) as recorded:
             events = mixture.run(request, restart=can_redraw(), kept=proposals)

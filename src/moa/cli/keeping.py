@@ -42,7 +42,7 @@ async def keeping(
     recording = recordings.new(
         owner=continues.owner if continues else "",
         model=model,
-        request=request.body,
+        request=continues.request if continues else request.body,
         mixture=continues.mixture if continues else config.written(model),
         continues=continues.run if continues else None,
     )

@@ -227,7 +227,7 @@ class Config(AsyncClosing):
         return [*places]
 
     def _single_models(self, listed: Listed, seen: frozenset[str]) -> Iterator[str]:
-        for member in [member for layer in listed.layers for member in layer] + [*listed.aggregators]:
+        for member in [*(each for layer in listed.layers for each in layer), *listed.aggregators, *listed.alone]:
             if is_single_model(member.model):
                 yield member.model
             elif (nested := member.model.removeprefix("moa/")) not in seen:
@@ -270,6 +270,12 @@ class Config(AsyncClosing):
             rounds=table.rounds,
             fanout=table.fanout,
             progress=table.progress,
+            when=table.when,
+            first=table.first,
+            effort={
+                name: level.model_dump(exclude_none=True) | ({"model": agent(level.model)} if level.model else {})
+                for name, level in table.effort.items()
+            },
             memory=self._memory,
             prices=self.prices,
             catalog=self.catalog,

@@ -34,6 +34,7 @@ class Listed:
         source: the path of the file that defines it, or ``preset``.
         layers: the proposers, layer by layer.
         aggregators: the aggregator, then its fallbacks; empty for a mixture that selects without an aggregator.
+        alone: agents that answer alone at a level of effort.
         settings: all other fields that are set or have a default.
     """
 
@@ -42,6 +43,7 @@ class Listed:
     source: str
     layers: tuple[tuple[ListedAgent, ...], ...]
     aggregators: tuple[ListedAgent, ...]
+    alone: tuple[ListedAgent, ...]
     settings: Mapping[str, Any]
 
     @classmethod
@@ -54,5 +56,6 @@ class Listed:
             source,
             tuple(tuple(map(ListedAgent.of, layer)) for layer in table.layers),
             tuple(map(ListedAgent.of, answering)),
+            tuple(map(ListedAgent.of, table.alone.values())),
             table.model_dump(exclude={"description", "layers", "aggregator"}, exclude_none=True),
         )

@@ -14,9 +14,11 @@ from moa.config.schedules import AnySchedule
 from moa.config.schema import STRICT, Count, Positive
 from moa.mixture.aggregation import AggregationName
 from moa.mixture.asking import SAMPLING
+from moa.mixture.effort import LevelName
 from moa.mixture.plan import Fanout
 from moa.mixture.prompts import Place
 from moa.mixture.silence import PATIENCE
+from moa.mixture.when import When
 from moa.models.answer_store import DAYS, MEGABYTES
 from moa.models.breaker import Breaking
 from moa.models.endpoint import Timeouts
@@ -60,6 +62,27 @@ class AggregatorTable(AgentTable):
     fallbacks: list[str | AgentTable] = []
 
 
+class LevelTable(Table):
+    """A level of ``[mixtures.NAME.effort]``; :class:`~moa.mixture.effort.Level` and its panel have the fields."""
+
+    model: str | AgentTable | None = None
+    only: Annotated[list[str], Field(min_length=1)] | None = None
+    without: Annotated[list[str], Field(min_length=1)] | None = None
+    aggregator: str | None = None
+    layers: Annotated[int, Field(ge=0)] | None = None
+    when: When | None = None
+    samples: Count | None = None
+    rounds: Count | None = None
+    reasoning_effort: str | None = None
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        others = sorted(self.model_fields_set - {"model", "reasoning_effort"})
+        if self.model is not None and others:
+            raise ValueError(f"model answers alone, so {others[0]} has no meaning; remove one of them")
+        return self
+
+
 class MixtureTable(Table):
     """``[mixtures.NAME]``: seconds and US dollars; :class:`moa.Mixture` describes the fields."""
 
@@ -81,12 +104,20 @@ class MixtureTable(Table):
     rounds: Count = 1
     fanout: Fanout = "turn"
     progress: bool = False
+    when: When = "always"
+    first: Annotated[int, Field(ge=2)] | None = None
+    effort: dict[LevelName, LevelTable] = {}
     local_only: bool = False
 
     @property
     def fallbacks(self) -> list[str | AgentTable]:
         """Agents that replace the aggregator if it fails, in order."""
         return self.aggregator.fallbacks if isinstance(self.aggregator, AggregatorTable) else []
+
+    @property
+    def alone(self) -> dict[str, str | AgentTable]:
+        """The agents that answer alone, by the level of effort at which they do."""
+        return {name: level.model for name, level in self.effort.items() if level.model is not None}
 
     @model_validator(mode="after")
     def _check_prompt(self) -> Self:

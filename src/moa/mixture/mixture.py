@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from copy import copy
 from typing import Any
 
 from moa.closing import AsyncClosing
-from moa.messages import Answer, Delta, Reference, pieces_of
-from moa.mixture.agent import Agent, Member
+from moa.messages import Answer, Delta, Reference, Request, pieces_of
+from moa.mixture.agent import Member
 from moa.mixture.aggregation import Aggregate, RankerFunction
 from moa.mixture.background import EventHandler, run_in_background
+from moa.mixture.effort import level_for
 from moa.mixture.events import (
     AgentDropped,
     AgentFailed,
@@ -20,24 +23,29 @@ from moa.mixture.events import (
     AgentSpent,
     AgentStarted,
     RunFailed,
-    Seat,
     Selected,
 )
 from moa.mixture.memory import Memory, Recent
+from moa.mixture.narrowing import check_effort, part_of
+from moa.mixture.panel import Panel
 from moa.mixture.plan import Fanout, Plan
 from moa.mixture.prompts import SYNTHESIZE, Place
 from moa.mixture.question import Question, request_of
 from moa.mixture.run import Run
 from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.protocol import Schedule
+from moa.mixture.settings import Settings
 from moa.mixture.silence import PATIENCE
 from moa.mixture.subsets import Reads
-from moa.models import Traits
+from moa.mixture.when import When
 from moa.models.catalog import Catalog
 from moa.prices import Prices
 
+MOST_PARTS = 64
+"""Parts of a mixture that it keeps."""
 
-class Mixture(AsyncClosing):
+
+class Mixture(Settings, AsyncClosing):
     """Several models that answer as one, and are one: a :class:`~moa.models.Model` like any other.
 
     ::
@@ -48,8 +56,9 @@ class Mixture(AsyncClosing):
 
     Args:
         layers: the proposers, layer by layer. A member is ``provider/name``, a :class:`~moa.models.Model` (another mixture,
-            too), an :class:`Agent`, or a mapping with ``model`` and optionally ``name``, ``persona`` and sampling fields. A
-            layer may hold a model several times; each then gets a seed of its own. No layers: the aggregator alone.
+            too), an :class:`~moa.mixture.agent.Agent`, or a mapping with ``model`` and optionally ``name``, ``persona`` and
+            sampling fields. A layer may hold a model several times; each then gets a seed of its own. No layers: the
+            aggregator alone.
         aggregator: writes the answer, or picks it. Optional with ``aggregate="central"``, a function or a ``ranker``.
         fallbacks: answer when the aggregator fails, in this order.
         name: the mixture's name, without ``moa/``.
@@ -77,6 +86,11 @@ class Mixture(AsyncClosing):
         exact: always wait for complete proposals, whatever the schedule: for tasks where late content changes the beginning
             of the answer.
         progress: whether servers stream proposals, as reasoning, while they are written.
+        when: ``always``: the proposers are called for every request; ``disagree``: the first of the first layer are, and the
+            others only where those differ; ``tool``: the aggregator is called at once, and may call the proposers as a tool.
+        first: with ``when="disagree"``, how many proposers are called first; 2 by default.
+        effort: for values of ``reasoning_effort``, the part of the mixture that answers: ``{"low": {"model": "groq/x"},
+            "medium": {"only": ["a", "b"]}, "high": {"samples": 2}}``. See :mod:`moa.mixture.effort`.
         memory: keeps each turn's proposals; by default the last thousand turns, in this process.
         prices: what tokens cost; by default the price list, where servers on the user's own network are free.
         catalog: resolves ``provider/name``; by default the mixture's own, which closes with it.
@@ -111,6 +125,9 @@ class Mixture(AsyncClosing):
         fanout: Fanout = "turn",
         exact: bool = False,
         progress: bool = False,
+        when: When = "always",
+        first: int | None = None,
+        effort: Mapping[str, Mapping[str, Any]] | None = None,
         memory: Memory | None = None,
         prices: Prices | None = None,
         catalog: Catalog | None = None,
@@ -140,9 +157,14 @@ class Mixture(AsyncClosing):
             fanout=fanout,
             exact=exact,
             progress=progress,
+            when=when,
+            first=first,
+            effort=effort,
             memory=memory or Recent(),
             prices=prices,
         )
+        check_effort(self.plan)
+        self._parts: OrderedDict[tuple[Panel, str | None], Mixture] = OrderedDict()
 
     async def answer(self, question: Question, *, on_event: EventHandler | None = None, **sampling: Any) -> Answer:
         """Ask, and wait for the whole answer with its usage, cost and every proposal.
@@ -222,7 +244,11 @@ class Mixture(AsyncClosing):
         for name, given in (("proposals", proposals or ()), ("kept", kept)):
             if not all(isinstance(reference, Reference) for reference in given):
                 raise TypeError(f"{name!r} must be a list of moa.Reference(agent, text)")
-        return Run(self.plan, request_of(question, sampling), restart=restart, proposals=proposals, kept=kept)
+        request = request_of(question, sampling)
+        plan = self.suited(request).plan
+        if plan.member_effort:
+            request = request.replaced(reasoning_effort=plan.member_effort)
+        return Run(plan, request, restart=restart, proposals=proposals, kept=kept)
 
     async def stream(self, request: Question, **sampling: Any) -> AsyncGenerator[Delta, None]:
         """Yield the answer piece by piece: of all agents, only the text of the last one.
@@ -252,6 +278,59 @@ class Mixture(AsyncClosing):
         answer = run.answer
         yield Delta(finish_reason=answer.finish_reason, usage=answer.usage, cost=answer.cost, calls=answer.calls)
 
+    def with_panel(
+        self,
+        *,
+        only: Sequence[str] = (),
+        without: Sequence[str] = (),
+        aggregator: str | None = None,
+        layers: int | None = None,
+        when: When | None = None,
+    ) -> Mixture:
+        """The part of this mixture with these of its members. It shares their models, prices and memory with this mixture.
+
+        ::
+
+            answer = await mixture.with_panel(without=["gpt-oss-20b"], layers=1).answer("Why is the sky blue?")
+
+        Args:
+            only: the proposers to call, by name or by model. Empty: all.
+            without: the proposers not to call.
+            aggregator: the agent of this mixture that answers; None: its own.
+            layers: so many layers of proposers; 0: the aggregator alone; None: all.
+            when: as in the mixture's own settings; None: as there.
+
+        Raises:
+            ConfigError: a name is no member's, nothing is left, or ``when`` does not fit.
+        """
+        panel = Panel(only=tuple(only), without=tuple(without), aggregator=aggregator, layers=layers, when=when)
+        return self._part(panel, None)
+
+    def suited(self, request: Request, panel: Panel | None = None) -> Mixture:
+        """The part of this mixture that answers a request: its panel, or what its effort chooses; else the mixture itself.
+
+        Raises:
+            ConfigError: as :meth:`with_panel`.
+        """
+        chosen = panel or Panel()
+        level = None if chosen.selects else level_for(self.plan.effort, request.body.get("reasoning_effort"))
+        return self._part(chosen, level)
+
+    def _part(self, panel: Panel, level: str | None) -> Mixture:
+        """A part, made once for the latest of them: what is learned of its costs belongs to it."""
+        if level is None and panel == Panel():
+            return self
+        key = panel, level
+        if key not in self._parts:
+            part = copy(self)
+            part.plan = part_of(self.plan, panel, self.plan.effort[level] if level else None)
+            part._open, part._parts = AsyncExitStack(), OrderedDict()
+            self._parts[key] = part
+        self._parts.move_to_end(key)
+        if len(self._parts) > MOST_PARTS:
+            self._parts.popitem(last=False)
+        return self._parts[key]
+
     async def aclose(self) -> None:
         """Close the connections and embedded models that this mixture opened for itself."""
         await self._open.aclose()
@@ -259,110 +338,3 @@ class Mixture(AsyncClosing):
     def __repr__(self) -> str:
         layers = [[*layer] for layer in self.layers]
         return f"<Mixture {self.name}: {layers} -> {', '.join(self.aggregators)}>"
-
-    # -- its settings ----------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """``moa/`` and the mixture's name."""
-        return self.plan.name
-
-    @property
-    def layers(self) -> tuple[Mapping[str, Agent], ...]:
-        """The proposers by name, layer by layer."""
-        return self.plan.layers
-
-    @property
-    def aggregators(self) -> Mapping[str, Agent]:
-        """The aggregator by name, then its fallbacks in order."""
-        return self.plan.aggregators
-
-    @property
-    def aggregator(self) -> Agent:
-        """The agent that answers unless it fails. For the mixture above, ``mixture.aggregator.label`` is ``qwen3-max``."""
-        return self.plan.aggregator
-
-    @property
-    def agents(self) -> list[Agent]:
-        """All agents, layer by layer, then the aggregator and its fallbacks."""
-        return self.plan.agents
-
-    @property
-    def depth(self) -> int:
-        """The number of layers as the paper counts them: the aggregator is the last."""
-        return self.plan.depth
-
-    @property
-    def seats(self) -> tuple[Seat, ...]:
-        """The places of all agents, in the order of :attr:`agents`."""
-        return self.plan.seats
-
-    @property
-    def traits(self) -> Traits:
-        """The identity is everything that the mixture's answers depend on; no mixture continues a text that it has begun."""
-        return Traits(identity=self.plan.identity, may_be_silent=True, composite=True)
-
-    @property
-    def proposal_identity(self) -> str:
-        """Everything but the conversation that proposals depend on; see :attr:`Plan.proposal_identity`."""
-        return self.plan.proposal_identity
-
-    @property
-    def aggregate(self) -> Aggregate:
-        return self.plan.aggregate
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.plan.schedule
-
-    @property
-    def references(self) -> Place:
-        return self.plan.references
-
-    @property
-    def anonymous(self) -> bool:
-        return self.plan.anonymous
-
-    @property
-    def prompt(self) -> str:
-        return self.plan.prompt
-
-    @property
-    def min_proposals(self) -> int:
-        return self.plan.min_proposals
-
-    @property
-    def deadline(self) -> float | None:
-        return self.plan.deadline
-
-    @property
-    def patience(self) -> float | None:
-        return self.plan.patience
-
-    @property
-    def max_cost(self) -> float | None:
-        return self.plan.max_cost
-
-    @property
-    def reads(self) -> Reads | None:
-        return self.plan.reads
-
-    @property
-    def fanout(self) -> Fanout:
-        return self.plan.fanout
-
-    @property
-    def exact(self) -> bool:
-        return self.plan.exact
-
-    @property
-    def progress(self) -> bool:
-        return self.plan.progress
-
-    @property
-    def memory(self) -> Memory:
-        return self.plan.memory
-
-    @property
-    def prices(self) -> Prices:
-        return self.plan.prices

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 from moa.errors import ConfigError
 from moa.mixture.agent import Agent, Member, agent_of, seated
 from moa.mixture.aggregation import Aggregate, Aggregation, ByFunction, RankerFunction, aggregation_of
+from moa.mixture.effort import Level, levels_of
 from moa.mixture.events import Seat
 from moa.mixture.memory import Memory, Recent
 from moa.mixture.prompts import LATER, REFINE, SYNTHESIZE, Layout, Place
@@ -17,6 +18,7 @@ from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.silence import PATIENCE
 from moa.mixture.subsets import Reads, check_rounds, is_reads
+from moa.mixture.when import When, check_when
 from moa.models import traits_of
 from moa.models.catalog import Catalog
 from moa.prices import FREE_PROVIDERS, Prices
@@ -33,6 +35,7 @@ class Plan:
         layers: the proposers by name, layer by layer.
         aggregators: the aggregator by name, then its fallbacks. Never empty: where an aggregation needs none, the first
             proposer takes the requests that ask for tools or a response format.
+        member_effort: the ``reasoning_effort`` that agents get in place of the request's; None: the request's.
         aggregation: how the proposals become the answer; the object that ``aggregate`` names.
 
     Raises:
@@ -55,6 +58,10 @@ class Plan:
     fanout: Fanout = "turn"
     exact: bool = False
     progress: bool = False
+    when: When = "always"
+    first: int | None = None
+    effort: Mapping[str, Level] = field(default_factory=dict)
+    member_effort: str | None = None
     memory: Memory = field(default_factory=Recent)
     prices: Prices = field(default_factory=Prices)
     aggregation: Aggregation = field(init=False, repr=False)
@@ -66,6 +73,7 @@ class Plan:
             schedule.check([[*layer] for layer in self.layers])
         except ValueError as error:
             raise ConfigError(f"{self.name}: schedule {schedule!r}: {error}") from error
+        check_when(self.when, self.first, self.layers, self.aggregation, self.schedule, self.name)
         places, fanouts = get_args(Place), get_args(Fanout)
         self._check("references", self.references in places, f"one of {', '.join(places)}")
         self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")
@@ -94,6 +102,7 @@ class Plan:
         prices: Prices | None,
         rounds: int = 1,
         reads: Reads | None = None,
+        effort: Mapping[str, Mapping[str, Any] | Level] | None = None,
         **settings: Any,
     ) -> Self:
         """A plan from members as callers write them, which the catalog resolves.
@@ -121,8 +130,10 @@ class Plan:
         aggregators = seated([agent_of(member, catalog, name) for member in answering])
         if not aggregators:
             aggregators = seated([next(iter(seats[0].values()))])
+        levels = levels_of(effort or {}, catalog, name)
         if prices is None:
             agents = [agent for layer in (*seats, aggregators) for agent in layer.values()]
+            agents += [level.model for level in levels.values() if level.model]
             remote = {agent.model.name.partition("/")[0] for agent in agents if traits_of(agent.model).remote}
             prices = Prices(free=FREE_PROVIDERS - remote)
         return cls(
@@ -132,6 +143,7 @@ class Plan:
             aggregate=aggregate,
             prices=prices,
             reads=reads,
+            effort=levels,
             **settings,
         )
 
@@ -178,14 +190,19 @@ class Plan:
         Equal for two mixtures that differ in their aggregator alone.
         """
         layers = [_identities(layer) for layer in self.layers]
-        return repr((self.name, layers, self.references, self.anonymous, self.prompt, self.reads))
+        how = (self.references, self.anonymous, self.prompt, self.reads, self.when, self.first)
+        return repr((self.name, layers, *how))
 
     @property
     def identity(self) -> str:
         """Everything but the conversation that answers depend on."""
         rest = (_identities(self.aggregators), self.aggregation.identity, self.schedule, self.exact, self.min_proposals)
-        limits = (self.deadline, self.patience, self.max_cost, self.fanout, self.progress)
-        return repr((self.proposal_identity, rest, limits))
+        limits = (self.deadline, self.patience, self.max_cost, self.fanout, self.progress, self.member_effort)
+        effort = [
+            (name, level.panel, level.reasoning_effort, _identities({"": level.model} if level.model else {}))
+            for name, level in self.effort.items()
+        ]
+        return repr((self.proposal_identity, rest, limits, effort))
 
 
 def _is_list(value: object) -> bool:

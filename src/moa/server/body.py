@@ -14,6 +14,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moa.errors import RequestRejected
+from moa.mixture.panel import Panel
+from moa.mixture.when import When
 from moa.models.vendors.requests import OWN_SETTINGS
 from moa.server.failures import Refusal
 
@@ -43,6 +45,10 @@ Tokens = Annotated[int, Field(ge=1, lt=2**31)]
 """A number of tokens that an answer may have."""
 
 
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=64)]
+"""Members of a mixture."""
+
+
 class OpenObject(BaseModel):
     """An object of a request: known fields are checked without conversion, all others pass through to the models."""
 
@@ -65,6 +71,18 @@ class MoaOptions(BaseModel):
     small: bool = Field(
         default=True, description="Whether the server's small model may answer, where it recognises a small task."
     )
+    when: When | None = Field(default=None, description="When the proposers are called, in place of the mixture's own.")
+    only: Names | None = Field(default=None, description="The proposers to call, by name or by model.")
+    without: Names | None = Field(default=None, description="The proposers not to call, by name or by model.")
+    aggregator: str | None = Field(default=None, description="The agent of the mixture that answers.")
+    layers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="So many layers of proposers; 0: the aggregator alone."
+    )
+
+    @property
+    def panel(self) -> Panel:
+        """The part of the mixture that the request chooses."""
+        return Panel.of_fields(self.model_dump(include=set(Panel.FIELDS)))
 
 
 def values_in(data: bytes) -> int:

@@ -33,6 +33,7 @@ from moa.server.dialects.dialect import Dialect, ParsedRequest, Result
 from moa.server.discretion import Discretion
 from moa.server.failures import Refusal, error_response, refusal_of
 from moa.server.keys import Key
+from moa.server.panels import suited
 from moa.server.parts import Parts
 from moa.server.progress import Progress
 from moa.server.shutdown import Shutdown
@@ -59,7 +60,7 @@ def routes(dialect: Dialect, parts: Parts) -> APIRouter:
     router = APIRouter(tags=[dialect.tag])
 
     def recorder(parsed: ParsedRequest, key: Key) -> NewRecording:
-        model, body, table = full_name(parsed.model), parsed.request.body, tables.written(parsed.model)
+        model, body, table = full_name(parsed.model), parsed.recorded, tables.written(parsed.model)
         return lambda: runs.new(
             owner=desk.owner(key), model=model, request=body, mixture=table, request_id=REQUEST_ID.get()
         )
@@ -87,7 +88,7 @@ def routes(dialect: Dialect, parts: Parts) -> APIRouter:
             parsed.encoder.start(run)
             return Response(parsed.accepted(), headers={"x-moa-run": run}, media_type="application/json")
         await runs.room()
-        mixture = parts.model_list.mixture(parsed.model)
+        mixture = suited(parts.model_list.mixture(parsed.model), parsed.request, parsed.panel)
         charge = parts.charges.of(key, mixture, parsed.request, parsed.choices)
         return Completion(
             dialect,

@@ -97,7 +97,7 @@ class ModelList:
         members = (
             member.model
             for listed in self._config.listed()
-            for layer in (*listed.layers, listed.aggregators)
+            for layer in (*listed.layers, listed.aggregators, listed.alone)
             for member in layer
         )
         small = [self._config.small] if self._config.small else []
@@ -208,7 +208,7 @@ class ModelList:
             ConfigError: some weights are missing.
         """
         if isinstance(model, Mixture):
-            for agent in model.agents:
+            for agent in [*model.agents, *(level.model for level in model.effort.values() if level.model)]:
                 self._check_weights(agent.model)
         elif model.name.startswith("local/") and model.name not in self._downloaded:
             if weights.find_local(model.name.removeprefix("local/")) is None:

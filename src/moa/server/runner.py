@@ -15,6 +15,7 @@ from moa.config.names import full_name
 from moa.errors import MoaError
 from moa.messages import Reference, Request
 from moa.mixture.mixture import Mixture
+from moa.mixture.panel import Panel
 from moa.server.admission import Admission
 from moa.server.bodies import Bodies
 from moa.server.charges import Charge, Charges
@@ -27,14 +28,15 @@ from moa.server.failures import Refusal
 from moa.server.keys import Key
 from moa.server.mixtures import Tables, members_of, table_of
 from moa.server.model_list import ModelList
+from moa.server.panels import suited
 from moa.server.reports import Reports
 from moa.server.shutdown import Shutdown
-from moa.store.record import finished_proposals
+from moa.store.record import finished_proposals, taken_apart
 from moa.store.recording import Recording
 from moa.store.recordings import Recordings
 from moa.tracebacks import traceback_of
 
-ABOUT_DELIVERY = ("stream", "stream_options", "n", "moa")
+ABOUT_DELIVERY = ("stream", "stream_options", "n")
 """Fields of a chat request that define how its answer is delivered; a run of the server's own takes none of them."""
 
 log = logging.getLogger("moa.server")
@@ -48,6 +50,7 @@ class Order:
         table: the mixture's, as JSON; None for a single model.
         chosen: the models that the caller chose, which its key must allow: the one that it named, or the members of a
             mixture of its own.
+        recorded: the request as the saved run keeps it.
         proposals: finished proposals of the run that this one continues; their agents are not called again.
         continues: that run's ID.
     """
@@ -57,6 +60,7 @@ class Order:
     table: Mapping[str, Any] | None
     request: Request
     chosen: Sequence[str]
+    recorded: Mapping[str, Any]
     proposals: Sequence[Reference] = ()
     continues: str | None = None
 
@@ -107,13 +111,18 @@ class Runner:
             if body.get(field) is not None:
                 message = f"{field!r} is not accepted by /runs: read the run's events at /runs/RUN/events"
                 raise Refusal(400, message, param=field, code="invalid_value")
+        options = body.get("moa")
+        for field in options if isinstance(options, Mapping) else ():
+            if field not in Panel.FIELDS:
+                message = f"'moa.{field}' is not accepted by /runs, which takes {', '.join(Panel.FIELDS)}"
+                raise Refusal(400, message, param=f"moa.{field}", code="invalid_value")
         fields = {name: value for name, value in body.items() if name not in ("mixture", "continue")}
         if subjects == ["model"]:
             return self.ordered(await self._bodies.apart(lambda: read_chat(fields)))
         name, table = table_of(body["mixture"], is_run=True)
         parsed = await self._bodies.apart(lambda: read_chat({**fields, "model": f"moa/{name}"}))
-        mixture = self._tables.mixture(name, table)
-        return Order(parsed.model, mixture, table_object(table), parsed.request, members_of(table))
+        mixture = suited(self._tables.mixture(name, table), parsed.request, parsed.panel)
+        return Order(parsed.model, mixture, table_object(table), parsed.request, members_of(table), parsed.recorded)
 
     def ordered(self, parsed: ParsedRequest) -> Order:
         """The run that answers a request.
@@ -122,7 +131,8 @@ class Runner:
             Refusal: 404 or 503.
         """
         mixture, model = self._model_list.mixture(parsed.model), full_name(parsed.model)
-        return Order(model, mixture, self._tables.written(model), parsed.request, [model])
+        mixture = suited(mixture, parsed.request, parsed.panel)
+        return Order(model, mixture, self._tables.written(model), parsed.request, [model], parsed.recorded)
 
     async def _continuation(self, body: Mapping[str, Any], owner: str) -> Order:
         run = body["continue"]
@@ -142,7 +152,9 @@ class Runner:
             name, table = table_of(begun.mixture, begun.model.removeprefix("moa/"), is_run=True)
             mixture, chosen = self._tables.mixture(name, table), members_of(table)
         proposals = await asyncio.to_thread(finished_proposals, saved.lines)
-        return Order(begun.model, mixture, begun.mixture, Request(begun.request), chosen, proposals, begun.run)
+        request, panel = taken_apart(begun.request)
+        mixture = suited(mixture, request, panel)
+        return Order(begun.model, mixture, begun.mixture, request, chosen, begun.request, proposals, begun.run)
 
     async def start(self, order: Order, key: Key) -> str:
         """Start a run of a key as soon as there is a free slot, and return its ID. Cancelled before that, the run does not
@@ -155,7 +167,7 @@ class Runner:
         recording = self._recordings.new(
             owner=self._desk.owner(key),
             model=order.model,
-            request=order.request.body,
+            request=order.recorded,
             mixture=order.table,
             continues=order.continues,
             request_id=REQUEST_ID.get(),

@@ -15,6 +15,7 @@ from moa.config.config import Config
 from moa.config.names import is_single_model
 from moa.errors import ConfigError
 from moa.messages import Request, text_of
+from moa.mixture.panel import Panel
 from moa.server.dialects.dialect import ParsedRequest
 from moa.server.failures import Refusal
 from moa.server.model_list import ModelList
@@ -108,7 +109,7 @@ class SmallTasks:
             return parsed
         if (task := task_of(parsed.request)) is None or not self._may_answer(self._model, parsed.model):
             return parsed
-        return replace(parsed, model=self._model, task=task)
+        return replace(parsed, model=self._model, task=task, panel=Panel())
 
     def _may_answer(self, model: str, asked: str) -> bool:
         """Whether the small model can be called, and may read the text of the mixture that the caller names."""

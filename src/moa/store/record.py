@@ -5,7 +5,7 @@ Everything but the beginning is folded from the lines, so a run in progress has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moa.attribution.shares import attribution_json, attribution_of
@@ -14,6 +14,7 @@ from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.codec import events_of
 from moa.mixture.estimates import with_estimates
 from moa.mixture.fold import fold
+from moa.mixture.panel import Panel
 from moa.prices import Prices
 from moa.store.archive import Row, SavedRun
 from moa.store.figures import call_object, cost_fields, usage_object
@@ -58,6 +59,12 @@ def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
         ],
         "attribution": attribution_json(origin) if (origin := attribution_of(answer)) else None,
     }
+
+
+def taken_apart(recorded: Mapping[str, Any]) -> tuple[Request, Panel]:
+    """The request and the panel of a saved run."""
+    request = Request(recorded)
+    return request.without(("moa",)), Panel.of_fields(recorded.get("moa") or {})
 
 
 def answer_of(lines: Iterable[bytes]) -> Answer:

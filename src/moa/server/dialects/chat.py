@@ -123,6 +123,7 @@ def read_chat(body: Mapping[str, Any]) -> ParsedRequest:
         explain=options.explain,
         usage=options.usage,
         small=options.small,
+        panel=options.panel,
     )
 
 

@@ -75,6 +75,7 @@ def read_completions(body: Mapping[str, Any]) -> ParsedRequest:
         explain=options.explain,
         usage=options.usage,
         small=options.small,
+        panel=options.panel,
     )
 
 

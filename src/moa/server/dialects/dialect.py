@@ -13,7 +13,7 @@ To add an API, write one file with a :class:`Dialect` and add it to ``DIALECTS``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from moa.attribution.shares import Attribution, attribution_json
 from moa.messages import Answer, Delta, Request, Usage
+from moa.mixture.panel import Panel
 from moa.server.failures import ErrorBody, Refusal
 from moa.server.usage import WhoseUsage
 from moa.store.figures import run_object
@@ -89,6 +90,7 @@ class ParsedRequest:
         explain: report which passages of the proposals the answer resembles.
         usage: whose tokens ``usage`` counts; None leaves it to the configuration.
         small: whether the configured small model may answer, where the request is a small task.
+        panel: the part of the mixture that answers.
         task: the small task that it is, where the small model answers.
         previous: the ID of the response whose conversation the request continues; empty for none.
         refers: whether its messages refer to answers of saved runs.
@@ -105,10 +107,17 @@ class ParsedRequest:
     explain: bool = False
     usage: WhoseUsage | None = None
     small: bool = True
+    panel: Panel = field(default_factory=Panel)
     task: str | None = None
     previous: str = ""
     refers: bool = False
     accepted: Callable[[], bytes] | None = None
+
+    @property
+    def recorded(self) -> Mapping[str, Any]:
+        """The request as a saved run keeps it: with its panel, which a run that continues it has, too."""
+        panel = self.panel.fields()
+        return {**self.request.body, "moa": panel} if panel else self.request.body
 
     def __post_init__(self) -> None:
         if (count := len(self.request.body["messages"])) > MOST_MESSAGES:

@@ -81,6 +81,7 @@ def read_messages(body: Mapping[str, Any]) -> ParsedRequest:
         explain=options.explain,
         usage=options.usage,
         small=options.small,
+        panel=options.panel,
     )
 
 

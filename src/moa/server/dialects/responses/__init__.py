@@ -111,6 +111,7 @@ def read_responses(body: Mapping[str, Any]) -> ParsedRequest:
         explain=options.explain,
         usage=options.usage,
         small=options.small,
+        panel=options.panel,
         previous=given.previous_response_id or "",
         refers=_refers(request.messages),
         accepted=(lambda: encoder.unfinished("in_progress")) if given.background and not given.stream else None,
