@@ -18,6 +18,7 @@ from moa.mixture.events import (
     AgentFinished,
     AgentRecalled,
     AgentSaid,
+    AgentSkipped,
     AgentSpent,
     AgentStarted,
     AnswerBegan,
@@ -152,6 +153,10 @@ LINES: list[tuple[Event, str]] = [
     (
         AgentDropped(reason="too late", **P, **S),
         f'{{"event":"agent_dropped","at":2.0,"agent":"p","layer":1,"reason":"too late",{SPENT}}}',
+    ),
+    (
+        AgentSkipped(reason="two agree", **P),
+        '{"event":"agent_skipped","at":2.0,"agent":"p","layer":1,"reason":"two agree"}',
     ),
     (
         AgentRecalled(model="s/p", text="kept", **P),

@@ -23,13 +23,25 @@ from moa.mixture.events import (
     AgentFinished,
     AgentRecalled,
     AgentSaid,
+    AgentSkipped,
     AgentStarted,
     Event,
     Seat,
 )
 
 State = Literal[
-    "waiting", "loading", "called", "thinking", "writing", "done", "cut", "recalled", "failed", "dropped", "stopped"
+    "waiting",
+    "loading",
+    "called",
+    "thinking",
+    "writing",
+    "done",
+    "cut",
+    "recalled",
+    "failed",
+    "dropped",
+    "stopped",
+    "skipped",
 ]
 
 NARROWEST = 26
@@ -55,6 +67,7 @@ _LOOKS: dict[State, tuple[str, str]] = {
     "failed": ("✗", "red"),
     "dropped": ("✗", "yellow"),
     "stopped": ("■", "yellow"),
+    "skipped": ("–", "dim"),
 }
 
 
@@ -120,6 +133,8 @@ class Lane:
                 self._end(event, "failed", str(event.error))
             case AgentDropped():
                 self._end(event, "dropped", event.reason)
+            case AgentSkipped():
+                self.state, self.why, self.ended = "skipped", event.reason, event.at
 
     def _end(self, event: AgentFinished | AgentFailed | AgentDropped, state: State, why: str) -> None:
         self.state, self.why, self.ended = state, why, event.at

@@ -145,12 +145,16 @@ class Answering:
     def _reads_early(self) -> bool:
         """Whether the aggregator is called before the proposals are complete: to write, or to warm its prefix cache."""
         if self._schedule.grows:
-            return not self._selects_agreement  # a text that the user has read cannot be replaced by a proposal
+            return not self._schedule_selects  # a text that the user has read cannot be replaced by a proposal
         return self._schedule.warm
 
     @property
     def _selects_agreement(self) -> bool:
-        """Whether a proposal becomes the answer once the proposals of a layer agree."""
+        """Whether a proposal becomes the answer once the proposals of a layer, or its first members, agree."""
+        return self._schedule_selects or (self._plan.when == "disagree" and not self._acts)
+
+    @property
+    def _schedule_selects(self) -> bool:
         return self._schedule.exits and self._schedule.exits_with == "central" and not self._acts
 
     # -- the proposals ---------------------------------------------------------------------------------------------------
@@ -210,7 +214,10 @@ class Answering:
         self._demands.check_plan()  # the server of a proposer may have refused images meanwhile
         aggregation = Synthesize() if self._acts or not proposals else self._aggregation
         if self._proposing.agreement and self._selects_agreement:
-            self.select(self._proposing.agreement, "the proposals agree")
+            if aggregation.needs_aggregator or aggregation.writes:
+                self.select(self._proposing.agreement, "the proposals agree")
+            else:
+                await aggregation.answer(self, proposals)
         elif aggregation.needs_aggregator and self._cannot_pay_for_an_answer(proposals):
             limit = f"the cost limit of ${self._plan.max_cost:g}"
             self.notice(f"{limit} leaves no money for the aggregator; a proposal is the answer", degrades=True)

@@ -15,6 +15,7 @@ from moa.mixture.events import (
     AgentFailed,
     AgentFinished,
     AgentSaid,
+    AgentSkipped,
     AgentSpent,
     AgentStarted,
     Event,
@@ -107,13 +108,16 @@ class Calls:
         )
 
     def drop(self, draft: Draft, reason: str, error: MoaError | None = None, *, skipped: bool = False) -> None:
-        """End an unusable draft: as failed if there is an error, otherwise as dropped. No event if no call had begun.
+        """End an unusable draft: as failed if there is an error, otherwise as dropped. If no call had begun, there
+        is no event unless it is ``skipped``.
 
         Args:
             skipped: as in :class:`~moa.mixture.events.AgentDropped`.
         """
         draft.drop(reason, error)
         if draft not in self._started:
+            if skipped:
+                self._emit(AgentSkipped(at=self._now(), agent=draft.agent, layer=draft.layer, reason=reason))
             return
         usage, cost = self._budget.close(draft, free=_is_free(error))
         at, agent, layer, calls = self._now(), draft.agent, draft.layer, draft.calls

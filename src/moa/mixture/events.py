@@ -137,6 +137,12 @@ class AgentDropped(AgentEvent, frozen=True, kw_only=True):
     skipped: bool = False
 
 
+class AgentSkipped(AgentEvent, frozen=True, kw_only=True):
+    """The agent is not called at all, because proposals before it agree; the answer is as good as the mixture promises."""
+
+    reason: str
+
+
 class AgentRecalled(AgentEvent, frozen=True, kw_only=True):
     """The agent's proposal comes from an earlier run, and the agent is not called. ``cut`` as in
     :class:`~moa.answers.Reference`."""
@@ -194,7 +200,7 @@ EVENTS: dict[str, type[Event]] = {
     _line_name(kind.__name__): kind
     for kind in (
         *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentSpent, AgentFinished, AgentFailed, AgentDropped),
-        *(AgentRecalled, AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
+        *(AgentSkipped, AgentRecalled, AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
     )
 }
 """Every kind of event, by its name in lines of JSON."""

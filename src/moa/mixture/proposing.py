@@ -16,7 +16,7 @@ from functools import partial
 
 from moa.answers import is_blank
 from moa.closing import cancelled
-from moa.errors import DeadlinePassed, NoProposals, RunError, ScheduleError, model_errors
+from moa.errors import ScheduleError
 from moa.messages import Delta, Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.asking import first_seed, proposer_request
@@ -25,10 +25,12 @@ from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
 from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.plan import Plan
+from moa.mixture.probe import Probe, probe_of
 from moa.mixture.schedules.checked import CheckedSchedule
-from moa.mixture.schedules.drafts import reference_of
+from moa.mixture.schedules.drafts import reference_of, references_of
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.selection import most_central
+from moa.mixture.shortage import shortage, with_repeating
 from moa.mixture.silence import drop_silent
 from moa.mixture.subsets import chosen_by, with_earlier
 from moa.mixture.writer import Writer
@@ -52,7 +54,9 @@ class Proposing:
 
     Attributes:
         started: whether any proposer was started.
-        agreement: the proposal that represents a layer whose proposals agree; None until the schedule finds such a layer.
+        agreement: the proposal that represents those that agree; None until the schedule finds such a layer, or the first
+            members of the first layer agree.
+        agreeing: the proposals that the answer is made from where there is an agreement.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Proposing:
         self._watchers: list[asyncio.Task[None]] = []
         self.started = False
         self.agreement: Reference | None = None
+        self.agreeing: tuple[Reference, ...] = ()
+        self._probe: Probe | None = None
         self._closed: str | None = None
         self._short_of_money = False
         self._late = False
@@ -97,6 +103,11 @@ class Proposing:
         """
         if not self.started:
             self._start()
+        if self._probe:
+            await self._probe.decided()
+            if self.agreement or self._schedule_error:
+                yield Reading(self._final(()))
+                return
         async with aclosing(self._schedule.readings(self._drafts, self._give_up)) as readings:
             async for reading in readings:
                 yield Reading(self._final(reading.references)) if reading.last else reading
@@ -128,6 +139,9 @@ class Proposing:
             reference = self._kept.get((draft.layer, draft.agent))
             if reference:
                 self._recall(agent, draft, reference)
+        if self._plan.when == "disagree":
+            self._probe = probe_of(self._plan, drafts[0], self._patient(0), self._give_up)
+            self._watchers.append(asyncio.create_task(self._compare_first(self._probe)))
         for number, layer in enumerate(self._layers):
             for agent, draft in layer:
                 if draft.ended:
@@ -138,15 +152,33 @@ class Proposing:
                 task.add_done_callback(partial(self._end_draft, draft))
                 self._tasks[draft] = task
             if self._plan.patience is not None:
-                silent = drop_silent(
-                    drafts[number],
-                    drafts[number - 1] if number else (),
-                    patience=self._plan.patience,
-                    needed=self._plan.min_proposals,
-                    exempt={draft for agent, draft in layer if traits_of(agent.model).may_be_silent},
-                    give_up=self._give_up,
-                )
-                self._watchers.append(asyncio.create_task(silent))
+                self._watchers.append(asyncio.create_task(self._drop_silent(number, self._plan.patience)))
+
+    async def _drop_silent(self, number: int, patience: float) -> None:
+        """Drop agents of a layer, counted from 0, that stay silent."""
+        if self._probe:
+            await self._probe.decided()
+        before = self._drafts[number - 1] if number else ()
+        exempt, needed = self._patient(number), self._plan.min_proposals
+        await drop_silent(
+            self._drafts[number], before, patience=patience, needed=needed, exempt=exempt, give_up=self._give_up
+        )
+
+    def _patient(self, number: int) -> set[Draft]:
+        """The drafts of a layer, counted from 0, whose agents may be silent for as long as they like."""
+        return {draft for agent, draft in self._layers[number] if traits_of(agent.model).may_be_silent}
+
+    async def _compare_first(self, probe: Probe) -> None:
+        """Call the first members of the first layer, and the others where those differ."""
+        try:
+            await probe.run()
+        except ScheduleError as error:
+            self._schedule_error = error
+        if probe.agreement:
+            self.agreement, self.agreeing = probe.agreement, probe.references
+            self._notice(f"{' and '.join(each.agent for each in self.agreeing)} agree; no other proposer is called")
+            for draft in self._tasks:
+                self._give_up(draft, "the first proposals agree")
 
     def _recall(self, agent: Agent, draft: Draft, reference: Reference) -> None:
         """Use an earlier run's proposal as this run's."""
@@ -199,7 +231,7 @@ class Proposing:
 
     def _exit_early(self, agreement: Reference) -> None:
         """Answer from this proposal alone."""
-        self.agreement = agreement
+        self.agreement, self.agreeing = agreement, (agreement,)
         self._notice(f"the proposals of layer {agreement.layer} agree; the layers after it are skipped")
 
     def _final(self, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
@@ -217,54 +249,22 @@ class Proposing:
         if not self.agreement and (agreement := self._agreeing(self._drafts)):
             self._exit_early(agreement)
         if self.agreement:
-            return (self.agreement,)
+            return self.agreeing
         cut_short = self._closed or self._short_of_money
         if cut_short:
             references = next((usable for usable in reversed(self._usable) if usable), ())
         if len(references) < (needed := 1 if cut_short else self._plan.min_proposals):
-            references = self._with_repeating(references, needed)
+            references = with_repeating(self._drafts, references, needed, partial(self._notice, degrades=True))
         if len(references) < needed:
-            raise self._shortage()
+            raise shortage(self._drafts, self._plan.min_proposals, self._closed if self._late else None)
         if not self._residual:
             return references
         return with_earlier(self._usable[: max(reference.layer for reference in references) - 1], references)
 
-    def _with_repeating(self, references: tuple[Reference, ...], needed: int) -> tuple[Reference, ...]:
-        """The references, or others in their place where they are too few because proposals repeat themselves: those of an
-        earlier layer, else also texts up to their first repetition."""
-        loops: list[Draft] = []
-        for layer, usable in zip(reversed(self._layers), reversed(self._usable), strict=True):
-            if loops and len(usable) >= needed:
-                return usable
-            loops += [draft for _, draft in layer if draft.before_loop]
-        for layer, usable in zip(reversed(self._layers), reversed(self._usable), strict=True):
-            cut = [
-                Reference(draft.agent, draft.before_loop, cut=True, layer=draft.layer)
-                for _, draft in layer
-                if draft.before_loop
-            ]
-            if cut and len(usable) + len(cut) >= needed:
-                self._notice("proposals that repeat themselves are used, since too few others are left", degrades=True)
-                return (*usable, *cut)
-        return references
-
     @property
     def _usable(self) -> list[tuple[Reference, ...]]:
         """The usable proposals, layer by layer."""
-        return [tuple(reference_of(draft) for _, draft in layer if draft.usable) for layer in self._layers]
-
-    def _shortage(self) -> RunError:
-        """The error of a run with too few proposals: it names the first layer that has too few, and every cause."""
-        wanted, counts = self._plan.min_proposals, [len(usable) for usable in self._usable]
-        short = next((number for number, count in enumerate(counts, 1) if count < wanted), len(counts))
-        lost = [draft for layer in self._layers[:short] for _, draft in layer if draft.dropped]
-        causes = [f"{draft.agent} (layer {draft.layer}): {draft.dropped}" for draft in lost]
-        errors = model_errors(draft.error for draft in lost)
-        if self._late:
-            return DeadlinePassed(f"nothing to answer from when {self._closed}", causes, errors)
-        count = counts[short - 1]
-        reason = f"only {count} usable proposals in layer {short}, and {wanted} are needed"
-        return NoProposals(reason if count else f"no usable proposal in layer {short}", causes, errors)
+        return [references_of(layer) for layer in self._drafts]
 
     def _close(self, reason: str) -> None:
         """Stop all proposers. Text so far is used, marked as cut; a proposer without text is dropped."""
@@ -298,6 +298,8 @@ class Proposing:
         plan, first = self._plan, True
         seed, place = first_seed(agent, self._request, self._seed), [*plan.layers[draft.layer - 1]].index(draft.agent)
         choose = chosen_by(plan.reads, seed, draft, before, place)
+        if self._probe:
+            await (self._probe.decided() if before else self._probe.admitted(draft))
         readings = self._schedule.readings(before, self._give_up) if before else single_reading(())
         async with aclosing(readings):
             async for reading in readings:
@@ -327,8 +329,7 @@ class Proposing:
 
     def _reason_to_skip(self, agent: Agent, draft: Draft) -> str:
         """Why a proposer is not called although it could be; empty where its layer needs it."""
-        layer = self._layers[draft.layer - 1]
-        others = [other for other, _ in layer if not traits_of(other.model).skip]
+        others = [other for other, _ in self._layers[draft.layer - 1] if not traits_of(other.model).skip]
         return traits_of(agent.model).skip if len(others) >= self._plan.min_proposals else ""
 
     def _spare_for_the_aggregator(self) -> None:

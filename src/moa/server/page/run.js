@@ -5,12 +5,13 @@
 import { plural } from "./figures.js";
 
 export const HAS_TEXT = new Set(["done", "cut", "recalled"]);
-export const HAS_NONE = new Set(["failed", "dropped", "stopped", "unasked"]);
+export const HAS_NONE = new Set(["failed", "dropped", "stopped", "unasked", "skipped"]);
 
 /** States of an agent and of a run, in words. */
 export const LABELS = {
   waiting: "waiting",
   unasked: "not called",
+  skipped: "skipped",
   reading: "reading",
   thinking: "thinking",
   writing: "writing",
@@ -119,6 +120,9 @@ export class Run {
         break;
       case "agent_dropped":
         this.endPart(part, event, "dropped", event.reason);
+        break;
+      case "agent_skipped":
+        Object.assign(part, { state: "skipped", why: event.reason });
         break;
       case "agent_recalled":
         Object.assign(part, { state: "recalled", text: event.text, began: at, first: at, ended: at, model: event.model });
