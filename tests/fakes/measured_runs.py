@@ -21,7 +21,8 @@ PRICES = Prices({"paid/*": Price(1000, 1000)})
 
 def shelf(folder: Path) -> Shelf:
     """The files of the small benchmarks."""
-    for make in (small_benchmarks.alpaca_eval, small_benchmarks.mt_bench, small_benchmarks.flask):
+    small = small_benchmarks
+    for make in (small.alpaca_eval, small.mt_bench, small.flask, small.published):
         make(folder / "data")
     return Shelf(folder / "data")
 

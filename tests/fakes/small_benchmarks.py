@@ -106,6 +106,32 @@ def flask(folder: Path) -> None:
     _write(folder / "flask" / "skillset_description.json", json.dumps(rubrics))
 
 
+def published(folder: Path) -> None:
+    """Two items of each benchmark without a judge, in the form of its file."""
+    sums = [{"question": f"Ann has {n} eggs and finds {n}.", "answer": f"{n} + {n}\n#### {2 * n},000"} for n in (1, 2)]
+    _lines(folder / "gsm8k" / "test.jsonl", sums)
+    halves = [
+        {"problem": f"${n}/2$?", "solution": "…", "answer": rf"\frac{{{n}}}{{2}}", "subject": "Algebra", "level": n}
+        for n in (1, 3)
+    ]
+    _lines(folder / "math_500" / "test.jsonl", [{**row, "unique_id": f"test/{n}.json"} for n, row in enumerate(halves)])
+    letters = [{"question_id": n, "question": f"Letter {n}?", "options": ["x", "y", "N/A"]} for n in (1, 2)]
+    answers = [{"answer": "B", "answer_index": 1, "cot_content": "", "category": "maths", "src": "own"}] * 2
+    _lines(
+        folder / "mmlu_pro" / "test.jsonl", [{**row, **answer} for row, answer in zip(letters, answers, strict=True)]
+    )
+    columns = (
+        "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,High-level domain"
+    )
+    rows = [f'rec{n},"Which, {n}?",right {n},one,two,three,Physics' for n in (1, 2)]
+    _write(folder / "gpqa" / "gpqa_diamond.csv", "\n".join([columns, *rows]) + "\n")
+    names = ["punctuation:no_comma", "length_constraints:number_words"]
+    arguments = [{}, {"relation": "at least", "num_words": 3, "letter": None}]
+    prompts = [{"key": n, "prompt": f"Write {n}.", "instruction_id_list": names, "kwargs": arguments} for n in (1, 2)]
+    spoken = {"key": 3, "prompt": "Kannada!", "instruction_id_list": ["language:response_language"], "kwargs": [{}]}
+    _lines(folder / "ifeval" / "input_data.jsonl", [*prompts, spoken])
+
+
 def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     _write(path, "".join(json.dumps(row) + "\n" for row in rows))
 

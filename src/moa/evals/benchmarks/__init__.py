@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from moa.errors import ConfigError
 from moa.evals.benchmark import Benchmark
-from moa.evals.benchmarks import alpaca_eval, flask, mt_bench, tasks
+from moa.evals.benchmarks import alpaca_eval, flask, gpqa, gsm8k, ifeval, math_500, mmlu_pro, mt_bench, tasks
 
 ALL: tuple[Benchmark, ...] = (
     alpaca_eval.BENCHMARK,
     mt_bench.BENCHMARK,
     flask.BENCHMARK,
     tasks.BENCHMARK,
+    gsm8k.BENCHMARK,
+    math_500.BENCHMARK,
+    mmlu_pro.BENCHMARK,
+    gpqa.BENCHMARK,
+    ifeval.BENCHMARK,
 )
 
 

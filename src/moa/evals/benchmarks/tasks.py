@@ -27,7 +27,7 @@ from moa.evals.drawing.page import Page, number
 from moa.evals.metric import Figure, Metric, proportion, standard_error
 from moa.evals.tasks.checks import CHECKS, canonical
 from moa.evals.tasks.grading import verdict
-from moa.evals.tasks.reading import Tasks
+from moa.evals.tasks.reading import Converting, Tasks
 from moa.evals.tasks.task import Task
 from moa.messages import Request
 from moa.models import Model
@@ -45,7 +45,7 @@ def benchmark_of(
     *,
     licence: str = "",
     file: File | None = None,
-    converted: Callable[[Row], Row] | None = None,
+    converted: Converting | None = None,
     judge: str | None = None,
 ) -> Benchmark:
     """A benchmark of tasks.
@@ -84,7 +84,7 @@ def benchmark_of(
         section=section,
         takes_file=True,
         judged=lambda shelf, options: tasks(shelf, options).judged,
-        checked=lambda shelf, options: filter(None, [tasks(shelf, options).notice]),
+        checked=lambda shelf, options: tasks(shelf, options).notices,
     )
 
 
@@ -98,7 +98,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, limit: int | None, converted: Callable[[Row], Row] | None, stamp: tuple[int, int]) -> Tasks:
+def _opened(path: Path, limit: int | None, converted: Converting | None, stamp: tuple[int, int]) -> Tasks:
     """The tasks of a file; checked once, however often a measurement opens it."""
     return Tasks(path, limit, converted)
 

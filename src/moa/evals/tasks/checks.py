@@ -6,11 +6,12 @@ that is no comparison of two forms gives ``passes`` instead. Nothing else knows 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from moa.evals.tasks import forms, patterns
+from moa.evals.tasks import forms, instructions, patterns
 from moa.evals.tasks.task import LETTERS, Task, as_text
 
 Form = Callable[[str, Task], str | None]
@@ -149,6 +150,15 @@ def _tolerance_fault(task: Task) -> str:
     return f"the tolerance {as_text(tolerance)[:20]!r} is no number from 0; correct it" if wrong else ""
 
 
+def _follows(reply: str, reference: str, task: Task) -> bool:
+    return all(instructions.followed(reply, each) for each in json.loads(reference)["follow"])
+
+
+def _instructions_fault(task: Task) -> str:
+    answer = task.answers[0]
+    return instructions.fault(answer.get("follow") if isinstance(answer, dict) else None)
+
+
 def _regex_fault(task: Task) -> str:
     return next(filter(None, map(patterns.fault, task.texts)), "")
 
@@ -160,6 +170,7 @@ CHECKS: dict[str, Check] = {
     "contains": Check("The reply has the reference's words.", passes=_contains),
     "regex": Check("The pattern matches in the reply.", None, _matches, fault=_regex_fault),
     "json": Check("The reply's JSON equals the reference.", _json),
+    "instructions": Check("The reply follows all instructions.", None, _follows, _instructions_fault),
     "judge": Check("A judge accepts it by rubric or reference.", None, judged=True),
 }
 """The checks by name, as in a row's ``check``."""

@@ -15,8 +15,9 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from moa.errors import ConfigError
@@ -43,7 +44,7 @@ class FileRow:
     problem: str = ""
 
 
-def file_rows(path: Path) -> Iterator[FileRow]:
+def file_rows(path: Path) -> Generator[FileRow]:
     """The rows of a file, in its order.
 
     Raises:
@@ -117,7 +118,7 @@ def _csv(file: Bytes, path: Path) -> Iterator[FileRow]:
             delimiter, skipped, head = head.rstrip("\r\n")[4:] or ",", 1, ""
         else:
             delimiter = max(",;\t", key=head.count)
-        reader = csv.reader(_with(head, text), delimiter=delimiter, strict=True)
+        reader = csv.reader(chain([head] if head else [], text), delimiter=delimiter, strict=True)
         names = [name.strip() for name in next(reader, [])]
         if len({name for name in names if name}) < len([name for name in names if name]):
             raise ConfigError(f"{path}: two columns have the same name in {names}; rename one")
@@ -136,13 +137,6 @@ def _csv(file: Bytes, path: Path) -> Iterator[FileRow]:
         raise ConfigError(f"{path}: not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
     finally:
         text.detach()
-
-
-def _with(head: str, rest: Iterator[str]) -> Iterator[str]:
-    """The lines of a CSV file whose first line was read already; that line may end inside a quoted cell."""
-    if head:
-        yield head
-    yield from rest
 
 
 def _parquet(file: Bytes, path: Path) -> Iterator[FileRow]:

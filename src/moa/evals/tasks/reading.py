@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,8 +19,11 @@ from pathlib import Path
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row
 from moa.evals.tasks import checks
-from moa.evals.tasks.files import file_rows
+from moa.evals.tasks.files import FileRow, file_rows
 from moa.evals.tasks.task import BadRow, Task, task_of
+
+Converting = Callable[[Row], Row | None]
+"""Turns a row of a published format into a task's; into None if it cannot be checked."""
 
 SHOWN = 10
 """Problems that an error lists."""
@@ -31,21 +35,24 @@ class Tasks(Collection[Task]):
     Args:
         path: the file.
         limit: only the first rows; None for all.
-        converted: turns a row of a published format into one as :func:`~moa.evals.tasks.task.task_of` reads it.
+        converted: turns a row of a published format into one as :func:`~moa.evals.tasks.task.task_of` reads it; into None
+            if it cannot be checked.
 
     Attributes:
         path: the file.
         guessed: how many rows left each check to the program.
         counts: how many rows have each check.
+        left_out: how many rows were converted to None.
 
     Raises:
         ConfigError: the file cannot be read, has no row, or has bad rows; the error lists them.
     """
 
-    def __init__(self, path: Path, limit: int | None = None, converted: Callable[[Row], Row] | None = None) -> None:
+    def __init__(self, path: Path, limit: int | None = None, converted: Converting | None = None) -> None:
         self.path, self._limit, self._converted = path, limit, converted
         self.guessed: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.left_out = 0
         self._check()
 
     def __len__(self) -> int:
@@ -65,12 +72,14 @@ class Tasks(Collection[Task]):
         return any(checks.CHECKS[name].judged for name in self.counts)
 
     @property
-    def notice(self) -> str:
-        """Which checks were guessed, in words; "" if every row names its check."""
+    def notices(self) -> Iterator[str]:
+        """What the user should know of the file: which checks were guessed, and how many rows are left out."""
+        if self.left_out:
+            yield f"{self.path.name}: {self.left_out} of {self.left_out + len(self)} rows cannot be checked and are left out"
         if not self.guessed:
-            return ""
+            return
         listed = ", ".join(f"{name} ({count})" for name, count in self.guessed.most_common())
-        return f"{self.path.name}: checks guessed from the answers: {listed}; to choose them, add a field named check"
+        yield f"{self.path.name}: checks guessed from the answers: {listed}; to choose them, add a field named check"
 
     def _check(self) -> None:
         seen: dict[bytes, str] = {}
@@ -96,14 +105,26 @@ class Tasks(Collection[Task]):
 
     def _read(self) -> Iterator[tuple[str, Task | None, str]]:
         """Each row's place, its task, and its problem: a task or a problem."""
-        for found in islice(file_rows(self.path), self._limit):
+        self.left_out = 0
+        with closing(file_rows(self.path)) as rows:
+            yield from self._tasks(islice(rows, self._limit))
+
+    def _tasks(self, rows: Iterable[FileRow]) -> Iterator[tuple[str, Task | None, str]]:
+        for found in rows:
             if found.problem:
                 yield found.place, None, found.problem
                 continue
             try:
-                task = task_of(self._converted(found.row) if self._converted else found.row)
+                row = self._converted(found.row) if self._converted else found.row
+                if row is None:
+                    self.left_out += 1
+                    continue
+                task = task_of(row)
             except BadRow as error:
                 yield found.place, None, str(error)
+                continue
+            except (KeyError, TypeError, AttributeError) as error:
+                yield found.place, None, f"not a row of this benchmark: {type(error).__name__} {error}"
                 continue
             if not task.check:
                 task = replace(task, check=checks.guess(task), guessed=True)
