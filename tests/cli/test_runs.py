@@ -147,3 +147,32 @@ async def test_the_store_may_stand_before_the_command(config: str, tmp_path: Pat
     assert "It is **four**." in (await run("runs", "--store", str(moved), "show", name)).out
     assert "It is **four**." in (await run("runs", "--store", "other.sqlite", "show", name, "--store", str(moved))).out
     assert (await run("runs", "show", name)).code == 2
+
+
+async def test_rated_runs_become_questions_for_bench(config: str, tmp_path: Path) -> None:
+    """An answer that was rated up is the reference; other kept runs are left out of the measurement, with a notice."""
+    names = [await keep(config, question) for question in ("How many?", "Which one?", "What else?")]
+    assert (await run("runs", "rate", names[0][:8], "up", "--note", "quite right")).code == 0
+    assert (await run("runs", "rate", names[1], "down")).code == 0
+    assert (await run("runs", "rate", names[1], "sideways")).code == 2
+    exported = await run("runs", "export", "--tasks")
+    assert "3 questions, 1 of them with a reference" in exported.err
+    rows = {row["id"]: row for row in map(json.loads, exported.out.splitlines())}
+    assert rows[names[0]]["answer"] == "It is **four**."
+    assert (rows[names[0]]["rating"], rows[names[0]]["note"]) == ("up", "quite right")
+    assert [rows[name].get("answer") for name in names[1:]] == [None, None]
+    assert len((await run("runs", "export", "--tasks", "--rated")).out.splitlines()) == 2
+    (tmp_path / "q.jsonl").write_text(exported.out)
+    measured = await run("bench", "tasks", str(tmp_path / "q.jsonl"), "-m", "duo", "--config", config, "--json")
+    assert "2 of 3 rows cannot be checked and are left out" in measured.err
+    (result,) = json.loads(measured.out)["results"]
+    assert (result["judged"], result["accuracy"]) == (1, 100)
+
+
+async def test_export_takes_a_run_or_all_as_questions(config: str) -> None:
+    """Neither, or both, is an error that says so."""
+    name = await keep(config)
+    assert json.loads((await run("runs", "export", name)).out)["rating"] is None
+    for options in ((), (name, "--tasks"), (name, "--rated")):
+        ended = await run("runs", "export", *options)
+        assert (ended.code, "takes a run ID, or --tasks" in ended.err) == (2, True)

@@ -217,3 +217,31 @@ async def test_a_compared_run_can_be_stopped(page: Window, upstream: Upstream) -
     await expect(page.tab.locator(".side .state").nth(1)).to_have_text("stopped")
     assert await page.texts(".side .state") == ["done", "stopped"]
     await expect(page.tab.locator("#send")).to_be_visible()
+
+
+async def test_an_answer_is_rated_with_thumbs_and_a_note(page: Window, upstream: Upstream) -> None:
+    """Each press is saved: a reload shows it, the list names it, and a second press removes it; the keyboard suffices."""
+    await page.ask("Rate me?", "moa/trio")
+    await page.finished()
+    good, bad, note = (page.tab.get_by_label(name) for name in ("Good answer", "Bad answer", "Note on the rating"))
+    await expect(note).to_be_hidden()
+    await good.focus()
+    await page.tab.keyboard.press("Tab")
+    await page.tab.keyboard.press("Space")
+    await expect(bad).to_have_attribute("aria-pressed", "true")
+    await note.fill("Too short.")
+    await note.press("Tab")
+    await expect(page.tab.locator("#status")).to_have_text("Note saved.")
+    await page.tab.reload()
+    await page.finished()
+    await expect(bad).to_have_attribute("aria-pressed", "true")
+    await expect(note).to_have_value("Too short.")
+    await page.tab.click("#toggle-runs")
+    await page.tab.fill("#search", "Rate me?")
+    await expect(page.tab.locator("#run-list li").first).to_contain_text("rated down")
+    await good.click()
+    await expect(page.tab.locator("#run-list li").first).to_contain_text("rated up")
+    await expect(bad).to_have_attribute("aria-pressed", "false")
+    await good.click()
+    await expect(note).to_be_hidden()
+    await expect(page.tab.locator("#run-list li").first).not_to_contain_text("rated")

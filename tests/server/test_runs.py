@@ -608,3 +608,44 @@ async def test_concurrent_runs_of_both_kinds_do_not_mix(
     await asyncio.gather(
         *(one(number) for number in range(30)), *(all_events(http, server, asking()) for _ in range(10))
     )
+
+
+# -- rating ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_rating_is_kept_with_its_run(server: Served, upstream: Upstream) -> None:
+    """Up, then down with a note, then none; the list shows it, and a run that is gone has none."""
+    async with aiohttp.ClientSession() as http:
+        run = await begin(http, server, asking())
+        await ended(http, server, run)
+        for body in ({"rating": "up"}, {"rating": "down", "note": "Too long."}):
+            assert await _rated(http, server, run, body) == 204
+        found = (await record(http, server, run))["rating"]
+        assert (found["rating"], found["note"]) == ("down", "Too long.")
+        _, listed = await call(http, "GET", server, "/runs")
+        assert next(row for row in listed["runs"] if row["run"] == run)["rating"] == "down"
+        assert await _rated(http, server, run, {"rating": None}) == 204
+        assert (await record(http, server, run))["rating"] is None
+        assert await _rated(http, server, "gone", {"rating": "up"}) == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "rating"),
+        ({"rating": "meh"}, "rating"),
+        ({"rating": ["up"]}, "rating"),
+        ({"rating": "up", "note": 5}, "note"),
+        ({"rating": "up", "note": "x" * 4001}, "note"),
+        ({"rating": "up", "stars": 5}, "stars"),
+    ],
+)
+async def test_a_rating_of_another_form_is_refused(server: Served, body: dict[str, Any], param: str) -> None:
+    """The error names the field."""
+    async with aiohttp.ClientSession() as http:
+        status, refused = await call(http, "POST", server, "/runs/any/rating", body)
+        assert (status, refused["error"]["param"]) == (400, param)
+
+
+async def _rated(http: aiohttp.ClientSession, server: Served, run: str, body: dict[str, Any]) -> int:
+    return (await call(http, "POST", server, f"/runs/{run}/rating", body))[0]

@@ -182,3 +182,24 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert [row.run for row in archive.rows()] == ["a"]
         fill(archive, "b")
         assert [row.run for row in archive.rows()] == ["b", "a"]
+
+
+def test_a_rating_is_kept_changed_removed_and_deleted_with_its_run(tmp_path: Path) -> None:
+    """Another owner cannot rate; lists show the thumb; the text of a note that is gone is gone from the disk."""
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        archive.write([begun("one", owner="ann"), ended("one"), begun("two"), ended("two")])
+        assert archive.rate("one", "ann", "down", "misses the p\ud800oint: cobalt")
+        assert not archive.rate("one", "bob", "up")
+        assert not archive.rate("none", None, "up")
+        saved = archive.saved("one")
+        assert saved and saved.rating and saved.rating[:2] == ("down", "misses the p?oint: cobalt")
+        assert [row.rating for row in archive.rows()] == [None, "down"]
+        assert b"cobalt" in bytes_of(tmp_path)
+        archive.rate("one", None, "up", "vermilion")
+        assert b"cobalt" not in bytes_of(tmp_path)
+        archive.rate("two", None, "up")
+        archive.rate("two", None, None)
+        assert [row.rating for row in archive.rows()] == [None, "up"]
+        archive.delete("one")
+        assert b"vermilion" not in bytes_of(tmp_path)
+        assert archive.saved("one") is None

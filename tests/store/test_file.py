@@ -88,8 +88,23 @@ def test_a_file_of_an_older_version_is_read(old: Path) -> None:
         new = Begun("new", "ann", 2.0, "moa/trio", REQUEST, request_id="req-1")
         archive.write([new, Ended("new", "failed", Answer())])
         assert (saved := archive.saved("new")) and saved.begun == new
+        assert archive.rate("old", "ann", "up", "right") and archive.rows("ann")[-1].rating == "up"
         rows = archive.rows("ann")
         assert [(row.run, row.cost, row.answer) for row in rows] == [("new", Cost(0.0), ""), ("old", Cost(0.25), "So.")]
+
+
+def test_an_older_version_deletes_ratings_with_their_runs(tmp_path: Path) -> None:
+    """It does not know the table, and SQLite keeps the two together; other ratings stay."""
+    with Archive(tmp_path / "runs.sqlite") as archive:
+        archive.write([Begun(run, "", 1.0, "moa/trio", REQUEST) for run in ("one", "two")])
+        for run in ("one", "two"):
+            archive.rate(run, None, "up")
+        older = sqlite3.connect(tmp_path / "runs.sqlite")
+        older.execute("PRAGMA foreign_keys = ON")
+        older.execute("DELETE FROM runs WHERE run = 'one'")
+        older.commit()
+        older.close()
+        assert [(row.run, row.rating) for row in archive.rows()] == [("two", "up")]
 
 
 def test_deleting_a_run_of_an_older_version_deletes_its_turn(old: Path) -> None:

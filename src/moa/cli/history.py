@@ -56,7 +56,7 @@ def saved_runs(store: Path | None) -> Iterator[Archive]:
         yield archive
 
 
-def _find(archive: Archive, prefix: str) -> SavedRun:
+def find(archive: Archive, prefix: str) -> SavedRun:
     """The run whose ID starts with this prefix.
 
     Raises:
@@ -121,7 +121,7 @@ def _draw_rows(found: Iterable[Row]) -> None:
 async def show(run_id: str, store: Path | None, how: Show | None, explain: bool) -> int:
     """Show a run as ``moa ask`` leaves it on the screen."""
     with saved_runs(store) as archive:
-        saved = _find(archive, run_id)
+        saved = find(archive, run_id)
     if can_redraw():
         from rich.text import Text
 
@@ -141,7 +141,7 @@ async def show(run_id: str, store: Path | None, how: Show | None, explain: bool)
 async def follow(run_id: str, store: Path | None, how: Show | None) -> int:
     """Show a run that another process runs, from its start to its end."""
     async with _all_runs(store) as (archive, recordings):
-        run = _find(archive, run_id).begun.run
+        run = find(archive, run_id).begun.run
         answer = await show_run(_followed(recordings, run), how)
         outcome = archive.outcome(run)
     if answer.error:
@@ -161,7 +161,7 @@ async def _followed(recordings: Recordings, run: str) -> AsyncGenerator[Event, N
 async def stop(run_ids: Iterable[str], store: Path | None) -> int:
     """Stop runs in progress, whichever process runs them."""
     async with _all_runs(store) as (archive, recordings):
-        for saved in [_find(archive, run_id) for run_id in run_ids]:
+        for saved in [find(archive, run_id) for run_id in run_ids]:
             run, short = saved.begun.run, saved.begun.run[:ID_SHOWN]
             if saved.outcome != "running":
                 notify(f"run {short} is not in progress: {saved.outcome}")
@@ -198,7 +198,7 @@ async def _events_of(saved: SavedRun) -> AsyncGenerator[Event, None]:
 def compare(one: str, other: str, store: Path | None) -> int:
     """Show two runs: side by side on a terminal that is wide enough, else one after the other."""
     with saved_runs(store) as archive:
-        both = [_find(archive, run_id) for run_id in (one, other)]
+        both = [find(archive, run_id) for run_id in (one, other)]
     answers = [answer_of(saved.lines) for saved in both]
     if not sys.stdout.isatty():
         for saved, answer in zip(both, answers, strict=True):
@@ -253,7 +253,7 @@ def _figures(answer: Answer) -> str:
 def export(run_id: str, store: Path | None) -> int:
     """Print the run as one JSON object, as ``GET /runs/ID`` returns it."""
     with saved_runs(store) as archive:
-        saved = _find(archive, run_id)
+        saved = find(archive, run_id)
     write(json.dumps(record_of(saved, Prices()), ensure_ascii=False, indent=2))
     return 0
 
@@ -261,7 +261,7 @@ def export(run_id: str, store: Path | None) -> int:
 async def delete(run_ids: Iterable[str], store: Path | None) -> int:
     """Delete runs; those in progress are stopped first. If one of them does not exist, none is deleted."""
     async with _all_runs(store) as (archive, recordings):
-        runs = [_find(archive, run_id).begun for run_id in run_ids]
+        runs = [find(archive, run_id).begun for run_id in run_ids]
         for begun in runs:
             with _in_time(begun.run):
                 await recordings.delete(begun.run, begun.owner)
@@ -272,7 +272,7 @@ async def delete(run_ids: Iterable[str], store: Path | None) -> int:
 async def continue_run(run_id: str, store: Path | None, how: Show | None, config: str | None) -> int:
     """Run it again with its finished proposals. The result is a new run."""
     with saved_runs(store) as archive:
-        saved = _find(archive, run_id)
+        saved = find(archive, run_id)
     begun = saved.begun
     async with Session(config) as session:
         request, panel = taken_apart(begun.request)

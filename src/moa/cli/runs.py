@@ -1,4 +1,4 @@
-"""``moa runs``: saved runs, listed, shown, followed, stopped, compared, continued, exported and deleted."""
+"""``moa runs``: saved runs, listed, shown, followed, stopped, compared, continued, rated, exported and deleted."""
 
 from __future__ import annotations
 
@@ -111,11 +111,38 @@ def continue_(run: _RunID, show: Shown = None, config: ConfigFile = None, store:
 
 
 @app.command()
-def export(run: _RunID, store: _Store = None) -> int:
-    """Print a run as one JSON object."""
-    from moa.cli import history
+def rate(
+    run: _RunID,
+    rating: Annotated[str, typer.Argument(metavar="up|down|none", help="none removes the rating.")],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "",
+    store: _Store = None,
+) -> int:
+    """Rate the answer of a run.
 
-    return history.export(run, store)
+    The page has the same thumbs. moa runs export --tasks makes questions for moa bench tasks from rated runs.
+    """
+    from moa.cli import ratings
+
+    return ratings.rate(run, rating, note, store)
+
+
+@app.command()
+def export(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The run ID, or the start of it.")] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="All runs, as questions for moa bench tasks.")] = False,
+    rated: Annotated[bool, typer.Option("--rated", help="With --tasks: only rated runs.")] = False,
+    store: _Store = None,
+) -> int:
+    """Print a run as one JSON object, or all as questions.
+
+    With --tasks, each run is a line of JSON: its question, its answer as the reference if it was rated up, its rating.
+    """
+    from moa.cli import history, ratings
+    from moa.errors import ConfigError
+
+    if (run is None) != tasks or (rated and not tasks):
+        raise ConfigError("moa runs export takes a run ID, or --tasks for all runs (--rated for the rated ones)")
+    return ratings.export_tasks(store, rated=rated) if run is None else history.export(run, store)
 
 
 @app.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import sqlite3
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,7 @@ from moa.server.failures import Refusal
 from moa.server.mixtures import MIXTURE
 from moa.server.parts import Parts
 from moa.store.archive import SavedRun
+from moa.store.ratings import LONGEST_NOTE, RATINGS
 from moa.store.record import record_of, row_object
 from moa.store.recordings import NotStopped
 
@@ -39,6 +41,14 @@ RUN_BODY = object_body(
         "mixture": MIXTURE,
         "continue": {"type": "string", "description": "The ID of a run to continue from its finished proposals."},
         "messages": {"type": "array", "items": {"type": "object"}},
+    },
+)
+
+RATING_BODY = object_body(
+    ["rating"],
+    {
+        "rating": {"type": ["string", "null"], "enum": [*RATINGS, None], "description": "null removes the rating."},
+        "note": {"type": "string", "maxLength": LONGEST_NOTE, "description": "Why."},
     },
 )
 
@@ -102,6 +112,19 @@ def routes(parts: Parts) -> APIRouter:
                 raise _no_such(run)
         return Response(status_code=204)
 
+    @router.post("/runs/{run}/rating", status_code=204, summary="Rate a run's answer", openapi_extra=RATING_BODY)
+    async def rate(run: RunId, request: Request) -> Response:
+        owner = desk.owner(desk.caller(request))
+        rating, note = rating_in(await parts.bodies.parsed(request, object_of))
+        try:
+            is_found = await recordings.rate(run, owner, rating, note)
+        except sqlite3.Error as error:
+            message = f"the rating of run {run} cannot be saved: {error}"
+            raise Refusal(503, message, "server_error", "rating_not_saved") from None
+        if not is_found:
+            raise _no_such(run)
+        return Response(status_code=204)
+
     @router.delete("/runs/{run}", status_code=204, summary="Stop a run and delete it")
     async def delete(run: RunId, request: Request) -> Response:
         with _in_time(run):
@@ -140,6 +163,22 @@ def _in_time(run: str) -> Iterator[None]:
     except NotStopped:
         message = f"run {run} is in progress in another process, which did not stop it in time; try again"
         raise Refusal(503, message, "server_error", "run_not_stopped") from None
+
+
+def rating_in(body: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The rating and the note of a body.
+
+    Raises:
+        Refusal: a field is unknown, or has another kind of value.
+    """
+    for name in body.keys() - {"rating", "note"}:
+        raise Refusal(400, f"unknown field {name!r}; a rating has rating and note", param=name)
+    rating, note = body.get("rating"), body.get("note") or ""
+    if "rating" not in body or rating not in (*RATINGS, None):
+        raise Refusal(400, f"rating is {rating!r:.60}; expected up, down, or null to remove the rating", param="rating")
+    if not isinstance(note, str) or len(note) > LONGEST_NOTE:
+        raise Refusal(400, f"note is no text of at most {LONGEST_NOTE} characters", param="note")
+    return rating, note
 
 
 def _no_such(run: str) -> Refusal:

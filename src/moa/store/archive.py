@@ -25,10 +25,11 @@ from moa.answers import Cost
 from moa.closing import Closing
 from moa.mixture.codec import decoded_event
 from moa.mixture.events import AnswerBegan
-from moa.store import blobs, processes
+from moa.store import blobs, processes, ratings
 from moa.store.bounds import Bounds, sweep, used_bytes
 from moa.store.changes import Begun, Change, statements, storable
 from moa.store.file import opened
+from moa.store.ratings import Rating
 from moa.store.turns import forget
 
 DEFAULT = Bounds()
@@ -67,7 +68,10 @@ log = logging.getLogger("moa.server")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run in a list. ``number`` grows from run to run; question and answer are cut to :data:`SHOWN` characters."""
+    """A run in a list. ``number`` grows from run to run; question and answer are cut to :data:`SHOWN` characters.
+
+    ``rating`` is ``up``, ``down`` or None.
+    """
 
     number: int
     run: str
@@ -81,15 +85,17 @@ class Row:
     time_to_first_token: float | None
     tokens: int
     continues: str | None
+    rating: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """A whole run: its beginning, its outcome (``running`` until it ends), and its event lines."""
+    """A whole run: its beginning, its outcome (``running`` until it ends), its event lines, and its rating."""
 
     begun: Begun
     outcome: str
     lines: list[bytes] = field(repr=False)
+    rating: Rating | None = None
 
 
 class Archive(Closing):
@@ -117,7 +123,7 @@ class Archive(Closing):
     def _prepare(self, file: sqlite3.Connection) -> None:
         file.execute("PRAGMA foreign_keys = ON")
         file.execute(f"PRAGMA journal_size_limit = {LOG_KEPT}")
-        file.executescript(SCHEMA + blobs.SCHEMA + processes.SCHEMA)
+        file.executescript(SCHEMA + blobs.SCHEMA + processes.SCHEMA + ratings.SCHEMA)
         if "request_id" not in _columns(file):  # a store of an earlier version
             with _transaction(file):
                 if "request_id" not in _columns(file):  # no other process has just done it
@@ -171,6 +177,20 @@ class Archive(Closing):
             self._file.execute("DELETE FROM runs WHERE run = ?", (run,))
             forget(self._file, (event for event in begun if isinstance(event, AnswerBegan)))
         self._wipe()
+
+    def rate(self, run: str, owner: str | None, rating: str | None, note: str = "") -> bool:
+        """Rate a run, ``up`` or ``down``; None removes its rating. The text of an earlier note is overwritten.
+
+        Returns:
+            False if there is no such run, or if it belongs to another owner.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        with _transaction(self._file):
+            found = ratings.rate(self._file, run, owner, rating, storable(note))
+        self._wipe()
+        return found
 
     def claim(self, run: str) -> bool:
         """Claim the right to continue a run; see :meth:`~moa.store.processes.Processes.claim`.
@@ -226,8 +246,9 @@ class Archive(Closing):
             values += [storable(search).casefold()] * 2
         found = self._file.execute(
             "SELECT number, run, started, outcome, model, substr(question, 1, ?), substr(answer, 1, ?), "
-            "cost, cost_is_at_least, duration, time_to_first_token, tokens, continues, process, beat "
-            f"FROM runs LEFT JOIN run_processes USING (number) WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?",
+            "cost, cost_is_at_least, duration, time_to_first_token, tokens, continues, rating, process, beat "
+            "FROM runs LEFT JOIN run_processes USING (number) LEFT JOIN run_ratings USING (number) "
+            f"WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?",
             (SHOWN, SHOWN, *values, limit),
         ).fetchall()
         return [self._row(*columns) for columns in found]
@@ -259,7 +280,7 @@ class Archive(Closing):
             table = json.loads(mixture) if mixture else None
         outcome = self._processes.outcome(*state)  # before the lines: none comes after an end
         begun = Begun(run, owner, started, model, body, table, continues, request_id)
-        return SavedRun(begun, outcome, self.lines(run))
+        return SavedRun(begun, outcome, self.lines(run), ratings.rating_of(self._file, number))
 
     def outcome(self, run: str) -> str | None:
         """The outcome of a run; None if there is none."""

@@ -18,6 +18,7 @@ from moa.mixture.panel import Panel
 from moa.prices import Prices
 from moa.store.archive import Row, SavedRun
 from moa.store.figures import call_object, cost_fields, usage_object
+from moa.store.ratings import rating_object
 
 
 def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
         "mixture": begun.mixture,
         "continues": begun.continues,
         "request_id": begun.request_id,
+        "rating": rating_object(saved.rating),
         "messages": begun.request["messages"],
         "parameters": {name: value for name, value in begun.request.items() if name != "messages"},
         "answer": {
@@ -100,6 +102,7 @@ def row_object(row: Row) -> dict[str, Any]:
         "time_to_first_token": row.time_to_first_token,
         "tokens": row.tokens,
         "continues": row.continues,
+        "rating": row.rating,
     }
 
 

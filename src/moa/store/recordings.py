@@ -210,6 +210,16 @@ class Recordings:
         await self._backlog.in_thread(lambda: self._archive.delete(run))
         return True
 
+    async def rate(self, run: str, owner: str, rating: str | None, note: str = "") -> bool:
+        """Rate a run; for the arguments see :meth:`Archive.rate`. False if there is none.
+
+        Raises:
+            sqlite3.Error: the archive cannot be written.
+        """
+        if run in self._recent:
+            await self.settle()
+        return await self._backlog.in_thread(lambda: self._archive.rate(run, owner, rating, note))
+
     async def claim(self, run: str) -> bool:
         """Claim the right to continue a run. False while it is in progress, or continued already, in any process.
 

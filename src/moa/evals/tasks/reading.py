@@ -42,7 +42,7 @@ class Tasks(Collection[Task]):
         path: the file.
         guessed: how many rows left each check to the program.
         counts: how many rows have each check.
-        left_out: how many rows were converted to None.
+        left_out: how many rows cannot be checked: converted to None, or kept runs without a reference or a rubric.
 
     Raises:
         ConfigError: the file cannot be read, has no row, or has bad rows; the error lists them.
@@ -101,7 +101,8 @@ class Tasks(Collection[Task]):
             rows = "1 row" if wrong == 1 else f"{wrong} rows"
             raise ConfigError(f"{self.path}: {rows} cannot be used:\n  " + "\n  ".join(problems) + more)
         if not self.counts:
-            raise ConfigError(f"{self.path}: the file has no rows; write a question and an answer in each")
+            why = "has no rows" if not self.left_out else f"has {self.left_out} rows, and none can be checked"
+            raise ConfigError(f"{self.path}: the file {why}; write a question and an answer in each")
 
     def _read(self) -> Iterator[tuple[str, Task | None, str]]:
         """Each row's place, its task, and its problem: a task or a problem."""
@@ -125,6 +126,9 @@ class Tasks(Collection[Task]):
                 continue
             except (KeyError, TypeError, AttributeError) as error:
                 yield found.place, None, f"not a row of this benchmark: {type(error).__name__} {error}"
+                continue
+            if "rating" in task.fields and not task.answers and not task.rubric:
+                self.left_out += 1  # a kept run that nobody rated up: there is nothing to check a reply against
                 continue
             if not task.check:
                 task = replace(task, check=checks.guess(task), guessed=True)

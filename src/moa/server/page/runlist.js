@@ -48,7 +48,7 @@ export const runList = {
 
   item(run) {
     const cost = run.cost === null ? "" : money(run.cost, run.cost_is_at_least);
-    const figures = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), cost];
+    const figures = [run.model.replace(/^moa\//, ""), ago(run.started), seconds(run.duration), cost, run.rating && `rated ${run.rating}`];
     const tick = el("input", { type: "checkbox", checked: this.ticked.has(run.run), "aria-label": `Compare: ${run.question || run.model}`,
       onchange: ({ target }) => {
         if (target.checked) this.ticked.add(run.run);

@@ -9,6 +9,7 @@ import { el, put } from "./elements.js";
 import { money, plural, seconds } from "./figures.js";
 import { follow, redraw } from "./follow.js";
 import { messageElement, textOf } from "./messages.js";
+import { Rating } from "./rating.js";
 import { HAS_NONE, HAS_TEXT, Run } from "./run.js";
 import { runList } from "./runlist.js";
 import { delay, server } from "./server.js";
@@ -94,6 +95,7 @@ export class Turn {
       this.deleteButton(),
     ];
     this.actions.append(...buttons.filter(Boolean));
+    if (run.answer) this.actions.prepend(new Rating(run).element);
   }
 
   /** Continue from the finished proposals, in a new run. */
