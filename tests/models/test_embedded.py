@@ -56,7 +56,9 @@ async def test_it_continues_the_message_that_it_has_begun(model: EmbeddedModel) 
     """llama.cpp continues the assistant's last message, as its traits promise."""
     assert model.traits.continuation == "prefix"
     messages = [{"role": "user", "content": probe.QUESTION}, {"role": "assistant", "content": probe.BEGUN}]
-    assert probe.NEXT.match((await answered(model, ask(messages=messages, temperature=0, max_tokens=4))).text)
+    assert probe.shows_that_it_works(
+        "prefix", (await answered(model, ask(messages=messages, temperature=0, max_tokens=4))).text
+    )
 
 
 async def test_two_samples_are_written_at_the_same_time(model: EmbeddedModel) -> None:

@@ -20,10 +20,10 @@ async def test_ways_that_work_are_found() -> None:
         return " nine, ten" if request.messages[-1]["role"] == "assistant" else WHOLE
 
     def wants_a_flag(request: Request) -> str:
-        return "nine, ten" if request.messages[-1].get("prefix") else WHOLE
+        return " nine, ten" if request.messages[-1].get("prefix") else WHOLE
 
     def wants_partial(request: Request) -> str:
-        return "nine, ten" if request.messages[-1].get("partial") else WHOLE
+        return " nine, ten" if request.messages[-1].get("partial") else WHOLE
 
     def takes_turns(request: Request) -> str:
         return "nine, ten" if "Go on" in text_of(request.messages[-1]) else WHOLE

@@ -33,6 +33,7 @@ from moa.models.catalog import Access, Catalog
 from moa.models.destinations import Destination
 from moa.models.endpoint import Timeouts
 from moa.models.providers import PROVIDERS
+from moa.models.saved_ways import SavedWays
 from moa.prices import FREE_PROVIDERS, Price, Prices
 
 
@@ -77,6 +78,7 @@ class Config(AsyncClosing):
             },
             cache=self.cache,
             on_notice=on_notice,
+            ways=SavedWays(self.cache_path.with_name("continuations.json")),
             prices=lambda: self.prices,
             environ=environ,
         )

@@ -37,6 +37,8 @@ class Calls:
         self._now = asyncio.get_running_loop().time
         self._started: set[Draft] = set()
         self._closed = False
+        self.tests: dict[str, asyncio.Lock] = {}
+        """A lock for each model, by its identity, so that one agent at a time tests what it can do."""
 
     def close(self) -> None:
         """The run is being closed: from now on no call begins."""

@@ -75,7 +75,7 @@ class Conversation:
         way: Continuation | None,
         fits: Callable[[Request], bool] = lambda request: True,
     ) -> None:
-        self._make_request, self._way, self._fits = make_request, way, fits
+        self._make_request, self.way, self._fits = make_request, way, fits
         self._shown: dict[tuple[int, str], str] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         self._transcript: list[Message] = []
@@ -94,7 +94,7 @@ class Conversation:
             request = self._make_request(references, CLOSING if last else BEGIN)
             self._key = key_of(request.messages)
             return self._begun(request, references, written)
-        if self._way == "turns":
+        if self.way == "turns":
             request = self._turn(references, written, ADD if ended else END if last else GO_ON)
             if self._fits(request):
                 return request

@@ -16,6 +16,7 @@ from moa.messages import Reference, Request
 from moa.mixture.continuation import MakeRequest
 from moa.models import Model, traits_of
 from moa.models.fitting import TOKEN_LIMITS, prompt_tokens, text_tokens
+from moa.prices import context_window
 
 MOST_REFUSALS = 3
 """The most calls that are made again with shorter references."""
@@ -25,6 +26,11 @@ ANSWER = 4096
 
 _SURELY = 0.8
 """An estimate of a prompt may be so much too high; below it, the server decides."""
+
+
+def listed_context(model: Model) -> int | None:
+    """Tokens of a model's context from the price list; None for a mixture, or where the list does not have it."""
+    return None if traits_of(model).composite else context_window(model.name)
 
 
 class Room:

@@ -18,15 +18,15 @@ from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.outcome import FOLLOWED, Outcome, why_empty
 from moa.mixture.repetition import Loops
-from moa.mixture.room import Room
+from moa.mixture.room import Room, listed_context
 from moa.mixture.schedules.protocol import Reading
 from moa.mixture.seam import Restarted, Seam
 from moa.mixture.silence import noticed
-from moa.models import Model, traits_of
+from moa.mixture.way import way_of
+from moa.models import traits_of
 from moa.models.fitting import TOKEN_LIMITS
 from moa.models.refusals import one_line
 from moa.models.tool_calls import ToolCallReader
-from moa.prices import context_window
 from moa.tracebacks import traceback_of
 
 log = logging.getLogger("moa")
@@ -66,12 +66,11 @@ class Writer:
         self._make_request, self._stop, self._patience = make_request, stop, patience
         self._tool_calls = ToolCallReader()
         self._end_silence: Callable[[], None] = lambda: None
-        self._way = traits_of(agent.model).continuation
-        if agent.sampling.get("stop"):
-            self._way = None  # a stop sequence may lie across two pieces
+        self._in_pieces = not agent.sampling.get("stop")  # a stop sequence may lie across two pieces
+        self._way = traits_of(agent.model).continuation if self._in_pieces else None
         self._has_stop_sequences = False
         self._loops, self._replaceable, self._check = Loops(question), replaceable, check
-        self._room = Room(make_request, agent.model, _listed_context, self._notice_room)
+        self._room = Room(make_request, agent.model, listed_context, self._notice_room)
         self._conversation, self._seam = Conversation(self._room, self._way, self._room.fits), Seam()
         self._ended_early = False
         """Whether the model ended its text on references that were still growing."""
@@ -90,10 +89,13 @@ class Writer:
             async for reading in readings:
                 await cancelled(*warming)
                 if reading.warm:
-                    if traits_of(self._agent.model).composite:
-                        continue
-                    warming = [asyncio.create_task(self._warm(reading))]
-                elif reading.last or (self._way is not None and not self._ended_early):
+                    composite = traits_of(self._agent.model).composite
+                    warming = [] if composite else [asyncio.create_task(self._warm(reading))]
+                    continue
+                if not reading.last and self._way is None and self._in_pieces:
+                    self._way = self._conversation.way = await way_of(self._agent, self._draft, self._calls)
+                    self._in_pieces = self._way is not None
+                if reading.last or (self._way is not None and not self._ended_early):
                     outcome = await self._continue(reading)
                     if outcome.kind == "restarted":
                         self._calls.notice(
@@ -337,10 +339,6 @@ class Writer:
 
 def _is_too_long(error: MoaError | None) -> bool:
     return isinstance(error, ModelError) and error.code == "context_length_exceeded"
-
-
-def _listed_context(model: Model) -> int | None:
-    return None if traits_of(model).composite else context_window(model.name)
 
 
 async def _last_of(readings: AsyncIterator[Reading], reading: Reading) -> Reading:

@@ -6,12 +6,13 @@ another model and a whole mixture all have that interface, so each can replace a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from moa.messages import Delta, Request
 from moa.models.continuations import Continuation as Continuation
+from moa.models.continuations import Continuing
 from moa.models.profile import Profile
 
 
@@ -33,6 +34,8 @@ class Traits:
             cache, since that would make all of them again.
         skip: why callers that can do without the model should not call it now; empty for no reason. It changes with time.
         cached: whether it returns an earlier answer to the same request, so that its requests must repeat from run to run.
+        learn_continuation: keeps what a test found out about ``continuation``, a value of
+            :data:`~moa.models.continuations.Continuing`; None where that is known.
     """
 
     provider: str = ""
@@ -45,6 +48,7 @@ class Traits:
     composite: bool = False
     skip: str = ""
     cached: bool = False
+    learn_continuation: Callable[[Continuing], None] | None = field(default=None, compare=False)
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -14,6 +14,7 @@ from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.models import Model
 from moa.models.breaker import Breaker, Breaking
 from moa.models.cache import Cache, Cached
+from moa.models.continuations import Continuing
 from moa.models.credential import KeySource, command_key
 from moa.models.destinations import HERE, Destination, destination_of
 from moa.models.endpoint import Endpoint, Timeouts
@@ -75,6 +76,7 @@ class Catalog(AsyncClosing):
         breaking: when single models that keep failing are skipped, by ``provider/name``, where ``*`` stands for anything.
         cache: opens the store of answers, for endpoints with ``cache``.
         on_notice: receives a line about each step that takes time (loading or downloading weights).
+        ways: how models continue a text, as tests have found it; by default in this process alone.
         prices: gives the user's prices, for calls whose cost needs more than their usage.
         environ: the environment variables that hold the API keys.
     """
@@ -87,6 +89,7 @@ class Catalog(AsyncClosing):
         breaking: Mapping[str, Breaking | None] | None = None,
         cache: Callable[[], Cache] | None = None,
         on_notice: Callable[[str], None] | None = None,
+        ways: MutableMapping[str, Continuing] | None = None,
         prices: Callable[[], Prices] = Prices,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -96,6 +99,7 @@ class Catalog(AsyncClosing):
         self._cache: Cache | None = None
         self._on_notice, self._environ = on_notice, environ
         self._prices = prices
+        self._ways: MutableMapping[str, Continuing] = {} if ways is None else ways
         self._endpoints: dict[str, tuple[Endpoint | VendorEndpoint, Limits]] = {}
         self._models: dict[str, Model] = {}
         self._makers: dict[str, Callable[[str], Model]] = {"local": self._embedded}
@@ -264,6 +268,7 @@ class Catalog(AsyncClosing):
             headers=access.headers,
             timeouts=access.timeouts,
             profile_of=partial(self._profile_of, provider, base_url),
+            ways=self._ways,
         )
 
     def _breaking_of(self, name: str, access: Access) -> Breaking | None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Continuing: TypeAlias = Literal["prefix", "vllm", "flag", "partial", "turns", "none"]
-"""The values of ``continuation`` of a profile."""
+Continuing: TypeAlias = Literal["auto", "prefix", "vllm", "flag", "partial", "turns", "none"]
+"""The values of ``continuation`` of a profile. ``auto``: unknown, to be tested where a schedule needs it."""
 
 Continuation: TypeAlias = Literal["prefix", "turns"]
 """How a model continues a text that it has begun.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from moa.models import Traits
 from moa.models.chunks import AnswerReader
 from moa.models.connection import LOST, Connection, Silence, next_packet, whole_body
 from moa.models.contexts import context_of
-from moa.models.continuations import WAYS, with_continuation
+from moa.models.continuations import Continuing
 from moa.models.credential import Credential, KeySource
 from moa.models.error_codes import parsed
 from moa.models.learning import Learning
@@ -84,7 +84,9 @@ class Endpoint(AsyncClosing):
             beginning is the last message, the assistant's: sent as it is (``prefix``, llama.cpp), with vLLM's
             ``continue_final_message`` (``vllm``), with ``"prefix": true`` in the message (``flag``, for Mistral and
             DeepSeek's beta) or with ``"partial": true`` (``partial``, for Moonshot and Qwen). ``turns``: a user message asks
-            them to continue. None or ``none``: they cannot, or it is unknown.
+            them to continue. ``none``: they cannot. ``auto``: test it where a schedule needs it, once. None: as the
+            profile says; ``auto`` where it says nothing.
+        ways: what tests have found about it; by default in this process alone. See :mod:`moa.models.saved_ways`.
         session: an aiohttp session to use for every call: its connector, cookies and tracing apply, and its proxy settings
             unless ``proxy`` is given. It stays the caller's to close, and works in its own event loop only. By default the
             endpoint opens and closes a session per event loop.
@@ -108,6 +110,7 @@ class Endpoint(AsyncClosing):
         rename: Mapping[str, str] | None = None,
         continuation: str | None = None,
         profile_of: Callable[[str], Profile] | None = None,
+        ways: MutableMapping[str, Continuing] | None = None,
         session: aiohttp.ClientSession | None = None,
         ssl: SSLContext | None = None,
         proxy: str | None = None,
@@ -121,6 +124,7 @@ class Endpoint(AsyncClosing):
         self._own = Profile(rename=dict(rename or {}), continuation=continuation)
         self._listed: dict[str, Profile] = {}
         self._learned: dict[str, Profile] = {}
+        self._ways: MutableMapping[str, Continuing] = {} if ways is None else ways
         self._connection = Connection(
             name, base_url, self._headers, self.timeouts.connect, session=session, ssl=ssl, proxy=proxy
         )
@@ -136,8 +140,9 @@ class Endpoint(AsyncClosing):
     def model(self, model_id: str) -> Learning:
         """The model that this server calls ``model_id``."""
         profile = self._listed.get(model_id, Profile()).merged(self._profile_of(model_id)).merged(self._own)
-        model = EndpointModel(self, model_id, profile.continuation)
-        return Learning(model, profile, fields={"stream_options": {"include_usage": True}}, memory=self._learned)
+        model = EndpointModel(self, model_id)
+        fields = {"stream_options": {"include_usage": True}}
+        return Learning(model, profile, fields=fields, memory=self._learned, ways=self._ways)
 
     async def models(self) -> list[str]:
         """The IDs of its models, in its order. https://platform.openai.com/docs/api-reference/models/list
@@ -196,8 +201,7 @@ class Endpoint(AsyncClosing):
 
     def _body_for(self, model: EndpointModel, request: Request) -> dict[str, Any]:
         body = {key: value for key, value in request.body.items() if key != "n"}
-        body |= {"model": model.model_id, "stream": True}
-        return with_continuation(body, model._continues)
+        return body | {"model": model.model_id, "stream": True}
 
     def _refusal(self, model: str, response: aiohttp.ClientResponse, body: str) -> ModelError:
         body = self._redacted(body)
@@ -226,14 +230,12 @@ class EndpointModel:
         model_id: the server's name for the model.
     """
 
-    def __init__(self, endpoint: Endpoint, model_id: str, continuation: str | None) -> None:
+    def __init__(self, endpoint: Endpoint, model_id: str) -> None:
         self.provider, self.model_id, self._endpoint = endpoint.name, model_id, endpoint
-        self._continues = WAYS.get(continuation or "")
         self._traits = Traits(
             provider=self.provider,
             model_id=model_id,
             identity=f"{endpoint.base_url} {model_id}",
-            continuation=self._continues.kind if self._continues else None,
             remote=is_remote(endpoint.base_url),
         )
 

@@ -18,6 +18,7 @@ from moa.errors import ModelError
 from moa.messages import Delta, Request
 from moa.models import Model, Traits
 from moa.models.attempts import attempts_of
+from moa.models.continuations import WAYS, Continuing, with_continuation
 from moa.models.demands import calls_no_tools, demanded_call
 from moa.models.fitting import fit, has_path, prompt_tokens, schema_of
 from moa.models.json_schema import following
@@ -46,6 +47,7 @@ class Learning(Wrapper):
         fields: fields that every call has unless the model refuses them, such as ``stream_options``; they override
             the request's own.
         memory: where to keep what refusals teach, by the model's name, for all objects that stand for the model.
+        ways: where to keep how models continue a text, by their identities, where a test has found it.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Learning(Wrapper):
         *,
         fields: Mapping[str, Mapping[str, Any]] | None = None,
         memory: MutableMapping[str, Profile] | None = None,
+        ways: MutableMapping[str, Continuing] | None = None,
     ) -> None:
         super().__init__(model)
+        self._ways: MutableMapping[str, Continuing] = {} if ways is None else ways
         self._known, self._fields = profile, dict(fields or {})
         self._memory: MutableMapping[str, Profile] = {} if memory is None else memory
         self._merged = _NOTHING, profile  # what was learned, and what is known with it
@@ -75,9 +79,26 @@ class Learning(Wrapper):
 
     @property
     def traits(self) -> Traits:
-        traits, extra = super().traits, self._known.extra_body
+        traits, extra, profile = super().traits, self._known.extra_body, self.profile
         identity = f"{traits.identity} {json.dumps(extra, sort_keys=True, default=str)}" if extra else traits.identity
-        return replace(traits, profile=self.profile, identity=identity)
+        continuing = self._continuing
+        way = WAYS.get(continuing)
+        return replace(
+            traits,
+            profile=profile,
+            identity=identity,
+            continuation=way.kind if way else None,
+            learn_continuation=self._learn_continuation if continuing == "auto" else None,
+        )
+
+    @property
+    def _continuing(self) -> str:
+        """How the model continues a text, as far as it is known, or was found."""
+        known = self._known.continuation or "auto"
+        return self._ways.get(super().traits.identity, "auto") if known == "auto" else known
+
+    def _learn_continuation(self, way: Continuing) -> None:
+        self._ways[super().traits.identity] = way
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Stream the answer of the first call that is not refused. A notice says what the model does not take.
@@ -91,7 +112,7 @@ class Learning(Wrapper):
             raise calls_no_tools(self.name)
         drawn: list[Lesson] = []
         while True:
-            sent, notices = fit(whole, profile)
+            sent, notices = self._form(whole, profile)
             schema = schema_of(whole) if profile.json_schema is False else None
             stream = self.model.stream(sent) if schema is None else following(self.model, sent, schema)
             async with aclosing(stream) as deltas:
@@ -103,7 +124,7 @@ class Learning(Wrapper):
                 except ModelError as error:
                     lesson = lesson_of(error, sent) if len(drawn) < MOST_LESSONS else None
                     taught = profile.merged(lesson.profile) if lesson else profile
-                    if lesson and fit(whole, taught)[0] != sent:
+                    if lesson and self._form(whole, taught)[0] != sent:
                         profile = taught
                         drawn.append(lesson)
                         for delta in attempts_of(sent, opening, str(error), error):
@@ -127,6 +148,11 @@ class Learning(Wrapper):
                 async for delta in deltas:
                     yield self._checked(delta, prompt)
                 return
+
+    def _form(self, whole: Request, profile: Profile) -> tuple[Request, tuple[str, ...]]:
+        """The request as the model takes it, and what the user should know of the changes."""
+        sent, notices = fit(whole, profile)
+        return Request(with_continuation(sent.body, WAYS.get(self._continuing))), notices
 
     def _checked(self, delta: Delta, prompt: Callable[[], int]) -> Delta:
         """The delta, with a notice where its usage shows that the server cut the prompt without a word.

@@ -8,13 +8,14 @@ from contextlib import aclosing
 from moa.errors import ModelError
 from moa.messages import Request
 from moa.models import Model
-from moa.models.continuations import WAYS, Way, with_continuation
+from moa.models.continuations import WAYS, with_continuation
 
 QUESTION = (
     "Write the numbers from one to thirty in English words, in lower case, separated by commas, and write nothing else."
 )
 BEGUN = "one, two, three, four, five, six, seven, eight,"
-NEXT = re.compile(r"\s*,?\s*nine\b", re.IGNORECASE)
+NEXT = {"prefix": re.compile(r"(\s|,)\s*nine\b", re.IGNORECASE), "turns": re.compile(r"\s*,?\s*nine\b", re.IGNORECASE)}
+"""How the continued text begins. A model that begins a new turn instead writes the next word without a space before it."""
 GO_ON = (
     "Go on with your answer exactly where it stopped, as if you had never been interrupted: no greeting, no repetition, no "
     "word about this."
@@ -26,10 +27,12 @@ LIMIT = 24
 async def ways_to_continue(model: Model) -> list[str]:
     """Which of :data:`~moa.models.continuations.WAYS` work with this model. Makes a small call for each; one that fails
     counts as not working."""
-    return [name for name, way in WAYS.items() if await _continues(model, _request(way))]
+    return [name for name in WAYS if await _works(model, name)]
 
 
-def _request(way: Way) -> Request:
+def probing_request(name: str) -> Request:
+    """A small request whose answer shows whether a way of :data:`~moa.models.continuations.WAYS` works."""
+    way = WAYS[name]
     question = {"role": "user", "content": QUESTION}
     begun = {"role": "assistant", "content": BEGUN}
     limits = {"max_tokens": LIMIT, "temperature": 0}
@@ -37,12 +40,17 @@ def _request(way: Way) -> Request:
     return Request.of(with_continuation({"messages": [question, begun, *closing], **limits}, way))
 
 
-async def _continues(model: Model, request: Request) -> bool:
+def shows_that_it_works(name: str, text: str) -> bool:
+    """Whether the answer to :func:`probing_request` continues the text."""
+    return NEXT[WAYS[name].kind].match(text) is not None
+
+
+async def _works(model: Model, name: str) -> bool:
     text = ""
     try:
-        async with aclosing(model.stream(request)) as deltas:
+        async with aclosing(model.stream(probing_request(name))) as deltas:
             async for delta in deltas:
                 text += delta.text
     except ModelError:
         return False
-    return NEXT.match(text) is not None
+    return shows_that_it_works(name, text)
