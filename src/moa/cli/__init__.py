@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moa.cli import ask, cache, chat, check, client, key, mcp, measuring, mixtures, models, runs, serve, show
+from moa.cli import ask, batch, cache, chat, check, client, key, mcp, measuring, mixtures, models, runs, serve, show
 from moa.cli.options import group
 from moa.cli.status import status_of
 
@@ -20,6 +20,7 @@ app = group(
 
 app.command()(ask.ask)
 app.command()(chat.chat)
+app.command()(batch.batch)
 app.command()(mixtures.mixtures)
 app.command()(show.show)
 app.command()(models.models)

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from moa.cli.terminal import notify, seconds
-from moa.evals.asking.harness import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from moa.batch.progress import Progress as Batch
+    from moa.evals.asking.harness import Progress
 
 BETWEEN_LINES = 15.0
 """Seconds between lines, where no bar can be drawn."""
@@ -36,6 +38,19 @@ class Display:
         left = "" if progress.seconds_left is None else f", {seconds(progress.seconds_left)} left"
         figures = f"{progress.done} done, {progress.failed} failed, {progress.cost}{left}"
         self._show("measuring", progress.done + progress.failed, progress.total, figures)
+
+    def reading(self, rows: int) -> None:
+        """Rows of a batch that have been read before the first call."""
+        self._show("reading rows", rows, 0, "")
+
+    def batch(self, progress: Batch) -> None:
+        """Rows of a batch."""
+        left = "" if progress.seconds_left is None else f", {seconds(progress.seconds_left)} left"
+        rate = f"{progress.tokens_per_second:,.0f} tokens/s"
+        failed = f"{progress.failed:,} failed, " if progress.failed else ""
+        rows = f"{progress.answered:,} of {progress.rows:,} rows, " if self._bars is None else ""
+        figures = f"{rows}{failed}{progress.in_flight} in flight, {rate}, {progress.cost}{left}"
+        self._show("answering", progress.answered, progress.rows, figures)
 
     def _show(self, name: str, done: int, total: int, figures: str) -> None:
         if self._bars is not None:

@@ -8,6 +8,7 @@ from moa.cli.terminal import notify
 from moa.closing import AsyncClosing
 from moa.config.config import Config
 from moa.mixture.mixture import Mixture
+from moa.models.catalog import Around
 
 
 class Session(AsyncClosing):
@@ -15,14 +16,15 @@ class Session(AsyncClosing):
 
     Args:
         path: the path of a moa.toml; None to look in the usual places.
+        around: wraps each model of an endpoint; see :class:`~moa.models.catalog.Catalog`.
 
     Attributes:
         on_notice: called with each line about a step that takes long; prints it to standard error by default.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, around: Around | None = None) -> None:
         self.on_notice: Callable[[str], None] = notify
-        self.config = Config(path, on_notice=lambda line: self.on_notice(line))
+        self.config = Config(path, on_notice=lambda line: self.on_notice(line), around=around)
 
     def mixture(self, name: str | None) -> Mixture:
         """The mixture of this name, or the default; a single model becomes a mixture that has only an aggregator.

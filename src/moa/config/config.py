@@ -29,7 +29,7 @@ from moa.mixture.mixture import Mixture
 from moa.mixture.prompts import SYNTHESIZE
 from moa.models import Model
 from moa.models.cache import Cache
-from moa.models.catalog import Access, Catalog
+from moa.models.catalog import Access, Around, Catalog
 from moa.models.destinations import Destination
 from moa.models.endpoint import Timeouts
 from moa.models.providers import PROVIDERS
@@ -45,6 +45,7 @@ class Config(AsyncClosing):
         environ: where ``MOA_CONFIG``, the ``XDG_…`` folders and API keys are looked up.
         on_notice: called with one line of text before each slow step (loading or downloading weights).
         memory: remembers the proposals of a turn, for all mixtures; with None, each mixture has a memory of its own.
+        around: wraps each model of an endpoint; see :class:`~moa.models.catalog.Catalog`.
 
     Raises:
         ConfigError: the named file does not exist, or a value in it is wrong; the message has file, line and field.
@@ -57,6 +58,7 @@ class Config(AsyncClosing):
         environ: Mapping[str, str] = os.environ,
         on_notice: Callable[[str], None] | None = None,
         memory: Memory | None = None,
+        around: Around | None = None,
     ) -> None:
         self._memory = memory
         self.path, runs_programs = find(Path(path) if path else None, environ)
@@ -80,6 +82,7 @@ class Config(AsyncClosing):
             on_notice=on_notice,
             ways=SavedWays(self.cache_path.with_name("continuations.json")),
             prices=lambda: self.prices,
+            around=around,
             environ=environ,
         )
         self.catalog.register("moa", self.mixture)

@@ -121,6 +121,11 @@ class Fold:
     def _end(self, event: AgentFinished | AgentFailed | AgentDropped, **changes: Any) -> None:
         self._calls[event.layer, event.agent].end(event, **changes)
 
+    def call(self, layer: int, agent: str) -> Call | None:
+        """One agent's call up to the last event; None where it has not begun."""
+        call = self._calls.get((layer, agent))
+        return call.snapshot() if call else None
+
     @property
     def answer(self) -> Answer:
         """The answer up to the last event, as a new object."""

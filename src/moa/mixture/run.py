@@ -11,7 +11,7 @@ from typing import Any
 
 from moa.closing import AsyncClosing, cancelled
 from moa.errors import RunError
-from moa.messages import Answer, Reference, Request
+from moa.messages import Answer, Call, Reference, Request
 from moa.mixture.answering import Answering
 from moa.mixture.estimates import with_estimates
 from moa.mixture.events import Event, RunFailed, RunFinished, RunStarted
@@ -69,6 +69,10 @@ class Run(AsyncGenerator[Event, None], AsyncClosing):
     def answer(self) -> Answer:
         """The answer so far, from the events read so far. After a run without an answer, its ``error`` is set."""
         return self._fold.answer
+
+    def call(self, layer: int, agent: str) -> Call | None:
+        """One agent's call so far, without the cost of looking at all others; None where it has not begun."""
+        return self._fold.call(layer, agent)
 
     @property
     def estimated_answer(self) -> Answer:

@@ -66,6 +66,10 @@ class Access:
     breaking: Breaking | None = field(default_factory=Breaking)
 
 
+Around = Callable[[str, Access, Model], Model]
+"""Wraps a model of an endpoint, of this name and access."""
+
+
 class Catalog(AsyncClosing):
     """Makes models by name, and closes everything that it opened.
 
@@ -78,6 +82,8 @@ class Catalog(AsyncClosing):
         on_notice: receives a line about each step that takes time (loading or downloading weights).
         ways: how models continue a text, as tests have found it; by default in this process alone.
         prices: gives the user's prices, for calls whose cost needs more than their usage.
+        around: wraps each model of an endpoint, inside its retries: it sees every call, and may delay it. It gets the
+            endpoint's name, its access and the model.
         environ: the environment variables that hold the API keys.
     """
 
@@ -91,8 +97,10 @@ class Catalog(AsyncClosing):
         on_notice: Callable[[str], None] | None = None,
         ways: MutableMapping[str, Continuing] | None = None,
         prices: Callable[[], Prices] = Prices,
+        around: Around | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        self._around = around
         self._access, self._profiles = dict(endpoints or {}), dict(profiles or {})
         self._breaking = dict(breaking or {})
         self._make_cache = cache
@@ -200,6 +208,8 @@ class Catalog(AsyncClosing):
         access = self._access.get(provider, Access())
         model: Model = endpoint.model(name)
         model = Limited(model, limits)
+        if self._around:
+            model = self._around(provider, access, model)
         if access.attempts > 1:
             model = Retried(model, attempts=access.attempts)
         if breaking := self._breaking_of(f"{provider}/{name}", access):

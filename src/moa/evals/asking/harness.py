@@ -29,6 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from moa.batch.folder import locked, now, settle, write_whole
+from moa.batch.spending import OverLimit, Spending
 from moa.closing import Closing
 from moa.errors import ConfigError, KeyRejected, MoaError, StreamBroken
 from moa.evals.asking.data import Row
@@ -36,14 +38,10 @@ from moa.evals.asking.journal import (
     Lines,
     Reply,
     call_row,
+    dearest,
     first_token,
-    locked,
-    now,
-    settle,
     summed,
-    write_whole,
 )
-from moa.evals.asking.spending import OverLimit, Spending, dearest
 from moa.messages import Cost, Delta, Message, Request, collected
 from moa.models import Model
 from moa.models.attempts import attempts_of
@@ -75,7 +73,7 @@ class Measurement(Closing):
         settings: what is measured and with what; must be equal to resume.
         prices: what tokens cost.
         concurrency: concurrent items.
-        max_cost: US dollars, or None for no limit; :mod:`~moa.evals.asking.spending` describes how it is enforced.
+        max_cost: US dollars, or None for no limit; :mod:`~moa.batch.spending` describes how it is enforced.
         on_progress: called after each item.
 
     Attributes:

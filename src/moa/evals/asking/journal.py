@@ -11,11 +11,10 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from moa.errors import ConfigError
+from moa.batch.folder import encoded
 from moa.evals.asking.data import Row
 from moa.messages import Call, Cost, Delta, Usage
 
@@ -75,7 +74,7 @@ class Lines:
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        self._file.write(_encoded(row) + b"\n")
+        self._file.write(encoded(row) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -83,12 +82,13 @@ class Lines:
         self._file.close()
 
 
-def _encoded(value: object, indent: int | None = None) -> bytes:
-    """The value as JSON in UTF-8; escaped if it holds half a surrogate pair, which UTF-8 cannot encode."""
-    try:
-        return json.dumps(value, ensure_ascii=False, indent=indent).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=indent).encode()
+def dearest(journal: Iterable[Row]) -> float | None:
+    """US dollars of the most expensive item of a journal; None for an empty one."""
+    items: dict[str, float] = {}
+    for row in journal:
+        item = row["key"].split("/")[1]
+        items[item] = items.get(item, 0.0) + (row["cost"]["dollars"] or 0.0)
+    return max(items.values(), default=None)
 
 
 def summed(rows: Iterable[Row]) -> Cost:
@@ -113,56 +113,3 @@ def first_token(deltas: Iterable[Delta]) -> dict[str, float] | None:
             candidates = token.get("top_logprobs") or [token]
             return {str(one["token"]): float(one["logprob"]) for one in candidates}
     return None
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_whole(path: Path, value: object) -> None:
-    """Write a JSON file atomically: a reader sees the old file or the new one."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as out:
-        out.write(_encoded(value, indent=1) + b"\n")
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
-
-
-def settle(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a new run, or check that an existing run has the same settings.
-
-    Raises:
-        ConfigError: the existing run has other settings, or its file is damaged.
-    """
-    wanted: Row = json.loads(json.dumps(settings))
-    if not path.exists():
-        write_whole(path, {**wanted, "started": now()})
-        return
-    try:
-        existing = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ConfigError(f"{path} is damaged; give another --out") from None
-    for name, value in wanted.items():
-        if existing.get(name) != value:
-            raise ConfigError(f"{path.parent} holds another run: its {name} differs; give another --out, or remove it")
-
-
-def locked(folder: Path) -> TextIO:
-    """The folder's lock, held until the file is closed or the process ends.
-
-    Raises:
-        ConfigError: another process holds the lock.
-    """
-    lock = (folder / "lock").open("w")
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes in one folder make some calls twice and do no other harm
-        return lock
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise ConfigError(f"{folder}: another process is writing this run") from None
-    return lock

@@ -1,4 +1,4 @@
-"""What a measurement spends, and its limit on cost.
+"""What a job of many items spends, and its limit on cost.
 
 An item starts only if the limit still holds when it and every item in flight cost as much as the most expensive item so far.
 The first item runs alone, since nothing is known of the cost yet.
@@ -7,13 +7,12 @@ The first item runs alone, since nothing is known of the cost yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from moa.errors import ConfigError
-from moa.evals.asking.data import Row
 from moa.messages import Cost
 
 
@@ -56,19 +55,23 @@ class Spending:
         try:
             yield share
         finally:
-            if share.admitted:
-                async with self._settled:
-                    self._in_flight -= 1
-                    self._dearest = max(self._dearest or 0.0, share.dollars)
-                    self._settled.notify_all()
+            await self.settle(share)
 
-    async def admit(self) -> None:
-        """Admit the first call of the current item once the limit allows it; wait while items in flight decide that.
+    async def settle(self, share: Share) -> None:
+        """An item has ended (call it once), and its share is what it cost; does nothing for one that was not admitted."""
+        if share.admitted:
+            async with self._settled:
+                self._in_flight -= 1
+                self._dearest = max(self._dearest or 0.0, share.dollars)
+                self._settled.notify_all()
+
+    async def admit(self, share: Share | None = None) -> None:
+        """Admit an item, by default the current one, once the limit allows it; wait while items in flight decide that.
 
         Raises:
             OverLimit: the item would exceed the limit.
         """
-        share = _share.get(None)
+        share = share or _share.get(None)
         if share is None or share.admitted:
             return
         async with self._settled:
@@ -101,12 +104,3 @@ class Spending:
             raise ConfigError(
                 f"--max-cost cannot be enforced: the price of {model} is unknown; set it in moa.toml under [prices]"
             )
-
-
-def dearest(journal: Iterable[Row]) -> float | None:
-    """US dollars of the most expensive item of a journal; None for an empty one."""
-    items: dict[str, float] = {}
-    for row in journal:
-        item = row["key"].split("/")[1]
-        items[item] = items.get(item, 0.0) + (row["cost"]["dollars"] or 0.0)
-    return max(items.values(), default=None)

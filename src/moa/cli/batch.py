@@ -1,0 +1,75 @@
+"""``moa batch``: a file of prompts, answered row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moa.cli.options import ConfigFile, MixtureName
+
+
+def batch(
+    rows: Annotated[
+        str, typer.Argument(metavar="ROWS", help="A .jsonl, .csv or .parquet file, a folder, a pattern, or - .")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Answers: .jsonl or .parquet.")],
+    mixture: MixtureName = None,
+    any_order: Annotated[bool, typer.Option("--any-order", help="Write answers as they come; faster.")] = False,
+    proposals: Annotated[bool, typer.Option("--proposals", help="Write the proposals, too.")] = False,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Rows at a time. Default: what endpoints take.", min=1)
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", help="Cost limit of the whole job.", min=0)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="ROWS", help="Only the first ROWS.", min=1)] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="ROWS", help="Only ROWS, spread over the input; they count.", min=1)
+    ] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="Start no row after TIME: 90, 30m, 2h.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Answer failed rows again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rows, calls and dollars; call nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print progress and summary as lines of JSON.")] = False,
+    config: ConfigFile = None,
+) -> int:
+    """Answer a file of prompts.
+
+    Each row has a prompt, messages, or a Chat Completions body; an OpenAI Batch file gives an OpenAI Batch output file. The
+    same command continues a job that was interrupted: answered rows are not paid again.
+    """
+    import asyncio
+
+    from moa.batch.job import Options
+    from moa.cli.batching import answer_rows
+
+    options = Options(
+        any_order=any_order,
+        proposals=proposals,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        limit=limit,
+        sample=sample,
+        deadline=_seconds(deadline),
+        retry_failed=retry_failed,
+    )
+    return asyncio.run(answer_rows(rows, out.expanduser(), mixture, options, config, dry_run=dry_run, as_json=json))
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from moa.errors import ConfigError
+
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+    try:
+        duration = float(number) * unit
+    except ValueError:
+        duration = -1
+    if not 0 < duration < float("inf"):
+        raise ConfigError(f"--deadline takes seconds, or a number with s, m, h or d, such as 2h, not {text!r}")
+    return duration
