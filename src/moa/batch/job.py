@@ -50,6 +50,8 @@ STANDARD_INPUT = "-"
 SPARE_ROWS = 4
 """Rows at a time beyond the calls that endpoints take; those of a mixture whose models are on this machine."""
 
+_MOST_RECORDING = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -139,6 +141,7 @@ class Job(Closing):
         self._spending = Spending(options.max_cost, totals.cost, totals.dearest)
         self._trouble = Trouble()
         self._running: set[asyncio.Task[None]] = set()
+        self._recording = 0  # rows that are answered, and not yet on disk
 
     def close(self) -> None:
         """Close the files and release the folder."""
@@ -228,7 +231,9 @@ class Job(Closing):
             if self._trouble.error:
                 raise self._trouble.error
             most = SPARE_ROWS + self._paces.calls * 5 // 4
-            if len(self._running) < min(most, self.options.concurrency or most) and not self._paces.full:
+            asking = len(self._running) - self._recording
+            wanted = asking < min(most, self.options.concurrency or most) and not self._paces.full
+            if wanted and self._recording < _MOST_RECORDING:
                 return
             await self._paces.change()
 
@@ -268,7 +273,12 @@ class Job(Closing):
         await self._record(ended)
 
     async def _record(self, ended: Ended) -> None:
-        await self.journal.add(ended.result, ended.digest)
+        self._recording += 1
+        self._paces.notify()
+        try:
+            await self.journal.add(ended.result, ended.digest)
+        finally:
+            self._recording -= 1
         self.tally.add(ended.result, ended.spent)
         self._on_progress(self.tally.progress(len(self._running)))
 
