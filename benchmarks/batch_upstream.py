@@ -18,7 +18,9 @@ import random
 
 from free_stream import stream_of
 
-REFUSAL = b'{"error": {"message": "too many calls at a time", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}'
+REFUSAL = (
+    b'{"error": {"message": "too many calls at a time", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}'
+)
 
 
 class Upstream(asyncio.Protocol):
