@@ -9,7 +9,7 @@ Notable decisions:
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +88,13 @@ def canonical(answer: str | None) -> str | None:
     return " ".join(unicodedata.normalize("NFKC", answer).casefold().split()) or None
 
 
-def grid_of(items: Iterable[Item], models: Sequence[str] | None = None) -> Grid:
+def grid_of(items: Iterable[Item], like: Grid | None = None) -> Grid:
     """Turn items into arrays.
 
     Args:
         items: the items; those without a label are left out.
-        models: the models, in order; by default those that cover enough items, in the order in which they appear.
+        like: a grid whose models and columns this one has too; by default the models that cover enough items, in the order
+            in which they appear.
 
     Raises:
         ConfigError: no item has a label, or no model covers enough items.
@@ -110,10 +111,11 @@ def grid_of(items: Iterable[Item], models: Sequence[str] | None = None) -> Grid:
         for model, given in item.answers.items():
             counts[model] = counts.get(model, 0) + bool(given)
             samples[model] = max(samples.get(model, 0), len(given))
-    kept = [model for model, count in counts.items() if count >= COVERED * len(labelled)] if models is None else models
+    covering = [model for model, count in counts.items() if count >= COVERED * len(labelled)]
+    kept = covering if like is None else like.models
     if not kept:
         raise ConfigError(f"no model of the matrix has answers to {COVERED:.0%} of its {len(labelled)} items")
-    widths = [max(1, samples.get(model, 0)) for model in kept]
+    widths = [max(1, samples.get(model, 0)) for model in kept] if like is None else np.bincount(like.owner)
     starts = np.concatenate([[0], np.cumsum(widths)])
     shape = len(labelled), int(starts[-1])
     codes, right = np.full(shape, -1, np.int16), np.zeros(shape, np.float32)
@@ -122,8 +124,8 @@ def grid_of(items: Iterable[Item], models: Sequence[str] | None = None) -> Grid:
     for row, item in enumerate(labelled):
         tasks.setdefault(item.task, len(tasks))
         gold, known = canonical(item.gold), dict[str, int]()
-        for model, start in zip(kept, starts, strict=False):
-            for column, sample in enumerate(item.answers.get(model, ()), start):
+        for model, start, width in zip(kept, starts, widths, strict=False):
+            for column, sample in enumerate(item.answers.get(model, ())[:width], start):
                 form = canonical(sample.answer)
                 if form is not None:
                     codes[row, column] = known.setdefault(form, len(known))
@@ -141,7 +143,7 @@ def grid_of(items: Iterable[Item], models: Sequence[str] | None = None) -> Grid:
         cost=cost,
         seconds=seconds,
         tasks=np.array([tasks[item.task] for item in labelled], dtype=np.intp),
-        left_out=tuple(model for model in counts if model not in kept),
+        left_out=tuple(model for model in counts if model not in covering),
         unlabelled=len(every) - len(labelled),
     )
 
