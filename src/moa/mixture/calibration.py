@@ -13,21 +13,13 @@ Notable decision: everything is known before the answer is: the question and the
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-__all__ = ["BOUND", "AgentCalibration", "Calibration", "words_of"]
+__all__ = ["BOUND", "AgentCalibration", "Calibration"]
 
 BOUND = 0.03
 """The expected accuracy stays this far from 0 and from 1."""
-
-_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
-
-
-def words_of(question: str) -> frozenset[str]:
-    """The words, numbers and marks of a question, each once and in lower case."""
-    return frozenset(_WORD.findall(question.lower()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class AgentCalibration:
     words: Mapping[str, float] = field(default_factory=dict)
     lengths: tuple[tuple[float, float], ...] = ()
 
-    def expected(self, words: frozenset[str]) -> float:
+    def expected(self, words: Set[str]) -> float:
         """The expected accuracy on a question of these words."""
         known = math.fsum(change for word, change in self.words.items() if word in words)
         return min(max(self.accuracy + known, BOUND), 1 - BOUND)
@@ -67,12 +59,12 @@ class Calibration:
     agents: Mapping[str, AgentCalibration]
     scale: float = 0.0
 
-    def vote(self, agent: str, model: str, words: frozenset[str], characters: int) -> float:
+    def vote(self, agent: str, model: str, words: Set[str], characters: int) -> float:
         """The log-odds of one agent's vote.
 
         Args:
             agent, model: the agent's name and its model's.
-            words: of the question; see :func:`words_of`.
+            words: of the question; see :func:`moa.mixture.words.words_of`.
             characters: the length of the agent's response.
         """
         found = self.agents.get(agent) or self.agents.get(model)

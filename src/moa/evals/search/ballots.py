@@ -34,10 +34,10 @@ class Panel:
         return len(self.columns)
 
 
-def panel_of(grid: Grid, columns: Sequence[int] | Index) -> Panel:
-    """The panel of these columns, in this order: ties go to the earlier one."""
+def panel_of(grid: Grid, columns: Sequence[int] | Index, rows: Index | None = None) -> Panel:
+    """The panel of these columns, in this order: ties go to the earlier one. ``rows``: which items, by default all."""
     index = np.asarray(columns, dtype=np.intp)
-    codes = grid.codes[:, index]
+    codes = grid.codes[:, index] if rows is None else grid.codes[np.ix_(rows, index)]
     answered = codes >= 0
     same = (codes[:, :, None] == codes[:, None, :]) & answered[:, :, None]
     earlier = np.tril(np.ones((len(index), len(index)), dtype=bool), -1)
@@ -107,7 +107,7 @@ def _above(first: Doubles, second: Doubles) -> Flags:
     return above
 
 
-def quality(grid: Grid, columns: Index) -> Doubles:
-    """The label of the chosen column in each row, from 0 to 1; 0 where none is chosen."""
-    chosen = grid.right[np.arange(len(grid)), columns]
+def quality(grid: Grid, columns: Index, rows: Index | None = None) -> Doubles:
+    """The label of the chosen column in each of these rows, from 0 to 1; 0 where none is chosen."""
+    chosen = grid.right[np.arange(len(grid)) if rows is None else rows, columns]
     return np.where(columns < 0, 0.0, chosen).astype(np.float64)

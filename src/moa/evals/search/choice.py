@@ -42,13 +42,14 @@ class Choice:
     Args:
         score: what a panel reaches.
         rows: the rows to search on, in an order without meaning: a race starts with the first ones.
+        within: whether a panel is within the limits of cost and time.
 
     Attributes:
         tried: every panel that was scored.
     """
 
-    def __init__(self, score: Score, rows: Index) -> None:
-        self._score, self._rows = score, rows
+    def __init__(self, score: Score, rows: Index, *, within: Callable[[Members], bool] = lambda _: True) -> None:
+        self._score, self._rows, self._within = score, rows, within
         self._known: dict[Members, list[Doubles]] = {}
 
     @property
@@ -59,17 +60,23 @@ class Choice:
         """The best panel found of one member, of two, and so on."""
         best: Members = ()
         for size in range(1, min(most, len(models)) + 1):
-            if comb(len(models), size) <= EXHAUSTIVE:
-                best = self.race(tuple(sorted(members)) for members in combinations(models, size))
-            else:
-                best = self._swapped(self.race(_with_one_more(best, models)), models)
+            few = comb(len(models), size) <= EXHAUSTIVE
+            every = (
+                (tuple(sorted(each)) for each in combinations(models, size)) if few else _with_one_more(best, models)
+            )
+            candidates = [members for members in every if self._within(members)]
+            if not candidates:
+                return
+            best = self.race(candidates)
+            if not few:
+                best = self._swapped(best, models)
             yield best
 
     def _swapped(self, members: Members, models: Sequence[int]) -> Members:
         """Exchange one member at a time, while that helps."""
         for _ in range(SWAPS):
             rivals = (each for left in combinations(members, len(members) - 1) for each in _with_one_more(left, models))
-            better = self.race([members, *rivals])
+            better = self.race([members, *filter(self._within, rivals)])
             if better == members:
                 break
             members = better

@@ -16,7 +16,8 @@ import numpy as np
 from moa.evals.search.ballots import Doubles
 from moa.evals.search.grid import Floats, Grid, Index
 from moa.evals.search.matrix import Item
-from moa.mixture.calibration import BOUND, words_of
+from moa.mixture.calibration import BOUND
+from moa.mixture.words import words_of
 
 __all__ = ["Bag", "Expertise", "asked", "bag_of", "expertise"]
 
@@ -65,7 +66,7 @@ def asked(item: Item) -> str:
 
 def bag_of(items: Sequence[Item], kept: Sequence[str] | None = None) -> Bag:
     """The words of all questions that are neither rare nor everywhere, or these words."""
-    words = [words_of(asked(item)) for item in items]
+    words = [frozenset(words_of(asked(item))) for item in items]
     if kept is None:
         kept = _usual(words)
     place = {word: index for index, word in enumerate(kept)}
