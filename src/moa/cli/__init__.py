@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from moa.cli import ask, batch, cache, chat, check, client, key, mcp, measuring, mixtures, models, runs, serve, show
+from moa.cli import (
+    ask,
+    batch,
+    cache,
+    chat,
+    check,
+    client,
+    key,
+    mcp,
+    measuring,
+    mixtures,
+    models,
+    runs,
+    search,
+    serve,
+    show,
+)
 from moa.cli.options import group
 from moa.cli.status import status_of
 
@@ -33,6 +49,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(runs.app, name="runs")
 app.add_typer(measuring.bench, name="bench")
 app.add_typer(measuring.analyse, name="analyse")
+app.command()(search.search)
 app.command()(measuring.report)
 
 
