@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from moa.analysis import Analysis
+
 CHARACTERS_PER_TOKEN = 4
 
 
@@ -184,7 +186,8 @@ class Call:
         agent: the agent's name, unique within its layer.
         layer: counted from 1; the aggregator is in the last.
         model: ``provider/name``.
-        role: ``proposer``, ``aggregator``, or ``ranker`` (an aggregator that picks a proposal).
+        role: ``proposer``, ``aggregator``, ``ranker`` (an aggregator that picks a proposal), or ``analyst`` (one that
+            compares the proposals before it answers).
         text: the text of the call; for a failed or dropped call, the text up to that point.
         finish_reason: as the server gave it; None when the call did not complete.
         usage, cost: None where the call got no answer.
@@ -232,6 +235,8 @@ class Answer:
         degraded: why the answer is less than the mixture promises (a proposer dropped, a fallback used), one line each.
         error: why there is no answer, a :class:`~moa.errors.RunError`; None when there is one.
         run_id: the run's ID, 32 hexadecimal digits.
+        analysis: what the aggregator noted of the proposals before it answered; None where it made no analysis. The
+            ``reasoning`` begins with it.
     """
 
     text: str = ""
@@ -247,6 +252,7 @@ class Answer:
     degraded: tuple[str, ...] = ()
     error: Exception | None = None
     run_id: str = ""
+    analysis: Analysis | None = None
 
     @property
     def proposals(self) -> tuple[Call, ...]:

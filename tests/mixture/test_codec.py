@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from moa import Mixture, Scripted, Staircase, fold
+from moa.analysis import Analysis
 from moa.answers import Attempt, Call, Cost, Delta, Reference, Usage
 from moa.errors import AggregatorFailed, NoProposals, RateLimited, RunError
 from moa.mixture.codec import as_json, decoded_event, encoded_event, event_of, events_of
@@ -21,6 +22,7 @@ from moa.mixture.events import (
     AgentSkipped,
     AgentSpent,
     AgentStarted,
+    Analysed,
     AnswerBegan,
     Event,
     Noticed,
@@ -174,6 +176,13 @@ LINES: list[tuple[Event, str]] = [
         ),
     ),
     (AnswerBegan(at=2.5, references=(), recalled=True), '{"event":"answer_began","at":2.5,"recalled":true}'),
+    (
+        Analysed(analysis=Analysis(consensus=("a",)), **P),
+        (
+            '{"event":"analysed","at":2.0,"agent":"p","layer":1,"analysis":{"consensus":["a"],"contradictions":[],'
+            '"partial_coverage":[],"unique_points":[],"blind_spots":[]}}'
+        ),
+    ),
     (
         Selected(text="one", reason="chosen by l", **P),
         '{"event":"selected","at":2.0,"agent":"p","layer":1,"text":"one","reason":"chosen by l"}',

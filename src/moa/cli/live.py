@@ -18,7 +18,7 @@ from rich.text import Text
 from moa.cli.panels import Cropped, Lane, frame, growing, joined, settled
 from moa.cli.prose import WIDEST, Prose, Rendered
 from moa.cli.signals import ending_on_signals
-from moa.cli.terminal import Show, figure, one_line, seconds
+from moa.cli.terminal import Show, clean, figure, one_line, seconds
 from moa.messages import Answer
 from moa.mixture.events import (
     AgentDropped,
@@ -26,6 +26,7 @@ from moa.mixture.events import (
     AgentFailed,
     AgentSaid,
     AgentStarted,
+    Analysed,
     Event,
     Noticed,
     RunFailed,
@@ -132,6 +133,8 @@ class View:
                     self._prose.add(event.delta.text)
             case AgentFailed() | AgentDropped() if self._aggregator and event.agent == self._aggregator.seat.agent:
                 self._break_off(f"failed here: {one_line(self._aggregator.why)}")
+            case Analysed():
+                self._print_analysis(event)
             case Selected():
                 self._selected = event
                 self._prose = Prose()
@@ -151,6 +154,19 @@ class View:
             self._answer_began = False
         self._prose = Prose()
         self._aggregator = None
+
+    def _print_analysis(self, event: Analysed) -> None:
+        """The analysis, dim as thinking is: whole with whole proposals, otherwise how many points it has of each kind."""
+        if self._show is Show.ANSWER:
+            return
+        self._print_layers(everything=True)
+        kinds = [*event.analysis.kinds()]
+        if self._show is Show.PROPOSALS:
+            lines = [line for title, points in kinds for line in (title, *(f"  - {point}" for point in points))]
+            self._print_line(Text(clean("\n".join(["analysis", *lines])), style="italic dim"))
+        else:
+            counts = ", ".join(f"{title.lower()} {len(points)}" for title, points in kinds)
+            self._print_line(Text(f"analysis: {counts} (--proposals shows it)", style="italic dim"))
 
     # -- printed once ----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from moa.mixture.events import (
     AgentRecalled,
     AgentSaid,
     AgentStarted,
+    Analysed,
     Event,
     Noticed,
     RunStarted,
@@ -137,6 +138,8 @@ class _Text:
                 proposal = f"## {self._titles[place]}\n\n{self._harmless(text).strip()}\n"
                 # Nothing may interrupt an answer that is being printed.
                 self._held_back.append(proposal) if self._answering else write(proposal)
+            case Analysed() if self._headings:
+                write(f"## analysis\n\n{self._harmless(event.analysis.text)}\n")
             case Noticed(degrades=False):
                 notify(event.message)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moa.closing import AsyncClosing
+from moa.config.aggregations import aggregate_of
 from moa.config.auto import AutoChoice, choose
 from moa.config.export import table_object
 from moa.config.file import find, read, reason
@@ -261,7 +262,7 @@ class Config(AsyncClosing):
             None if table.aggregator is None else agent(table.aggregator),
             fallbacks=[agent(entry) for entry in table.fallbacks],
             name=name,
-            aggregate=table.aggregate,
+            aggregate=aggregate_of(table),
             references=table.references,
             anonymous=table.anonymous,
             prompt=self._prompt(table),

@@ -90,6 +90,7 @@ class MixtureTable(Table):
     layers: list[Annotated[list[str | AgentTable], Field(min_length=1)]] = []
     aggregator: str | AggregatorTable | None = None
     aggregate: AggregationName = "synthesize"
+    analysis: bool = False
     references: Place = "user"
     anonymous: bool = True
     prompt: str | None = None
@@ -118,6 +119,12 @@ class MixtureTable(Table):
     def alone(self) -> dict[str, str | AgentTable]:
         """The agents that answer alone, by the level of effort at which they do."""
         return {name: level.model for name, level in self.effort.items() if level.model is not None}
+
+    @model_validator(mode="after")
+    def _check_aggregation(self) -> Self:
+        if self.analysis and self.aggregate != "synthesize":
+            raise ValueError(f'analysis belongs to aggregate = "synthesize", not {self.aggregate!r}')
+        return self
 
     @model_validator(mode="after")
     def _check_prompt(self) -> Self:

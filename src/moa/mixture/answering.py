@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
+from moa.analysis import Analysis
 from moa.answers import estimated_tokens
 from moa.errors import AggregatorFailed, model_errors
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation import Central, Synthesize
+from moa.mixture.asides import Asides
 from moa.mixture.asking import aggregator_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
@@ -66,6 +69,7 @@ class Answering:
         overhead = estimated_tokens(conversation_text(request.messages)) + estimated_tokens(plan.prompt)
         self._budget = Budget(plan.prices, plan.max_cost, overhead)
         self._calls = Calls(emit, self._budget)
+        self._asides = Asides(plan, self._calls, self._budget)
         self._draft: Draft | None = None  # the aggregator's
         self._proposing = Proposing(
             plan,
@@ -87,6 +91,7 @@ class Answering:
     def pass_deadline(self, seconds: float) -> None:
         """The run's deadline has passed: the answer is made from the proposals so far."""
         self._proposing.pass_deadline(seconds)
+        self._asides.pass_deadline(seconds)
 
     async def answer(self) -> None:
         """Get the proposals, then the answer.
@@ -124,9 +129,9 @@ class Answering:
         """The mixture's schedule, or a barrier where this request cannot use it."""
         plan = self._plan
         whole = self._acts or bool(self.request.body.get("stop"))  # a stop sequence may lie across two pieces
-        if schedule.grows and (plan.exact or not self._aggregation.writes or whole):
+        if schedule.grows and (plan.exact or self._aggregation.whole or whole):
             return CheckedSchedule(Barrier())
-        if schedule.warm and (plan.references != "user" or not self._aggregation.writes):
+        if schedule.warm and (plan.references != "user" or self._aggregation.whole):
             return CheckedSchedule(Barrier())
         return schedule
 
@@ -212,7 +217,8 @@ class Answering:
     async def _answer_from(self, proposals: Sequence[Reference]) -> None:
         """The answer from complete proposals."""
         self._demands.check_plan()  # the server of a proposer may have refused images meanwhile
-        aggregation = Synthesize() if self._acts or not proposals else self._aggregation
+        selects = not self._aggregation.writes
+        aggregation = Synthesize() if selects and (self._acts or not proposals) else self._aggregation
         if self._proposing.agreement and self._selects_agreement:
             if aggregation.needs_aggregator or aggregation.writes:
                 self.select(self._proposing.agreement, "the proposals agree")
@@ -236,7 +242,7 @@ class Answering:
         lengths = [len(proposal.text) for proposal in proposals]
         return bool(lengths) and self._budget.exceeded(self._plan.aggregator.model, lengths, room=LEAST_ROOM)
 
-    async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]]) -> None:
+    async def _write(self, readings: Callable[[], AsyncGenerator[Reading, None]], layout: Layout | None = None) -> None:
         """Let the aggregator write from these readings; after a failure, the next fallback."""
         failures: list[Draft] = []
         aggregators = self._aggregators_to_call()
@@ -244,7 +250,7 @@ class Answering:
         for name, agent in aggregators.items():
             draft, left = Draft(name, self.depth), left - 1
             self._draft = draft
-            make_request = partial(aggregator_request, agent, self.request, self.layout)
+            make_request = partial(aggregator_request, agent, self.request, layout or self.layout)
             async with aclosing(readings()) as to_read:
                 writer = Writer(
                     self._calls,
@@ -305,8 +311,13 @@ class Answering:
     def depth(self) -> int:
         return self._plan.depth
 
-    async def write(self, proposals: Sequence[Reference]) -> None:
-        await self._write(partial(single_reading, proposals))
+    @property
+    def continues(self) -> bool:
+        return self._turn_continues
+
+    async def write(self, proposals: Sequence[Reference], analysis: Analysis | None = None) -> None:
+        layout = replace(self.layout, analysis=analysis.text) if analysis else self.layout
+        await self._write(partial(single_reading, proposals), layout)
 
     async def call(
         self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
@@ -315,6 +326,14 @@ class Answering:
         writer = Writer(self._calls, agent, draft, role, make_request, lambda: None, self._plan.patience)
         await writer.write(single_reading(proposals))
         return draft
+
+    def obstacle(self, proposals: Sequence[Reference]) -> str:
+        return self._asides.obstacle(proposals)
+
+    async def aside(
+        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
+    ) -> Draft:
+        return await self._asides.call(agent, Draft(name, self.depth), role, make_request, proposals)
 
     def select(self, proposal: Reference, reason: str) -> None:
         agent, layer, cut = proposal.agent, proposal.layer, proposal.cut

@@ -90,8 +90,17 @@ def aggregator_request(
 
 def ranker_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
     """What a ranker is sent: the conversation, without any field that shapes an answer, and the question which is best."""
+    return side_request(agent, request, replace(layout, prompt=SELECT), references)
+
+
+def side_request(
+    agent: Agent, request: Request, layout: Layout, references: Sequence[Reference], closing: str = ""
+) -> Request:
+    """What an agent is sent that does not answer: the conversation, without any field that shapes an answer."""
     sent = _with_sampling(in_words(Request({"messages": request.messages})), agent.sampling)
-    return with_persona(with_references(sent, references, replace(layout, prompt=SELECT), closing=""), agent.persona)
+    if layout.place == "system":
+        layout, closing = replace(layout, prompt=f"{layout.prompt}\n\n{closing}".strip()), ""
+    return with_persona(with_references(sent, references, layout, closing=closing), agent.persona)
 
 
 def in_words(request: Request) -> Request:

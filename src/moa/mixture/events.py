@@ -18,6 +18,7 @@ import re
 
 import msgspec
 
+from moa.analysis import Analysis
 from moa.answers import Attempt, Call, Cost, Delta, Reference, Usage
 from moa.errors import MoaError, RunError
 
@@ -164,6 +165,12 @@ class AnswerBegan(Event, frozen=True, kw_only=True):
     turn: str = ""
 
 
+class Analysed(AgentEvent, frozen=True, kw_only=True):
+    """The agent has compared the proposals; the aggregator reads its analysis, too, when it answers."""
+
+    analysis: Analysis
+
+
 class Selected(AgentEvent, frozen=True, kw_only=True):
     """The answer is this agent's proposal, word for word; ``reason`` names the agent or the rule that selected it.
 
@@ -200,7 +207,7 @@ EVENTS: dict[str, type[Event]] = {
     _line_name(kind.__name__): kind
     for kind in (
         *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentSpent, AgentFinished, AgentFailed, AgentDropped),
-        *(AgentSkipped, AgentRecalled, AnswerBegan, Selected, Noticed, RunFinished, RunFailed, RunStopped),
+        *(AgentSkipped, AgentRecalled, AnswerBegan, Analysed, Selected, Noticed, RunFinished, RunFailed, RunStopped),
     )
 }
 """Every kind of event, by its name in lines of JSON."""

@@ -16,6 +16,7 @@ from moa.mixture.events import (
     AgentSaid,
     AgentSpent,
     AgentStarted,
+    Analysed,
     AnswerBegan,
     Event,
     Noticed,
@@ -26,6 +27,7 @@ from moa.mixture.events import (
     Seat,
     Selected,
 )
+from moa.mixture.thoughts import of_analysis, own_heading
 from moa.pieces import joined_tool_calls, take_back
 
 
@@ -48,6 +50,7 @@ class Fold:
         self._calls: dict[tuple[int, str], _OpenCall] = {}
         self._answering: _OpenCall | None = None
         self._selected: Selected | None = None
+        self._analysed: Analysed | None = None
         self._degraded: list[str] = []
         self._error: RunError | None = None
         self._seats: dict[tuple[int, str], Seat] = {}
@@ -94,6 +97,8 @@ class Fold:
                 for reference in event.references:
                     seat = self._seats.get((reference.layer, reference.agent))
                     self._recall(reference, seat.model if seat else "")
+            case Analysed():
+                self._analysed = event
             case Selected():
                 self._selected, self._first = event, event.at
             case Noticed(degrades=True):
@@ -141,6 +146,7 @@ class Fold:
             degraded=tuple(self._degraded),
             error=self._error,
             run_id=self._run_id,
+            analysis=self._analysed.analysis if self._analysed else None,
         )
         if self._selected:
             return replace(answer, text=self._selected.text, finish_reason="length" if self._selected.cut else "stop")
@@ -149,11 +155,18 @@ class Fold:
             return replace(
                 answer,
                 text=call.text,
-                reasoning=call.reasoning,
+                reasoning=self._thoughts(call),
                 tool_calls=joined_tool_calls(self._answering.tool_calls),
                 finish_reason=call.finish_reason,
             )
         return answer
+
+    def _thoughts(self, call: Call) -> str:
+        """What a reader gets as the answer's reasoning; see :mod:`moa.mixture.thoughts`."""
+        if not self._analysed:
+            return call.reasoning
+        own = own_heading(call.agent) + call.reasoning if call.reasoning else ""
+        return of_analysis(self._analysed) + own
 
     @property
     def _source(self) -> _OpenCall | None:

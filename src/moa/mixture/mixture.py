@@ -37,6 +37,7 @@ from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.settings import Settings
 from moa.mixture.silence import PATIENCE
 from moa.mixture.subsets import Reads
+from moa.mixture.thoughts import Thoughts
 from moa.mixture.when import When
 from moa.models.catalog import Catalog
 from moa.prices import Prices
@@ -262,8 +263,11 @@ class Mixture(Settings, AsyncClosing):
             TypeError: a keyword is misspelt, or is a setting of the mixture.
             ScheduleError: a bug in a custom schedule.
         """
+        thoughts = Thoughts()
         async with self.run(request, restart=False, **sampling) as run:
             async for event in run:
+                for delta in thoughts.add(event):
+                    yield delta
                 match event:
                     case AgentSaid(role="aggregator"):
                         yield event.delta

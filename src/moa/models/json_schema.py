@@ -101,7 +101,7 @@ def checked(text: str, schema: Mapping[str, Any]) -> tuple[str, str]:
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing import Registry
 
-    found = _json_in(text)
+    found = json_in(text)
     if found is None:
         return text, "it is not JSON"
     try:
@@ -115,10 +115,13 @@ def checked(text: str, schema: Mapping[str, Any]) -> tuple[str, str]:
     return found, ": ".join(filter(None, (where, error.message[:200])))
 
 
-def _json_in(text: str) -> str | None:
+def json_in(text: str) -> str | None:
     """The first JSON value in a text: all of it, a fenced block, or from the first bracket to the last."""
-    candidates: list[str] = [text.strip(), *re.findall(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)]
-    candidates += re.findall(r"[{\[].*[}\]]", text, re.DOTALL)
+    candidates: list[str] = [text.strip(), *re.findall(r"```(?:json)?[^\S\n]*\n(.*?)```", text, re.DOTALL)]
+    opening = [place for bracket in "{[" if (place := text.find(bracket)) >= 0]
+    if opening:
+        candidates.append(text[min(opening) : max(map(text.rfind, "}]")) + 1])
+        candidates.append(text[max(opening) : text.rfind("}" if text[max(opening)] == "{" else "]") + 1])
     for candidate in candidates:
         try:
             json.loads(candidate)

@@ -11,6 +11,7 @@ from moa.closing import cancelled
 from moa.messages import Answer, Delta, Reference, Request, pieces_of
 from moa.mixture.events import AgentFailed, AgentSaid, AgentStarted, AnswerBegan, Event, RunFailed, Selected
 from moa.mixture.mixture import Mixture
+from moa.mixture.thoughts import Thoughts
 from moa.pieces import joined_reasoning_details
 from moa.server.spans import RunSpan
 from moa.server.telemetry import log_failed_call
@@ -57,7 +58,7 @@ class Choice:
         self.index = index
         self.extra: dict[str, Any] = {}
         self._run = mixture.run(request, restart=restart, proposals=proposals, kept=kept)
-        self._report, self._recording = report, recording
+        self._report, self._recording, self._thoughts = report, recording, Thoughts()
 
     @property
     def answer(self) -> Answer:
@@ -82,7 +83,7 @@ class Choice:
                     raise event.error.with_answer(self.answer)
                 if isinstance(event, AgentFailed):
                     log_failed_call(self.answer.run_id, event)
-                yield Step(self, event, self._answer_in(event))
+                yield Step(self, event, (*self._thoughts.add(event), *self._answer_in(event)))
 
     def _answer_in(self, event: Event) -> Sequence[Delta]:
         """The part of the answer that an event holds; a fallback's start discards what its predecessor wrote."""

@@ -38,7 +38,7 @@ UNAVAILABLE = "is not available on this server; its operator finds the reason in
 CONTENT = frozenset(
     {
         *("text", "reasoning", "content", "messages", "parameters", "tool_calls", "arguments", "question"),
-        *("prompt", "persona", "description"),
+        *("prompt", "persona", "description", "analysis"),
     }
 )
 """Fields that hold what people and models wrote, and nothing of ours."""

@@ -6,6 +6,7 @@ Everything but the beginning is folded from the lines, so a run in progress has 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from moa.attribution.shares import attribution_json, attribution_of
@@ -44,6 +45,7 @@ def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
         "answer": {
             "text": answer.text,
             "reasoning": answer.reasoning,
+            **({"analysis": asdict(answer.analysis)} if answer.analysis else {}),
             "tool_calls": list(answer.tool_calls),
             "finish_reason": answer.finish_reason,
             "error": error.reason if isinstance(error, RunError) else str(error) if error else None,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from moa.analysis import Analysis
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.continuation import MakeRequest
@@ -23,6 +24,11 @@ class Running(Protocol):
         ...
 
     @property
+    def continues(self) -> bool:
+        """Whether messages follow the user's last one, such as the results of tool calls."""
+        ...
+
+    @property
     def layout(self) -> Layout:
         """How references go into a request."""
         ...
@@ -37,8 +43,10 @@ class Running(Protocol):
         """The number of the last layer, the aggregator's."""
         ...
 
-    async def write(self, proposals: Sequence[Reference]) -> None:
+    async def write(self, proposals: Sequence[Reference], analysis: Analysis | None = None) -> None:
         """Let the aggregator write the answer from these proposals, or the first fallback that succeeds.
+
+        It reads the analysis behind them.
 
         Raises:
             AggregatorFailed: all of them failed.
@@ -49,6 +57,17 @@ class Running(Protocol):
         self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
     ) -> Draft:
         """Make one call in the last layer. A failed call raises nothing: its draft is not ``usable``."""
+        ...
+
+    def obstacle(self, proposals: Sequence[Reference]) -> str:
+        """Why no :meth:`aside` may read these proposals before the answer does; empty where it may."""
+        ...
+
+    async def aside(
+        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
+    ) -> Draft:
+        """Make one call that the answer can do without. Like :meth:`call`, but it ends when the deadline passes, or when the
+        answer needs the money."""
         ...
 
     def select(self, proposal: Reference, reason: str) -> None:
@@ -75,13 +94,18 @@ class Aggregation(ABC):
         name: as notices and error messages show it.
         role: the role of the agents in the last layer; see :class:`~moa.messages.Call`.
         needs_aggregator: it calls the aggregator, so the mixture must have one, and ``max_cost`` must leave money for it.
-        writes: the aggregator writes the answer, so it can start from unfinished proposals. A kind that selects cannot.
+        writes: the aggregator writes the answer. A kind that selects cannot.
+        whole: it needs complete proposals. One that only writes can start from unfinished ones.
     """
 
     name: str
     role: str = "aggregator"
     needs_aggregator: bool = True
     writes: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return not self.writes
 
     @abstractmethod
     async def answer(self, run: Running, proposals: Sequence[Reference]) -> None:

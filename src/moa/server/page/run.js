@@ -57,7 +57,7 @@ export class Run {
     this.record = null; // the server's record, once the run has ended
     this.parts = new Map();
     this.mixture = this.schedule = "";
-    this.speaker = this.selected = this.start = this.firstToken = this.ended = null;
+    this.analysis = this.speaker = this.selected = this.start = this.firstToken = this.ended = null;
     this.notices = [];
     this.causes = [];
     this.error = "";
@@ -83,9 +83,14 @@ export class Run {
     return [...this.parts.values()].find((part) => part.role === "ranker" && part.began !== null) ?? null;
   }
 
+  /** The agent that compares the proposals before the answer, while it does. */
+  get analyst() {
+    return [...this.parts.values()].find((part) => part.role === "analyst" && part.began !== null) ?? null;
+  }
+
   /** The answer's state, which colours it, and its label. */
   get standing() {
-    const state = this.hasEnded ? this.state : this.selected ? "done" : ((this.speaker ?? this.ranker)?.state ?? "waiting");
+    const state = this.hasEnded ? this.state : this.selected ? "done" : ((this.speaker ?? this.ranker ?? this.analyst)?.state ?? "waiting");
     const open = this.proposers.filter((part) => !part.hasEnded).length;
     if (state === "failed" && this.hasEnded) return [state, this.answer ? "broken off" : "no answer"];
     if (state === "waiting" && open && this.start !== null) return [state, `waiting for ${plural(open, "proposal")}`];
@@ -129,6 +134,9 @@ export class Run {
         break;
       case "answer_began":
         if (event.recalled) this.restoreProposals(event.references ?? [], at);
+        break;
+      case "analysed":
+        this.analysis = event.analysis;
         break;
       case "selected":
         this.selected = event;

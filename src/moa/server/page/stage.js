@@ -22,13 +22,14 @@ export class Stage {
     this.model = el("p", { class: "model" });
     this.state = el("span", { class: "state" });
     this.figures = el("p", { class: "figures" });
+    this.analysis = el("details", { class: "thinking analysis", hidden: true }, el("summary", {}, "Analysis of the proposals"), el("div"));
     this.thinking = el("details", { class: "thinking", hidden: true }, el("summary", {}, "Thinking"), el("p"));
     this.problem = el("p", { class: "problem", hidden: true });
     this.tools = el("pre", { class: "tools", hidden: true, tabIndex: 0 });
     this.resemblance = new Resemblance(run, this.colours, this.cards, this.body, explanation);
     this.answer = el("article", { class: "answer", "data-state": "waiting", "aria-label": "Answer" },
       el("header", {}, el("h3", {}, "Answer"), this.state),
-      this.model, this.thinking, this.body, this.tools, this.problem, this.figures, this.resemblance.element);
+      this.model, this.analysis, this.thinking, this.body, this.tools, this.problem, this.figures, this.resemblance.element);
     this.connections = new Connections(run, this.colours, this.cards, this.layers, this.answer);
     this.timeline = new Timeline(this.colours);
     this.notices = el("ul", { class: "notices" });
@@ -87,6 +88,10 @@ export class Stage {
     put(this.name, roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
     this.element.classList.toggle("answering", Boolean(run.answer));
     put(this.model, answerer(run));
+    if (run.analysis && this.analysis.hidden) {
+      this.analysis.hidden = false;
+      this.analysis.lastChild.replaceChildren(...analysisOf(run.analysis));
+    }
     this.thinking.hidden = !speaker?.reasoning;
     if (speaker?.reasoning) put(this.thinking.lastChild, speaker.reasoning);
     if (!this.resemblance.isShown) this.prose.draw(run.answer);
@@ -109,6 +114,21 @@ export class Stage {
     this.connections.close();
     this.observer.disconnect();
   }
+}
+
+const POINTS = {
+  consensus: "Consensus",
+  contradictions: "Contradictions",
+  partial_coverage: "Covered by some",
+  unique_points: "Said by one",
+  blind_spots: "Blind spots",
+};
+
+/** What the aggregator noted of the proposals, as lists. */
+function analysisOf(analysis) {
+  return Object.entries(POINTS)
+    .filter(([kind]) => analysis[kind]?.length)
+    .flatMap(([kind, title]) => [el("h4", {}, title), el("ul", {}, analysis[kind].map((point) => el("li", {}, point)))]);
 }
 
 /** The agent and model that write the answer, or will. */

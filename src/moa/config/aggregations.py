@@ -1,0 +1,13 @@
+"""The aggregation that a mixture's table names, with the keys that belong to it."""
+
+from __future__ import annotations
+
+from moa.config.tables import MixtureTable
+from moa.mixture.aggregation import Aggregate, Synthesize
+
+
+def aggregate_of(table: MixtureTable) -> Aggregate:
+    """What ``Mixture(aggregate=…)`` takes for this table."""
+    if table.aggregate == "synthesize" and table.analysis:
+        return Synthesize(analysis=table.analysis)
+    return table.aggregate

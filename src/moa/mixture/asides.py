@@ -1,0 +1,72 @@
+"""Calls beside those of proposers and the aggregator, which a run can do without: an analysis, a step, a moderation.
+
+None of them may cost the answer: it is not called where the money would be missing then, it is stopped when the money
+becomes short, and it ends when the run's deadline passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from moa.messages import Reference
+from moa.mixture.agent import Agent
+from moa.mixture.budget import Budget
+from moa.mixture.calls import Calls
+from moa.mixture.continuation import MakeRequest
+from moa.mixture.draft import Draft
+from moa.mixture.plan import Plan
+from moa.mixture.schedules.protocol import single_reading
+from moa.mixture.writer import Writer
+
+
+class Asides:
+    """Makes such calls for one run."""
+
+    def __init__(self, plan: Plan, calls: Calls, budget: Budget) -> None:
+        self._plan, self._calls, self._budget = plan, calls, budget
+        self._late = ""
+        self._open: set[asyncio.Timeout] = set()
+
+    def pass_deadline(self, seconds: float) -> None:
+        """The run's deadline has passed: end the calls in flight, and make no more."""
+        self._late = f"the {seconds:g} s deadline passed"
+        for timeout in self._open:
+            timeout.reschedule(asyncio.get_running_loop().time())
+
+    def obstacle(self, references: Sequence[Reference]) -> str:
+        """Why no call may be made that reads these references, as the answer does later; empty where it may."""
+        if self._late:
+            return self._late
+        lengths = [len(reference.text) for reference in references]
+        if self._budget.exceeded(self._plan.aggregator.model, [*lengths, *lengths], room=1.0):
+            return f"the cost limit of ${self._plan.max_cost:g} leaves no money for it"
+        return ""
+
+    async def call(
+        self,
+        agent: Agent,
+        draft: Draft,
+        role: str,
+        make_request: MakeRequest,
+        references: Sequence[Reference],
+    ) -> Draft:
+        """Make one call. A failed call raises nothing: its draft is not ``usable``."""
+        lengths = [len(reference.text) for reference in references]
+
+        def stop() -> str | None:
+            short = self._budget.exceeded(self._plan.aggregator.model, lengths, room=1.0)
+            return f"the cost limit of ${self._plan.max_cost:g} was near" if short else None
+
+        writer = Writer(self._calls, agent, draft, role, make_request, stop, self._plan.patience)
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                self._open.add(timeout)
+                await writer.write(single_reading(references))
+        except TimeoutError:
+            if not draft.ended:
+                self._calls.drop(draft, self._late)
+        finally:
+            self._open.discard(timeout)
+        return draft
