@@ -132,6 +132,25 @@ def front(points: Sequence[Point], best: Sequence[int], cost: str, quality: str)
     return _svg(figure)
 
 
+def steps(names: Sequence[str], heights: Sequence[float], levels: Mapping[str, float], axis: str) -> str:
+    """A value that grows with each name, as dots joined by a line; ``levels`` are horizontal lines by their name."""
+    figure = _figure(3.6)
+    axes = figure.add_subplot()
+    places = range(1, len(names) + 1)
+    axes.plot(places, heights, "o-", color=COLOURS[0], linewidth=1.4, markersize=5)
+    for place, height in zip(places, heights, strict=True):
+        axes.annotate(_short(height), (place, height), (0, 7), textcoords="offset points", ha="center", size=8)
+    for number, (name, level) in enumerate(levels.items(), 1):
+        axes.axhline(level, color=_colour(number), linewidth=1.2, linestyle="--", label=f"{name}: {_short(level)}")
+    axes.set_xticks(places, names, rotation=30, ha="right", fontsize=8)
+    axes.set_ylabel(axis)
+    axes.margins(y=0.18)
+    _quiet(axes)
+    if levels:
+        _legend(figure)
+    return _svg(figure)
+
+
 def _figure(height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
