@@ -1,12 +1,14 @@
 """What a job of many items spends, and its limit on cost.
 
-An item starts only if the limit still holds when it and every item in flight cost as much as the most expensive item so far.
-The first item runs alone, since nothing is known of the cost yet.
+An item starts only if the limit still holds when it and every item in flight cost as much as the most expensive item of
+their kind so far. The first item of a kind runs alone among its kind, since nothing is known of its cost yet; while it runs,
+it counts as the most expensive item of any kind.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -22,8 +24,9 @@ class OverLimit(Exception):
 
 @dataclass(slots=True)
 class Share:
-    """One item: whether it has made a call, and the US dollars it has cost."""
+    """One item: its kind, whether it has made a call, and the US dollars it has cost."""
 
+    kind: str = ""
     admitted: bool = False
     dollars: float = 0.0
 
@@ -38,19 +41,23 @@ class Spending:
     Args:
         limit: US dollars; None for no limit.
         cost: the cost of earlier calls.
-        dearest: US dollars of the most expensive item so far; None if there is none.
+        dearest: US dollars of the most expensive item of the kind "" so far; None if there is none.
     """
 
-    def __init__(self, limit: float | None, cost: Cost, dearest: float | None) -> None:
+    def __init__(self, limit: float | None, cost: Cost, dearest: float | None = None) -> None:
         self.limit, self.cost = limit, cost
-        self._dearest = dearest
-        self._in_flight = 0
+        self._dearest: dict[str, float] = {} if dearest is None else {"": dearest}
+        self._in_flight: Counter[str] = Counter()
         self._settled = asyncio.Condition()
 
+    def expect(self, kind: str, dollars: float) -> None:
+        """Count the items of a kind as at least this expensive, from an estimate or from earlier calls."""
+        self._dearest[kind] = max(self._dearest.get(kind, 0.0), dollars)
+
     @asynccontextmanager
-    async def item(self) -> AsyncIterator[Share]:
+    async def item(self, kind: str = "") -> AsyncIterator[Share]:
         """An item; the calls that the current task makes inside are its own."""
-        share = Share()
+        share = Share(kind)
         _share.set(share)
         try:
             yield share
@@ -61,8 +68,8 @@ class Spending:
         """An item has ended (call it once), and its share is what it cost; does nothing for one that was not admitted."""
         if share.admitted:
             async with self._settled:
-                self._in_flight -= 1
-                self._dearest = max(self._dearest or 0.0, share.dollars)
+                self._in_flight[share.kind] -= 1
+                self._dearest[share.kind] = max(self._dearest.get(share.kind, 0.0), share.dollars)
                 self._settled.notify_all()
 
     async def admit(self, share: Share | None = None) -> None:
@@ -75,21 +82,23 @@ class Spending:
         if share is None or share.admitted:
             return
         async with self._settled:
-            while not self._affords(self._in_flight + 1):
-                if not self._in_flight:
+            while not self._affords(share.kind):
+                if not self._in_flight.total():
                     raise OverLimit
                 await self._settled.wait()
             share.admitted = True
-            self._in_flight += 1
+            self._in_flight[share.kind] += 1
 
-    def _affords(self, items: int) -> bool:
-        """Whether this many items in flight, each as expensive as the most expensive so far, stay within the limit."""
+    def _affords(self, kind: str) -> bool:
+        """Whether one more item of a kind stays within the limit, each as expensive as the most expensive of its kind."""
         if self.limit is None:
             return True
         spent = self.cost.dollars or 0.0
-        if self._dearest is None:
-            return items == 1 and spent < self.limit
-        return spent + items * self._dearest <= self.limit
+        if kind not in self._dearest and (self._in_flight[kind] or spent >= self.limit):
+            return False
+        unknown = max(self._dearest.values(), default=0.0)
+        running = self._in_flight + Counter([kind])
+        return spent + sum(self._dearest.get(each, unknown) * count for each, count in running.items()) <= self.limit
 
     def add(self, cost: Cost, model: str) -> None:
         """Add the cost of a call of this model.

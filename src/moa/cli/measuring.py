@@ -251,6 +251,26 @@ def _cost(
     return cost(runs, parameters or [], as_json=json, config=config)
 
 
+@analyse.command("ceiling")
+def _ceiling(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Runs, folders of runs, or one matrix.")],
+    mixture: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A system that mixes the others. Repeatable.")
+    ] = None,
+    passes: Annotated[float, typer.Option(metavar="SCORE", help="From 0 to 1: solved from here.", min=0, max=1)] = 0.5,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the result for moa report.")] = None,
+    json: Json = False,
+) -> int:
+    """Show how good a mixture can be.
+
+    How often all members fail together, what the best choice among their answers would score (the oracle), how far mixtures
+    stay behind it, and which members complement each other. Calls no model.
+    """
+    from moa.cli.ceiling import ceiling
+
+    return ceiling(paths, mixture or [], passes=passes, out=out, as_json=json)
+
+
 # -- moa report -------------------------------------------------------------------------------------------------------
 
 

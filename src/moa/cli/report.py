@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, confi
     """Write the page and its drawings, and print their paths."""
     from moa.evals.reading import report as page
 
-    analyses = [_analysis(path) for path in paths if path.is_file()]
+    analyses = [_analysis(path, page.SECTIONS) for path in paths if path.is_file()]
     runs = runs_in(path for path in paths if not path.is_file())
     billions = {**Config(config).parameters, **sizes(parameters)}
     try:
@@ -30,13 +30,13 @@ def report(paths: Sequence[Path], out: Path, parameters: Sequence[str], *, confi
     return 0
 
 
-def _analysis(path: Path) -> dict[str, object]:
+def _analysis(path: Path, known: Container[str]) -> dict[str, object]:
     try:
         analysis = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: neither a run's folder nor an analysis: {error}") from None
-    if not isinstance(analysis, dict) or analysis.get("analysis") != "merging":
-        raise ConfigError(f"{path}: neither a run's folder nor a file of moa analyse merge --out")
+    if not isinstance(analysis, dict) or analysis.get("analysis") not in known:
+        raise ConfigError(f"{path}: neither a run's folder nor a file of moa analyse … --out")
     return analysis
 
 

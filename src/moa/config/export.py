@@ -13,11 +13,11 @@ def table_object(table: MixtureTable) -> dict[str, Any]:
     """A table as JSON: agents are objects, defaults are written out, and fields without a value are left out."""
     aggregator: dict[str, Any] | None = None
     if table.aggregator is not None:
-        fallbacks = [_agent_object(each) for each in table.fallbacks]
-        aggregator = {**_agent_object(table.aggregator), "fallbacks": fallbacks}
+        fallbacks = [agent_object(each) for each in table.fallbacks]
+        aggregator = {**agent_object(table.aggregator), "fallbacks": fallbacks}
     return {
         **({"description": table.description} if table.description else {}),
-        "layers": [[_agent_object(agent) for agent in layer] for layer in table.layers],
+        "layers": [[agent_object(agent) for agent in layer] for layer in table.layers],
         "aggregator": aggregator,
         **table.model_dump(exclude_none=True, exclude={"layers", "aggregator", "description", "prompt_file"}),
     }
@@ -28,18 +28,19 @@ def toml_of(name: str, table: MixtureTable) -> str:
     fields = table.model_dump(exclude_defaults=True, exclude={"layers", "aggregator"}, exclude_none=True)
     if table.schedule is not None:
         fields["schedule"] = {"kind": table.schedule.kind, **fields.get("schedule", {})}
-    fields["layers"] = [[_shortest(_agent_object(agent)) for agent in layer] for layer in table.layers]
+    fields["layers"] = [[_shortest(agent_object(agent)) for agent in layer] for layer in table.layers]
     if table.aggregator is not None:
-        aggregator = _agent_object(table.aggregator)
+        aggregator = agent_object(table.aggregator)
         if table.fallbacks:
-            aggregator["fallbacks"] = [_shortest(_agent_object(each)) for each in table.fallbacks]
+            aggregator["fallbacks"] = [_shortest(agent_object(each)) for each in table.fallbacks]
         fields["aggregator"] = _shortest(aggregator)
     order = ("description", "layers", "aggregator")
     ordered = {key: fields[key] for key in order if key in fields} | fields
     return tomli_w.dumps({"mixtures": {name: ordered}})
 
 
-def _agent_object(agent: str | AgentTable) -> dict[str, Any]:
+def agent_object(agent: str | AgentTable) -> dict[str, Any]:
+    """An agent as JSON: its model, and the other fields that are set."""
     if isinstance(agent, str):
         return {"model": agent}
     fields = agent.model_dump(exclude_none=True, exclude={"fallbacks"})

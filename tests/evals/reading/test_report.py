@@ -177,7 +177,7 @@ async def test_the_command_prints_its_files_and_names_unreadable_ones(
     assert command.report([runs / "flask-paid-one"], out, ["paid/one=7"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == str(out / "report.html")
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ConfigError, match="nor a file of moa analyse merge --out"):
+    with pytest.raises(ConfigError, match="nor a file of moa analyse … --out"):
         command.report([tmp_path / "other.json"], out, [])
     with pytest.raises(ConfigError, match="nothing to report"):
         write([], out)

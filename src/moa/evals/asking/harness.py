@@ -194,10 +194,27 @@ class Measurement(Closing):
         """Write a JSON file into the folder, atomically."""
         write_whole(self.folder / name, value)
 
-    async def each(self, items: Collection[Item], work: Callable[[Item], Awaitable[None]]) -> int:
+    def allow(self, dollars: float | None, kinds: Mapping[str, float] | None = None) -> None:
+        """Set another limit on the cost of all calls.
+
+        Args:
+            dollars: US dollars; None for no limit.
+            kinds: what an item of each kind costs at least; see :meth:`~moa.batch.spending.Spending.expect`.
+        """
+        self._spending.limit = dollars
+        for kind, expected in (kinds or {}).items():
+            self._spending.expect(kind, expected)
+
+    async def each(
+        self,
+        items: Collection[Item],
+        work: Callable[[Item], Awaitable[None]],
+        kind: Callable[[Item], str] = lambda item: "",
+    ) -> int:
         """Run ``work`` for every item, in order, ``concurrency`` items at a time.
 
-        An item fails if one of its calls fails; the others continue. :attr:`stopped` has the reason if items were left out.
+        Items of one ``kind`` cost about the same, as far as the limit on cost is concerned. An item fails if one of its calls
+        fails; the others continue. :attr:`stopped` has the reason if items were left out.
 
         Returns:
             How many items failed.
@@ -213,7 +230,7 @@ class Measurement(Closing):
 
         async def one(item: Item) -> None:
             try:
-                async with self._spending.item() as share:
+                async with self._spending.item(kind(item)) as share:
                     await work(item)
             except OverLimit:
                 tally.left_out += 1

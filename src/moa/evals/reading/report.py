@@ -9,7 +9,7 @@ Notable decisions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row
 from moa.evals.benchmarks import ALL
-from moa.evals.drawing import merging, plots
+from moa.evals.drawing import ceiling, merging, plots
 from moa.evals.drawing.page import Page, number
 from moa.evals.reading.compare import compared
 from moa.evals.reading.cost import Work, pareto, unsized, work
@@ -27,6 +27,12 @@ from moa.messages import Cost
 
 FEW = 30
 """Judged items below which a run is marked."""
+
+SECTIONS: dict[str, Callable[[Page, Sequence[Mapping[str, Any]]], None]] = {
+    "merging": merging.section,
+    "ceiling": ceiling.section,
+}
+"""What draws the analyses of each kind."""
 
 
 def write(
@@ -43,7 +49,7 @@ def write(
         runs: the measurements, shown by benchmark.
         out: the folder; created if it does not exist.
         billions: active parameters by ``provider/name``, in billions.
-        analyses: results of ``moa analyse merge``.
+        analyses: what ``moa analyse merge --out`` and ``moa analyse ceiling --out`` wrote.
         now: the page's date.
 
     Returns:
@@ -69,8 +75,9 @@ def write(
         _reliability(page, of_this, names)
         _differences(page, of_this, names)
         _costs(page, of_this, names, billions or {})
-    if analyses:
-        merging.section(page, analyses)
+    for kind, section in SECTIONS.items():
+        if of_kind := [analysis for analysis in analyses if analysis.get("analysis") == kind]:
+            section(page, of_kind)
     out.mkdir(parents=True, exist_ok=True)
     written = [out / "report.html"]
     written[0].write_text(page.html("Mixture-of-Agents: measurements"), encoding="utf-8")

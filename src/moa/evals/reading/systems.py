@@ -34,7 +34,7 @@ def systems_in(paths: Sequence[Path], mixtures: Sequence[str] = ()) -> Systems:
 
     Args:
         paths: a file, or runs' folders and folders of runs.
-        mixtures: names of systems that are mixtures of the others. Without any, those runs are whose system has layers,
+        mixtures: names of systems that are mixtures of the others. Without any, those runs are whose system is no single model,
             unless too few members are left; then all are members.
 
     Raises:
@@ -85,7 +85,7 @@ def _from_runs(runs: Sequence[Measured]) -> tuple[Scores, set[str], str, list[st
     for run in runs:
         name = run.name if names.count(run.name) == 1 else f"{run.name} ({run.folder.name})"
         scores[name] = [(run.scores[item] - metric.low) / (metric.high - metric.low) for item in shared]
-        if "layers" in run.settings.get("definition", {}):
+        if "model" not in run.settings.get("definition", {"model": ""}):
             mixtures.add(name)
     most = max(len(run.scores) for run in runs)
     notes = [f"{len(shared)} of {most} items have a score of every system"] if len(shared) < most else []
