@@ -64,7 +64,11 @@ def _in_words(found: Ceiling, systems: Systems) -> None:
 def _systems(found: Ceiling) -> list[Row]:
     best = found.members[0].score
     rows: list[Row] = [
-        {"system": each.name, "score": f"{each.score:.1%}", "over the best": _points(each.score - best) if place else ""}
+        {
+            "system": each.name,
+            "score": f"{each.score:.1%}",
+            "over the best": _points(each.score - best) if place else "",
+        }
         | {"solved by it alone": f"{each.alone:.1%}"}
         for place, each in enumerate(found.members)
     ]

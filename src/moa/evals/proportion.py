@@ -1,8 +1,9 @@
 """The interval of a proportion: how often something happens, from how often it did.
 
 Clopper and Pearson's interval (Biometrika 26, 1934) holds at least its confidence for every true proportion, also where the
-count is 0 or all. Its ends are quantiles of beta distributions; here they are found by bisection on binomial tails, which the
-standard library can add up. It agrees with ``scipy.stats.binomtest(k, n).proportion_ci(method="exact")`` to 9 digits.
+count is 0 or all. Its ends are quantiles of beta distributions; here they are found by bisection on binomial tails,
+which the standard library can add up. It agrees with ``scipy.stats.binomtest(k, n).proportion_ci(method="exact")`` to 9
+digits.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def clopper_pearson(count: int, trials: int, confidence: float = 0.95) -> tuple[
         low, high = clopper_pearson(trials - count, trials, confidence)
         return 1 - high, 1 - low
     tail = (1 - confidence) / 2
-    low = _bisected(lambda share: 1 - _at_most(count - 1, trials, share) < tail) if count else 0.0
-    return low, _bisected(lambda share: _at_most(count, trials, share) > tail) if trials else 1.0
+    low = _bisected(lambda share: 1 - at_most(count - 1, trials, share) < tail) if count else 0.0
+    return low, _bisected(lambda share: at_most(count, trials, share) > tail) if trials else 1.0
 
 
 def _bisected(below: Callable[[float], bool]) -> float:
@@ -39,7 +40,7 @@ def _bisected(below: Callable[[float], bool]) -> float:
     return (low + high) / 2
 
 
-def _at_most(count: int, trials: int, share: float) -> float:
+def at_most(count: int, trials: int, share: float) -> float:
     """The probability of at most ``count`` successes in ``trials``, each with the probability ``share`` (0 < share < 1)."""
     whole = math.lgamma(trials + 1)
     yes, no = math.log(share), math.log1p(-share)

@@ -213,8 +213,8 @@ class Measurement(Closing):
     ) -> int:
         """Run ``work`` for every item, in order, ``concurrency`` items at a time.
 
-        Items of one ``kind`` cost about the same, as far as the limit on cost is concerned. An item fails if one of its calls
-        fails; the others continue. :attr:`stopped` has the reason if items were left out.
+        Items of one ``kind`` cost about the same, as far as the limit on cost is concerned. An item fails if one of its
+        calls fails; the others continue. :attr:`stopped` has the reason if items were left out.
 
         Returns:
             How many items failed.

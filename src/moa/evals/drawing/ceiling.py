@@ -55,9 +55,7 @@ def _systems(found: Mapping[str, Any]) -> list[list[str]]:
     ]
     for each in found["reached"]:
         way = "-" if each["captured"] is None else f"{each['captured']:.0%}"
-        rows.append(
-            [str(each["name"]), _percent(each["score"]), _points(each["regret"]), _points(each["gain"]), way]
-        )
+        rows.append([str(each["name"]), _percent(each["score"]), _points(each["regret"]), _points(each["gain"]), way])
     return [*rows, ["oracle", _percent(found["oracle"]), "", _points(found["oracle"] - best), ""]]
 
 

@@ -2,7 +2,8 @@
 
 Notable decisions:
 - An item on which every member fails is lost to every mixture that only chooses among its members' answers: one minus the
-  share of these items is the ceiling of vote, mux, central, select and every route. A synthesis may pass it, and rarely does.
+  share of these items is the ceiling of vote, mux, central, select and every route. A synthesis may pass it, and rarely
+  does.
 - A member fails an item where its score is below a threshold. Scores that are grades, not right or wrong, are taken from 0,
   the worst grade, to 1, the best.
 - Members are compared with one sample each. Where a member has several, more samples are another member's worth of calls.

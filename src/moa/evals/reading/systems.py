@@ -34,8 +34,8 @@ def systems_in(paths: Sequence[Path], mixtures: Sequence[str] = ()) -> Systems:
 
     Args:
         paths: a file, or runs' folders and folders of runs.
-        mixtures: names of systems that are mixtures of the others. Without any, those runs are whose system is no single model,
-            unless too few members are left; then all are members.
+        mixtures: names of systems that are mixtures of the others. Without any, those runs are whose system is no single
+            model, unless too few members are left; then all are members.
 
     Raises:
         ConfigError: the paths cannot be read, mix benchmarks, or share no items.

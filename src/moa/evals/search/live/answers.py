@@ -59,9 +59,7 @@ class Answers:
         self._stopped = False
         await self.measurement.each(calls, self._one, kind=lambda call: call[1].name)
         for member in members:
-            missing = sum(
-                reply is None for task in tasks for reply in self.replies.get((task.id, member.name), ())
-            )
+            missing = sum(reply is None for task in tasks for reply in self.replies.get((task.id, member.name), ()))
             asked = sum(len(self.replies.get((task.id, member.name), ())) for task in tasks)
             if member.name not in self.left_out and asked and missing > MISSING * asked:
                 self.left_out[member.name] = f"{missing} of {asked} calls failed, the last with: {self._last(member)}"
@@ -111,4 +109,3 @@ class Answers:
     def of(self, task: Task, name: str, samples: int) -> list[Reply | None]:
         """The first samples of a member's answers to a question."""
         return self.replies.get((task.id, name), [])[:samples]
-

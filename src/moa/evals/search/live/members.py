@@ -88,11 +88,17 @@ def members_of(config: Config, names: Sequence[str], mixture: str | None = None)
         except (KeyMissing, UnknownName) as error:
             left_out[label] = str(error)
             continue
-        entry = entry if isinstance(entry, str) else {"model": model, "name": label, **{k: v for k, v in entry.items() if k not in ("model", "name")}}
+        entry = (
+            entry
+            if isinstance(entry, str)
+            else {"model": model, "name": label, **{k: v for k, v in entry.items() if k not in ("model", "name")}}
+        )
         members.append(Member(label, Agent(opened, "" if isinstance(entry, str) else label, persona, fields), entry))
     if not members:
         reasons = "; ".join(left_out.values())
-        raise ConfigError(f"no member can be asked: {reasons}" if reasons else "name members with --models A,B or -m MIXTURE")
+        raise ConfigError(
+            f"no member can be asked: {reasons}" if reasons else "name members with --models A,B or -m MIXTURE"
+        )
     return members, left_out
 
 

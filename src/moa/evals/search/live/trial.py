@@ -1,8 +1,8 @@
 """Scores of candidates on questions, from the members' answers and, where the candidate needs them, calls of its own.
 
 Notable decisions:
-- A candidate's mixture is built as from a moa.toml, and gets the members' kept answers as its proposals: what is scored is what
-  the mixture does in use. Only its aggregator, and the layers after the first, are called.
+- A candidate's mixture is built as from a moa.toml, and gets the members' kept answers as its proposals: what is scored
+  is what the mixture does in use. Only its aggregator, and the layers after the first, are called.
 - An answer costs what its members' answers cost, and the calls that follow. It takes as long as its slowest member, and then
   what follows.
 """
@@ -130,7 +130,7 @@ class Trials:
         waited = max((reply.seconds for reply in present), default=0.0)
         if candidate.way == "single":
             text = present[0].text if present else None
-            return Outcome(_right(task, text), before, waited, text)
+            return Outcome(right(task, text), before, waited, text)
         if not present:
             return Outcome(0.0, before, waited)
         references = [Reference(seat, reply.text) for seat, reply in replies if reply is not None]
@@ -145,7 +145,7 @@ class Trials:
                 answer = await mixture.answer(Request.of(list(task.messages)), proposals=references)
             except MoaError:
                 return Outcome(0.0, before, waited)
-            return Outcome(_right(task, answer.text), before, waited, answer.text)
+            return Outcome(right(task, answer.text), before, waited, answer.text)
         try:
             reply = await self.answers.measurement.call(key, model, list(task.messages))
         except ConfigError:
@@ -153,13 +153,11 @@ class Trials:
         except MoaError:
             return Outcome(0.0, before, waited)
         dollars = None if before is None or reply.cost.dollars is None else before + reply.cost.dollars
-        return Outcome(_right(task, reply.text), dollars, waited + reply.seconds, reply.text)
+        return Outcome(right(task, reply.text), dollars, waited + reply.seconds, reply.text)
 
     def given(self, candidate: Candidate, task: Task) -> list[tuple[str, Reply | None]]:
         """The answers of a candidate's members, each with the name of its agent in the mixture."""
-        replies = [
-            reply for name, samples in candidate.panel for reply in self.answers.of(task, name, samples)
-        ]
+        replies = [reply for name, samples in candidate.panel for reply in self.answers.of(task, name, samples)]
         return list(zip(candidate.seats(self.members), replies, strict=False))
 
     def _mixture(self, candidate: Candidate) -> Mixture:
@@ -174,7 +172,7 @@ def _dollars(replies: Sequence[Reply]) -> float | None:
     return None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)
 
 
-def _right(task: Task, text: str | None) -> float:
+def right(task: Task, text: str | None) -> float:
     """1 if a text passes the check of its question; 0 for none, and for one whose check takes too long."""
     if text is None:
         return 0.0

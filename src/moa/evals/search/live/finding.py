@@ -1,0 +1,342 @@
+"""The search itself: members answer, one candidate is chosen on a part of the questions, and measured on the other part.
+
+Notable decisions:
+- The questions are split before the first call, by their identities and the seed. What is chosen on the search part is
+  measured on the confirmation part, which decides nothing.
+- A mixture is chosen only where its gain over the best single model exceeds its own standard error. The answer is one model
+  otherwise: with few questions, the best of many candidates is ahead by chance.
+- Members answer the search part first; on the confirmation part, only those answer that a finalist needs.
+- Everything that the search decides follows from the journal, so a search that starts again takes the same way and asks only
+  what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+from moa.errors import ConfigError
+from moa.evals.reading.cost import pareto
+from moa.evals.search.live.answers import Answers
+from moa.evals.search.live.ballots import Ballots, mean
+from moa.evals.search.live.candidate import FREE, Candidate
+from moa.evals.search.live.members import Member
+from moa.evals.search.live.prices import Forecaster
+from moa.evals.search.live.race import race
+from moa.evals.search.live.space import calling, counted, near
+from moa.evals.search.live.trial import Trials
+from moa.evals.tasks.task import Task
+
+FIRST_PART = 0.45
+"""The share of the money that the members' answers to the search part may cost."""
+
+AT_ONCE = 4
+"""Challengers of a race."""
+
+FINALISTS = 12
+"""Candidates that call nothing whose scores are checked by the mixture itself."""
+
+ROUNDS = 4
+"""Races of candidates near the leader."""
+
+FEWEST = 3
+"""Questions of the search part without which nothing can be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an answer may cost in US dollars and take in seconds, on average; and the money for the whole search."""
+
+    spend: float | None = None
+    answer_cost: float | None = None
+    answer_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A candidate that has answered a part of the questions.
+
+    Attributes:
+        candidate: the candidate.
+        right: 1 or 0 for each question.
+        dollars: US dollars an answer, on average; None if a price is unknown.
+        seconds: seconds an answer, on average.
+    """
+
+    candidate: Candidate
+    right: tuple[float, ...]
+    dollars: float | None
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """The share of right answers."""
+        return mean(self.right)
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a search has found.
+
+    Attributes:
+        found: the candidate that was chosen.
+        best: the single model that was best on the search part.
+        searched: how many questions the search part has.
+        scores: of every candidate that answered the whole search part, the best first.
+        front: those of them on the Pareto front of quality against dollars, the cheapest first.
+        confirmed: scores on the confirmation part, by candidate.
+        tried: how many candidates were scored, races that were left early among them.
+        left: why challengers left their race, by candidate.
+        left_out: why members were left out, by name.
+        notes: what a reader should know.
+    """
+
+    found: Candidate
+    best: Candidate
+    searched: int
+    scores: list[Score]
+    front: list[Score]
+    confirmed: dict[Candidate, Score] = field(default_factory=dict)
+    tried: int = 0
+    left: dict[Candidate, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Search:
+    """A search in progress.
+
+    Attributes:
+        trials: tries candidates.
+        members: by name.
+        search, confirmation: the two parts of the questions.
+        limits: on cost and time.
+        on_step: called with a line about each step.
+    """
+
+    trials: Trials
+    members: Mapping[str, Member]
+    search: Sequence[Task]
+    confirmation: Sequence[Task]
+    limits: Limits
+    on_step: Callable[[str], None] = lambda line: None
+    _left: dict[Candidate, str] = field(default_factory=dict)
+    _tried: set[Candidate] = field(default_factory=set)
+    _notes: list[str] = field(default_factory=list)
+
+    @property
+    def _answers(self) -> Answers:
+        return self.trials.answers
+
+    async def run(self) -> Finding:
+        """Search, choose and confirm.
+
+        Raises:
+            ConfigError: no member can be asked, or the money does not suffice for any choice.
+        """
+        names = await self._ask_search_part()
+        tasks = [task for task in self.search if task.id in self._answers.complete]
+        ballots = Ballots(self._answers, names, tasks)
+        best = await self._count(ballots, tasks)
+        leader = self._chosen(tasks, best)
+        await self._race(ballots, tasks, leader, best)
+        found = self._chosen(tasks, best)
+        scores = sorted(
+            (score for each in self._tried if (score := self._score(each, tasks))),
+            key=lambda score: (-score.mean, score.dollars or 0.0, score.candidate.calls),
+        )
+        front = self._front(scores)
+        finding = Finding(found, best, len(tasks), scores, front, tried=len(self._tried), left=self._left)
+        await self._confirm(finding)
+        finding.left_out, finding.notes = dict(self._answers.left_out), self._notes
+        return finding
+
+    # -- the search part -------------------------------------------------------------------------------------------------
+
+    async def _ask_search_part(self) -> list[str]:
+        """Ask the members; returns those that are left."""
+        spend = self.limits.spend
+        self.on_step(f"{len(self.members)} members answer {len(self.search)} questions")
+        self._answers.measurement.allow(None if spend is None else FIRST_PART * spend)
+        await self._answers.ask([*self.members.values()], self.search)
+        names = [name for name in self.members if name not in self._answers.left_out]
+        if not names:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self._answers.left_out.items())
+            raise ConfigError(f"no member answers: {reasons}")
+        answered = sum(task.id in self._answers.complete for task in self.search)
+        if answered < min(FEWEST, len(self.search)):
+            raise ConfigError(
+                f"--spend {spend:g} pays for {answered} of {len(self.search)} questions of the search part; raise it, or "
+                "name fewer or cheaper models; the answers so far are kept"
+            )
+        if answered < len(self.search):
+            self._notes.append(f"--spend pays for {answered} of {len(self.search)} questions of the search part")
+        return names
+
+    async def _count(self, ballots: Ballots, tasks: Sequence[Task]) -> Candidate:
+        """Score what calls nothing; returns the best single model."""
+        candidates = list(dict.fromkeys(counted(ballots, self._answers.samples)))
+        self._tried.update(candidates)
+        fast = {each: self._fast(ballots, each) for each in candidates}
+        counted_only = sorted(
+            (each for each in candidates if each.way in ("vote", "mux")), key=lambda each: (-fast[each], each.calls)
+        )
+        checked = [each for each in candidates if each.way in ("single", "central")] + counted_only[:FINALISTS]
+        self.on_step(f"{len(candidates)} candidates that call nothing further")
+        await self.trials.each(checked, tasks)
+        singles = [score for each in checked if each.way == "single" and (score := self._score(each, tasks))]
+        allowed = [score for score in singles if not self._why_not(score.candidate, tasks)]
+        if not allowed:
+            self._notes.append(
+                "no single model is within --answer-cost and --answer-seconds; the best of all is compared"
+            )
+        return max(allowed or singles, key=lambda score: (score.mean, -(score.dollars or 0.0))).candidate
+
+    def _fast(self, ballots: Ballots, candidate: Candidate) -> float:
+        weights = dict(candidate.weights)
+        if candidate.way == "vote":
+            return mean(ballots.voted(candidate.panel, weights))
+        return mean(ballots.muxed(candidate.panel, weights)) if candidate.way == "mux" else 0.0
+
+    async def _race(self, ballots: Ballots, tasks: Sequence[Task], leader: Candidate, best: Candidate) -> None:
+        """Race what needs calls, then what is near the leader, as long as that helps and the money lasts."""
+        challengers = iter(calling(ballots, self._answers.samples, leader))
+        for number in range(ROUNDS):
+            chosen = self._affordable(challengers, tasks)
+            if not chosen:
+                break
+            self._tried.update(chosen)
+            self.on_step(f"race {number + 1}: {len(chosen)} candidates with calls against {leader.label}")
+            laps = await race(self.trials, leader, chosen, tasks, self._why_not)
+            self._left |= {lap.candidate: lap.left for lap in laps if lap.left}
+            calling_so_far = [
+                score
+                for each in self._tried
+                if each.way not in FREE and (score := self._score(each, tasks)) and not self._why_not(each, tasks)
+            ]
+            leader = self._chosen(tasks, best)
+            if calling_so_far:
+                nearest = max(calling_so_far, key=lambda score: score.mean).candidate
+                untried = [each for each in near(nearest, ballots) if each not in self._tried]
+                challengers = iter(untried)
+
+    def _affordable(self, challengers: Iterable[Candidate], tasks: Sequence[Task]) -> list[Candidate]:
+        """The next challengers that the limits allow and the money suffices for, with a reserve for the confirmation."""
+        forecast = Forecaster(self._answers.measurement.prices, self.members, self._answers, tasks)
+        limit, chosen = self.limits, list[Candidate]()
+        reserve = 0.0
+        if limit.spend is not None:
+            reserve = forecast.asking(
+                [name for name in self.members if name not in self._answers.left_out], len(self._confirming), 1
+            ).dollars
+        left = None if limit.spend is None else limit.spend - (self._answers.measurement.cost.dollars or 0.0) - reserve
+        for candidate in challengers:
+            if candidate in self._tried or len(chosen) == AT_ONCE:
+                continue
+            further, whole = forecast.further(candidate), forecast.whole(candidate)
+            if limit.answer_cost is not None and (whole is None or whole > limit.answer_cost):
+                continue
+            if left is not None:
+                price = None if further is None else further * (len(tasks) + len(self._confirming))
+                if price is None or price > left:
+                    continue
+                left -= price
+            chosen.append(candidate)
+        if limit.spend is not None:
+            self._answers.measurement.allow(limit.spend - reserve)
+        return chosen
+
+    @property
+    def _confirming(self) -> Sequence[Task]:
+        """The confirmation part, as large as the search part that was paid for."""
+        answered = sum(task.id in self._answers.complete for task in self.search)
+        whole = answered >= len(self.search)
+        return self.confirmation if whole else self.confirmation[: max(1, answered)]
+
+    def _chosen(self, tasks: Sequence[Task], best: Candidate) -> Candidate:
+        """The best candidate within the limits whose gain over the best single model exceeds its standard error."""
+        alone = self._score(best, tasks)
+        assert alone is not None
+        chosen = alone
+        for candidate in self._tried:
+            score = self._score(candidate, tasks)
+            if score is None or candidate.way == "single" or self._why_not(candidate, tasks):
+                continue
+            gains = [ours - theirs for ours, theirs in zip(score.right, alone.right, strict=True)]
+            error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+            if fmean(gains) > error and _rank(score) > _rank(chosen):
+                chosen = score
+        return chosen.candidate
+
+    def _why_not(self, candidate: Candidate, tasks: Sequence[Task]) -> str:
+        """Why the limits on an answer do not allow a candidate, by what its answers have cost; "" if they do."""
+        score = self._score(candidate, tasks)
+        if score is None:
+            return ""
+        limit = self.limits
+        if limit.answer_cost is not None and (score.dollars is None or score.dollars > limit.answer_cost):
+            shown = "an unknown sum" if score.dollars is None else f"${score.dollars:.4g}"
+            return f"an answer costs {shown}, more than --answer-cost {limit.answer_cost:g}"
+        if limit.answer_seconds is not None and score.seconds > limit.answer_seconds:
+            return f"an answer takes {score.seconds:.1f} s, more than --answer-seconds {limit.answer_seconds:g}"
+        return ""
+
+    def _score(self, candidate: Candidate, tasks: Sequence[Task]) -> Score | None:
+        """The score of a candidate that has answered all of these questions."""
+        outcomes = self.trials.outcomes(candidate, tasks)
+        if not outcomes or len(outcomes) < len(tasks):
+            return None
+        costs = [outcome.dollars for outcome in outcomes]
+        dollars = None if any(cost is None for cost in costs) else fmean(cost for cost in costs if cost is not None)
+        right = tuple(outcome.right for outcome in outcomes)
+        return Score(candidate, right, dollars, fmean(outcome.seconds for outcome in outcomes))
+
+    @staticmethod
+    def _front(scores: Sequence[Score]) -> list[Score]:
+        known = [score for score in scores if score.dollars is not None]
+        places = pareto([(score.dollars or 0.0, score.mean) for score in known])
+        front = dict[tuple[float, float], Score]()
+        for place in places:
+            front.setdefault((known[place].dollars or 0.0, known[place].mean), known[place])
+        return [*front.values()]
+
+    # -- the confirmation part -------------------------------------------------------------------------------------------
+
+    async def _confirm(self, finding: Finding) -> None:
+        """Measure the finalists on the confirmation part: what was found and the best model, then the rest of the front."""
+        self._answers.measurement.allow(self.limits.spend)
+        rest = [score.candidate for score in finding.front]
+        for finalists in ([finding.best, finding.found], rest):
+            wanted = [each for each in dict.fromkeys(finalists) if each not in finding.confirmed]
+            names = list(dict.fromkeys(name for each in wanted for name in each.names))
+            if not wanted:
+                continue
+            self.on_step(f"{len(wanted)} candidates on {len(self._confirming)} questions of the confirmation part")
+            await self._answers.ask([self.members[name] for name in names], self._confirming)
+            tasks = [task for task in self._confirming if self._have(task, wanted)]
+            await self.trials.each(wanted, tasks)
+            for each in wanted:
+                if score := self._score(each, tasks):
+                    finding.confirmed[each] = score
+            if finding.best not in finding.confirmed or len(tasks) < len(self._confirming):
+                self._notes.append(
+                    f"--spend pays for {len(tasks)} of {len(self._confirming)} questions of the confirmation part"
+                )
+                break
+
+    def _have(self, task: Task, candidates: Sequence[Candidate]) -> bool:
+        """Whether the members of these candidates were asked a question."""
+        return all(
+            (task.id, name) in self._answers.replies
+            for each in candidates
+            for name in each.names
+            if name not in self._answers.left_out
+        )
+
+
+def _rank(score: Score) -> tuple[float, float, int]:
+    """The higher, the better: by quality, then by price, then by the number of calls."""
+    return score.mean, -(score.dollars or 0.0), -score.candidate.calls
