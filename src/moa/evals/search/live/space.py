@@ -54,9 +54,7 @@ def _ways(panel: Panel, weights: Mapping[str, float]) -> Iterator[Candidate]:
         yield Candidate(panel, "vote")
 
 
-def _panels(
-    ballots: Ballots, names: Sequence[str], samples: int, weights: Mapping[str, float]
-) -> Iterator[Panel]:
+def _panels(ballots: Ballots, names: Sequence[str], samples: int, weights: Mapping[str, float]) -> Iterator[Panel]:
     counts = sorted({1, samples})
     for name in names:
         if samples > 2:
