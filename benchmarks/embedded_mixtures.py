@@ -2,9 +2,10 @@
 
     uv run --group reasoning python benchmarks/embedded_mixtures.py FOLDER --model NAME --model NAME [--out DIR]
 
-``FOLDER`` holds GGUF weights; each ``NAME`` is a file in it, without ``.gguf``. Every model answers 300 generated questions
-of six kinds several times (temperature 0.6, at most 64 tokens). The answers are a matrix in ``DIR/matrix.jsonl.gz``; the same
-command again continues where it stopped. ``--read`` scores what ``DIR`` holds and asks nothing.
+``FOLDER`` holds GGUF weights; each ``NAME`` is a file in it, without ``.gguf``. Every model answers 300 generated
+questions of six kinds several times (temperature 0.6, at most 64 tokens). The answers are a matrix in
+``DIR/matrix.jsonl.gz``; the same command again continues where it stopped. ``--read`` scores what ``DIR`` holds and asks
+nothing.
 
 The questions and their checkers: https://github.com/open-thought/reasoning-gym
 """
