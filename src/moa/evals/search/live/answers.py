@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from moa.batch.spending import OverLimit
 from moa.errors import ConfigError, KeyRejected, MoaError
 from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import Reply
-from moa.batch.spending import OverLimit
 from moa.evals.search.live.members import Member
 from moa.evals.tasks.task import Task
 
