@@ -25,6 +25,15 @@ class Without(pytest.Module):
         pytest.skip(f"not installed: {', '.join(PACKAGES)}; run: uv sync", allow_module_level=True)
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of few resamples: the default takes a second for each system."""
+    if not PACKAGES:
+        from moa.evals.benchmarks.alpaca_eval import length_control
+
+        monkeypatch.setattr(length_control, "DRAWS", 20)
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     if PACKAGES and module_path.name in NEEDING:
         without: pytest.Module = Without.from_parent(parent, path=module_path)

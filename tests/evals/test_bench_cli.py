@@ -73,15 +73,16 @@ async def test_a_mixture_is_measured_from_end_to_end(folder: Path, upstream: Ups
     ended = await run("bench", "alpaca-eval", *options(folder, "--limit", "6", "--json"))
     assert ended.code == 0, ended.err
     (result,) = json.loads(ended.out)["results"]
-    assert Counter(request.model for request in upstream.requests) == {"ann": 6, "bob": 6, "boss": 6, "judge": 6}
+    assert Counter(request.model for request in upstream.requests) == {"ann": 6, "bob": 6, "boss": 6, "judge": 7}
     assert (result["system"], result["judge"], result["judged"], result["failed"]) == ("moa/duo", "up/judge", 6, 0)
     assert 25 <= result["win_rate"] <= 75
     assert result["order"]["baseline_first"]["judged"] + result["order"]["system_first"]["judged"] == 6
     assert {"standard_error", "length_controlled_winrate", "lc_standard_error", "date"} <= result.keys()
     assert (result["avg_length"], result["baseline_avg_length"] > 0) == (15, True)
-    assert result["cost"] == {"dollars": pytest.approx(24 * 0.015), "at_least": False}
-    assert result["judgments_cost"]["dollars"] == pytest.approx(6 * 0.015)
-    assert result["calls"] == {"now": 12, "in_all": 12}
+    assert result["cost"] == {"dollars": pytest.approx(25 * 0.015), "at_least": False}
+    assert result["judgments_cost"]["dollars"] == pytest.approx(7 * 0.015)
+    assert result["calls"] == {"now": 13, "in_all": 13}
+    assert upstream.requests[0].model == "judge", "it is tried before an answer is paid for"
     assert result == json.loads((folder / "run" / "result.json").read_text())
     assert sorted(path.name for path in (folder / "run").iterdir()) == [
         "annotations.json",
@@ -95,10 +96,10 @@ async def test_a_mixture_is_measured_from_end_to_end(folder: Path, upstream: Ups
         "run.json",
     ]
     again = await run("bench", "alpaca-eval", *options(folder, "--limit", "6"))
-    assert len(upstream.requests) == 24, "a finished run makes no call"
-    assert "  calls                          0 now, 12 in total" in again.out
+    assert len(upstream.requests) == 25, "a finished run makes no call"
+    assert "  calls                          0 now, 13 in total" in again.out
     assert "length-controlled win rate" in again.out
-    assert "$0.3600 (answers $0.2700, judgments $0.0900)" in again.out
+    assert "$0.3750 (answers $0.2700, judgments $0.1050)" in again.out
 
 
 async def test_a_killed_run_resumes_and_repeats_no_call(folder: Path, upstream: Upstream) -> None:
@@ -120,15 +121,15 @@ async def test_a_killed_run_resumes_and_repeats_no_call(folder: Path, upstream: 
     ended = await run(*arguments)
     assert ended.code == 0, ended.err
     (result,) = json.loads(ended.out)["results"]
-    assert (result["judged"], result["calls"]["in_all"]) == (12, 24)
-    assert result["calls"]["now"] == 24 - len(kept)
-    # An answer takes three calls, a judgment one: 48 without a kill. The others were in flight at the kill, in at most
-    # three concurrent items.
-    assert 48 <= len(upstream.requests) <= 48 + 3 * 3
+    assert (result["judged"], result["calls"]["in_all"]) == (12, 25)
+    assert result["calls"]["now"] == 25 - len(kept)
+    # An answer takes three calls, a judgment one: 49 with the trial, without a kill. The others were in flight at the kill,
+    # in at most three concurrent items: two proposals, or one other call, of each.
+    assert 49 <= len(upstream.requests) <= 49 + 3 * 2
     judged = Counter(request.prompt for request in upstream.requests if request.model == "judge")
-    judged_before = {json.loads(line)["key"] for line in kept if b'"judgment/' in line}
+    judged_before = {json.loads(line)["key"] for line in kept if b'"judgment/' in line} - {"judgment/trial"}
     assert sum(judged.values()) - len(judged) <= 3
-    assert len(judged) == 12
+    assert len(judged) == 13
     rows = [json.loads(line) for line in (folder / "run" / "judgments.jsonl").read_text().splitlines()]
     assert len({row["instruction"] for row in rows}) == len(rows) == 12
     assert judged_before <= {f"judgment/{row['moa']['id']}" for row in rows}
@@ -147,7 +148,7 @@ async def test_mt_bench_and_flask_run_from_end_to_end(folder: Path, upstream: Up
         (result,) = json.loads(ended.out)["results"]
         scores[name] = (result["system"], result["judged"], result["score"])
     assert scores == {"mt-bench": ("up/ann", 6, 8), "flask": ("up/ann", 4, 4.5)}
-    assert Counter(request.model for request in upstream.requests) == {"ann": 6 + 4, "judge": 6 + 4}
+    assert Counter(request.model for request in upstream.requests) == {"ann": 6 + 4, "judge": 7 + 5}
 
 
 async def test_the_folder_of_another_run_is_refused(folder: Path, upstream: Upstream) -> None:
@@ -182,7 +183,7 @@ async def test_a_cost_limit_is_enforced(folder: Path, upstream: Upstream) -> Non
     """At $0.06 per item, $0.20 pays for three items; the result notes that the others were left out."""
     ended = await run("bench", "alpaca-eval", *options(folder, "--max-cost", "0.2", "--json"))
     (result,) = json.loads(ended.out)["results"]
-    assert (result["judged"], len(upstream.requests)) == (3, 12)
+    assert (result["judged"], len(upstream.requests)) == (3, 13)
     assert "--max-cost 0.2: 9 of 12 items were left out" in result["notes"]
 
 

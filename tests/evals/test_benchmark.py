@@ -132,7 +132,7 @@ async def test_a_benchmark_without_a_judge_is_measured_compared_and_reported(
         settings = json.loads((tmp_path / model.name / "run.json").read_text())
         assert "judge" not in {**result, **settings}
         assert "judgments_cost" not in result
-    assert [*SUMS.described(result)] == [("accuracy", "25.00 ± 25.00 %", False)]
+    assert [*SUMS.described(result)] == [("accuracy", "25.00 % (standard error 25.00)", False)]
     runs = [measured(tmp_path / "scripted" / name) for name in ("right", "two")]
     assert compared(*runs).difference == 75
     html = report.write(runs, tmp_path / "page")[0].read_text()

@@ -27,29 +27,47 @@ def write_whole(path: Path, value: object) -> None:
     part.replace(path)
 
 
-def settle(path: Path, settings: Mapping[str, Any], *, kind: str = "run", flag: str = "--out") -> None:
+def settle(
+    path: Path,
+    settings: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+    *,
+    kind: str = "run",
+    flag: str = "--out",
+) -> None:
     """Write the settings of a new run, or check that an existing run has the same settings.
 
     Args:
+        path: where they are written.
+        settings: what must be equal.
+        about: what else to record. Of it, ``identity`` and the digests in ``data`` must be equal, where the existing run has
+            them: runs of earlier versions have neither.
         kind: what the folder holds, for errors.
         flag: the option that names another folder, for errors.
 
     Raises:
         ConfigError: the existing run has other settings, or its file is damaged.
     """
-    wanted: dict[str, Any] = json.loads(json.dumps(settings))
+    wanted, also = json.loads(json.dumps(settings)), json.loads(json.dumps(about or {}))
     if not path.exists():
-        write_whole(path, {**wanted, "started": now()})
+        write_whole(path, {**wanted, **also, "started": now()})
         return
     try:
         existing = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ConfigError(f"{path} is damaged; give another {flag}") from None
-    for name, value in wanted.items():
-        if existing.get(name) != value:
-            raise ConfigError(
-                f"{path.parent} holds another {kind}: its {name} differs; give another {flag}, or remove it"
-            )
+    before = existing.get("data", {})
+    differs = [f"its {name} differs" for name, value in wanted.items() if existing.get(name) != value]
+    if "identity" in also and existing.get("identity", also["identity"]) != also["identity"]:
+        differs.append("the system of that name had other settings")
+    for name, digest in also.get("data", {}).items():
+        if before.get(name, digest) != digest:
+            differs.append(f"its {name} has changed since")
+    if differs:
+        raise ConfigError(f"{path.parent} holds another {kind}: {differs[0]}; give another {flag}, or remove it")
+    data = {**also.get("data", {}), **before}
+    if (whole := {**also, **existing, **({"data": data} if data else {})}) != existing:
+        write_whole(path, whole)
 
 
 def locked(folder: Path, *, kind: str = "run") -> TextIO:

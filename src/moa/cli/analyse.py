@@ -50,14 +50,10 @@ def merge(
     """Correlate the quality of the proposals with their similarity to the answers; see :mod:`moa.evals.paper.analyses`."""
     from moa.evals.paper import analyses
 
-    texts = (
-        {analyses.name_of(path): analyses.outputs(path) for path in proposals}
-        if proposals
-        else analyses.proposals_of(answers, layer)
-    )
+    texts = analyses.named_outputs(proposals) if proposals else analyses.proposals_of(answers, layer)
     texts = {name: by_prompt for name, by_prompt in texts.items() if name not in without}
     known = quality_of(quality, texts, column)
-    blind = {analyses.name_of(path): analyses.outputs(path) for path in controls}
+    blind = analyses.named_outputs(controls)
     cases = analyses.cases_of(analyses.outputs(answers), texts, known, blind)
     found = analyses.merging(cases, list(blind))
     result = {

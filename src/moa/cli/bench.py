@@ -18,7 +18,7 @@ from moa.config.names import is_single_model
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row, Shelf, read_rows
 from moa.evals.benchmark import Benchmark, Options
-from moa.evals.measuring import Measuring, definition_of, fetch, judge_of
+from moa.evals.measuring import Measuring, definition_of, fetch, fetch_spare, judge_of
 from moa.evals.metric import Figure
 from moa.messages import Cost
 from moa.models import Model
@@ -91,6 +91,7 @@ class Ready:
             concurrency=shared.concurrency,
             max_cost=shared.max_cost,
             on_progress=self.display.measuring,
+            on_notice=notify,
         )
 
 
@@ -100,6 +101,7 @@ def ready(benchmark: Benchmark, options: Options, shared: SharedOptions) -> Iter
     with _shelf(benchmark, options, shared) as (shelf, shown):
         for line in fetch(benchmark, options, shelf):
             notify(line)
+        fetch_spare(benchmark, shelf)
         yield Ready(benchmark, options, shelf, shown)
 
 

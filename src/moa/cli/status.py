@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 import typer
@@ -45,10 +46,40 @@ def status_of(app: typer.Typer) -> int:
         _show_traceback(error)
         notify(str(error))
         return FAILED
+    except ImportError as error:
+        _show_traceback(error)
+        extra = extra_with(error.name)
+        if extra is None:
+            notify(f"unexpected error: {type(error).__name__}: {error} (set MOA_DEBUG=1 for a traceback)")
+            return FAILED
+        notify(f"this needs {str(error.name).partition('.')[0]}: pip install 'mixture-of-agents[{extra}]'")
+        return MISUSED
     except Exception as error:
         _show_traceback(error)
         notify(f"unexpected error: {type(error).__name__}: {error} (set MOA_DEBUG=1 for a traceback)")
         return FAILED
+
+
+def extra_with(module: str | None) -> str | None:
+    """The extra of this package that installs a module; None if none does.
+
+    The module's name is that of its distribution, or of a part of it, with other separators.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        requirements = requires("mixture-of-agents") or []
+    except PackageNotFoundError:
+        return None
+    wanted = re.sub(r"[._]+", "-", (module or "").lower())
+    for requirement in requirements:
+        named = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"""extra *== *['"]([\w.-]+)['"]""", requirement)
+        if named and extra and wanted:
+            distribution = named[0].lower()
+            if wanted == distribution or wanted.startswith(f"{distribution}-") or distribution.startswith(f"{wanted}-"):
+                return extra[1]
+    return None
 
 
 def _show_traceback(error: Exception) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
@@ -15,7 +16,15 @@ from moa.evals.asking.harness import Measurement
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page
 from moa.evals.metric import Figure, Metric
+from moa.evals.sampling import chosen
 from moa.models import Model
+
+Item = TypeVar("Item")
+
+JUDGE = "openai/gpt-5.4"
+"""The judge by default. OpenAI shut down the official ones (gpt-4, gpt-4-0613, gpt-4-1106-preview) on 2026-10-23:
+https://developers.openai.com/api/docs/deprecations. Like them, it takes a temperature unless it reasons, and it does not
+reason by default: :mod:`moa.models.openai_facts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +37,20 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which items are measured: only the first ``limit`` of them, the names of the benchmark's flags that are set, and the
-    user's own file with items."""
+    """Which items are measured, the names of the benchmark's flags that are set, and the user's own file with items.
+
+    ``limit``: only the first so many. ``sample``: only so many, drawn with ``seed``; see :func:`moa.evals.sampling.chosen`.
+    """
 
     limit: int | None = None
     flags: frozenset[str] = frozenset()
     file: Path | None = None
+    sample: int | None = None
+    seed: int = 0
+
+    def chosen(self, items: Sequence[Item], stratum: Callable[[Item], object]) -> list[Item]:
+        """The items to measure; ``stratum`` gives the part of the benchmark that an item belongs to."""
+        return chosen(items, self.limit, self.sample, self.seed, stratum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +62,18 @@ class Benchmark:
         title: its heading in a report: ``MT-Bench``.
         about: one sentence for ``moa bench --help``.
         licence: one sentence about its data, shown before the first download.
-        judge: the official judge as ``provider/name``; None if the benchmark scores answers without a judge.
+        judge: the judge by default, as ``provider/name``; None if the benchmark scores answers without a judge.
+        official: the judge of the published scores, where it is another one.
         metric: its score, in whose units :attr:`grade` returns those of an item.
         controlled: a score of a whole run that comes before ``metric`` wherever a result has it.
+        contrast: from the judgments of two runs, the difference of their controlled scores: ``difference``, ``low``,
+            ``high``, and any other figures. Takes both, the files and the confidence level. Raises ConfigError if there is
+            none.
         needs: the files that a run with these options reads; they are downloaded before the first call.
+        spare: files that only some figures need; they are downloaded if that succeeds.
+        trial: has the judge of a measurement grade a stand-in answer, before the system answers anything. Returns what the
+            reply lacks; empty if it has a verdict. Raises MoaError if the call fails, ConfigError for data in which an item
+            lacks something. Its calls have keys that begin with ``judgment/trial``.
         measure: has the system answer and, with a judge, the judge grade. Takes the measurement, the files, the system, the
             judge (None exactly if the run needs none) and the options. Calls of the system have keys that begin with
             ``answer/``, calls of the judge ``judgment/``. Writes rows of ``answers`` and ``judgments``, and returns the
@@ -83,6 +108,10 @@ class Benchmark:
     takes_file: bool = False
     checked: Callable[[Shelf, Options], Iterable[str]] | None = None
     judged: Callable[[Shelf, Options], bool] | None = None
+    official: str | None = None
+    spare: tuple[File, ...] = ()
+    trial: Callable[[Measurement, Shelf, Model, Options], Awaitable[str]] | None = None
+    contrast: Callable[[Sequence[Row], Sequence[Row], Shelf, float], Row] | None = None
 
     def scored(self, rows: Sequence[Row], shelf: Shelf, source: str, system: str = "") -> list[Row]:
         """As :attr:`score`; errors name the source of the rows.

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from moa.config.config import Config
-from moa.errors import ConfigError
+from moa.errors import ConfigError, MoaError
 from moa.evals.asking.data import Row, Shelf
 from moa.evals.asking.harness import Measurement, Progress
 from moa.evals.asking.journal import summed
+from moa.evals.asking.judge import TRIAL, Judge, excerpt
 from moa.evals.benchmark import Benchmark, Options
 from moa.mixture.mixture import Mixture
-from moa.models import Model
+from moa.models import Model, traits_of
 from moa.prices import Prices
 
 
@@ -30,6 +35,13 @@ def fetch(benchmark: Benchmark, options: Options, shelf: Shelf) -> list[str]:
     for file in benchmark.needs(options):
         shelf.path(file)
     return [*benchmark.checked(shelf, options)] if benchmark.checked else []
+
+
+def fetch_spare(benchmark: Benchmark, shelf: Shelf) -> None:
+    """Download the files that only some figures need, as far as that succeeds; the result notes what is missing."""
+    for file in benchmark.spare:
+        with suppress(ConfigError):
+            shelf.path(file)
 
 
 def judge_of(benchmark: Benchmark, name: str | None, config: Config, needed: bool = True) -> Model | None:
@@ -69,6 +81,8 @@ class Measuring:
         concurrency: concurrent items.
         max_cost: US dollars for each system; None for no limit.
         on_progress: called after each item.
+        on_notice: called with each remark about the data or the judge.
+        judge_concurrency: concurrent calls of the judge; None: as many as items.
     """
 
     benchmark: Benchmark
@@ -79,6 +93,8 @@ class Measuring:
     concurrency: int = 8
     max_cost: float | None = None
     on_progress: Callable[[Progress], None] | None = None
+    on_notice: Callable[[str], None] | None = None
+    judge_concurrency: int | None = None
 
     async def measure(self, system: Model, definition: Row, folder: Path) -> Row:
         """Measure a system in a folder; resumes if the folder holds the same measurement.
@@ -98,31 +114,80 @@ class Measuring:
             {**identity, "definition": definition, **judged_by, **flags},
             self.prices,
             concurrency=self.concurrency,
+            judge_concurrency=self.judge_concurrency,
             max_cost=self.max_cost,
+            about=self._about(system),
             on_progress=self.on_progress,
+            on_notice=self.on_notice,
         ) as measurement:
             before = len(measurement.journal.rows)
-            rows, failed = await self.benchmark.measure(measurement, self.shelf, system, self.judge, self.options)
+            judge = None if self.judge is None else Judge.of(self.judge)
+            await self._try(measurement, judge)
+            rows, failed = await self.benchmark.measure(measurement, self.shelf, system, judge, self.options)
             result: Row = {**identity, **judged_by, "judged": 0, "notes": []}
             if rows:
                 result = self.benchmark.scored(rows, self.shelf, str(folder), system.name)[0]
-            result |= self._circumstances(measurement, before, failed, result["notes"])
+            result |= self._circumstances(measurement, before, failed, rows, result["notes"])
             measurement.save("result.json", result)
             return result
 
-    def _circumstances(self, measurement: Measurement, before: int, failed: int, notes: list[str]) -> Row:
+    async def _try(self, measurement: Measurement, judge: Judge | None) -> None:
+        """Call the judge once, before anything else is paid for; not where it has judged in this folder before.
+
+        Raises:
+            MoaError: the call failed.
+        """
+        if judge is None or self.benchmark.trial is None:
+            return
+        if any(row["key"].startswith("judgment/") for row in measurement.journal.rows if not is_trial(row)):
+            return
+        try:
+            lacks = await self.benchmark.trial(measurement, self.shelf, judge, self.options)
+        except ConfigError:
+            raise
+        except MoaError as error:
+            raise MoaError(f"the judge failed before any answer was paid for: {error}") from error
+        if lacks:
+            measurement.notice(f"the judge {judge.name} gave no verdict on a stand-in answer: {lacks}")
+
+    def _about(self, system: Model) -> Row:
+        """What ``run.json`` records for readers: versions, the data's digests, how the judge is called."""
+        files = self.benchmark.needs(self.options)
+        return {
+            "versions": {"moa": version("mixture-of-agents"), "python": platform.python_version()},
+            "identity": hashlib.sha256(traits_of(system).identity.encode()).hexdigest()[:16],
+            "data": {file.names[0]: self.shelf.digest(file) for file in files},
+        }
+
+    def _circumstances(
+        self, measurement: Measurement, before: int, failed: int, rows: Sequence[Row], notes: list[str]
+    ) -> Row:
         """What goes with every score: failures, calls, costs. ``before`` is the length of the journal at the start."""
         journal = measurement.journal.rows
         answers = [row for row in journal if row["key"].startswith("answer/")]
         judgments = [row for row in journal if row["key"].startswith("judgment/")]
-        notes = [*notes, *([measurement.stopped] if measurement.stopped else [])]
+        notes = [*notes, *measurement.notices, *([measurement.stopped] if measurement.stopped else [])]
+        reasons: Counter[str] = Counter(row["moa"]["why_not"] for row in rows if row.get("moa", {}).get("why_not"))
+        if reasons:
+            why, often = reasons.most_common(1)[0]
+            notes.append(
+                f"{reasons.total()} judgments have no verdict, {often} of them because: {why}{_example(rows, why)}"
+            )
         if failed:
             failures = measurement.folder / "failures.jsonl"
             items = "1 item" if failed == 1 else f"{failed} items"
-            notes.append(f"{items} failed (see {failures}); run the same command again to retry")
+            errors = (measurement.reasons - reasons).most_common(1)
+            commonest = f"; most often: {errors[0][0]}" if errors else ""
+            notes.append(f"{items} failed (see {failures}{commonest}); run the same command again to retry")
         return {
             "notes": notes,
             "limit": self.options.limit,
+            **({"sample": self.options.sample, "seed": self.options.seed} if self.options.sample else {}),
+            **(
+                {"reasons": dict((measurement.reasons | reasons).most_common(5))}
+                if measurement.reasons | reasons
+                else {}
+            ),
             "unasked": failed,
             "degraded": sum(any(call.get("dropped") for call in row["calls"]) for row in answers),
             "cut_off": sum(row["finish_reason"] == "length" for row in answers),
@@ -132,3 +197,15 @@ class Measuring:
             **({"judgments_cost": asdict(summed(judgments))} if self.judge else {}),
             "folder": str(measurement.folder),
         }
+
+
+def is_trial(row: Row) -> bool:
+    """Whether a row of a journal is a call that only tried the judge."""
+    return str(row["key"]).startswith(TRIAL)
+
+
+def _example(rows: Sequence[Row], why: str) -> str:
+    """What the judge said in a judgment that failed for this reason."""
+    about = next((row for row in rows if row.get("moa", {}).get("why_not") == why), {})
+    said = excerpt(str(about.get("judgment") or about.get("review") or about.get("moa", {}).get("said") or ""))
+    return f" («{said}»)" if said else ""

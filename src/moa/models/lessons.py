@@ -75,7 +75,8 @@ def lesson_of(error: ModelError, request: Request) -> Lesson | None:
     if named := _named(text, places, request):
         a_value = bool(_RANGE.search(text)) and not _UNKNOWN.search(text)
         return Lesson(Profile(refuses=frozenset(named)), lasting=not a_value)
-    return None if _ABOUT_SOMETHING_ELSE.search(text) else _guess(request)
+    about_logprobs = "logprobs" in request.body and re.search(r"\b(top_)?logprobs\b", text)
+    return None if about_logprobs or _ABOUT_SOMETHING_ELSE.search(text) else _guess(request)
 
 
 # -- what stands in a refusal ------------------------------------------------------------------------------------------

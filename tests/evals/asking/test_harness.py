@@ -234,6 +234,6 @@ async def test_an_answer_without_a_finish_reason_is_a_failure(tmp_path: Path) ->
 
 def test_deltas_may_have_no_log_probabilities() -> None:
     """Extra fields may be absent or None."""
-    from moa.evals.asking.journal import first_token
+    from moa.evals.asking.logprobs import first_token
 
     assert first_token([Delta(text="m", extra={"logprobs": None}), Delta(extra={"refusal": "no"})]) is None

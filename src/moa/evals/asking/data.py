@@ -18,7 +18,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,6 +116,10 @@ class Shelf:
         """
         return self.here(file) or self._fetched(file)
 
+    def digest(self, file: File) -> str:
+        """The SHA-256 of the file's content, unpacked; raises as :meth:`path` does."""
+        return hashlib.sha256(_bytes(self.path(file))).hexdigest()
+
     def rows(self, file: File) -> list[Row]:
         """The rows of a JSON, JSON Lines or CSV file; raises as :meth:`path` and :func:`read_rows` do."""
         return read_rows(self.path(file))
@@ -189,6 +193,22 @@ def read_rows(path: Path) -> list[Row]:
     if begins and begins != "{":
         raise ConfigError(f"{path}: neither JSON nor JSON Lines")
     return list(_lines(text, path))
+
+
+def check_identities(rows: Sequence[Row], field: str, where: Path) -> None:
+    """Check that rows have identities, and different ones.
+
+    Raises:
+        ConfigError: a row has none, or two have the same.
+    """
+    seen: set[str] = set()
+    for place, row in enumerate(rows, start=1):
+        if row.get(field) is None:
+            raise ConfigError(f"{where}: row {place} has no {field!r}")
+        identity = str(row[field])
+        if identity in seen:
+            raise ConfigError(f"{where}: two rows have the {field} {identity}; number them differently")
+        seen.add(identity)
 
 
 def _lines(text: str, path: Path) -> Iterator[Row]:

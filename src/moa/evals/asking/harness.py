@@ -5,6 +5,7 @@ A measurement is a folder::
     run.json          what is measured and with what; other settings are another measurement
     journal.jsonl     every answered call: its text, tokens, cost and time
     failures.jsonl    every failed call and its cost
+    proposals.jsonl   finished proposals of answers that are not complete; gone once they are
     answers.jsonl     the answers, one row each, in the benchmark's own format
     judgments.jsonl   the judgments, likewise
     result.json       the scores, written at the end
@@ -12,7 +13,8 @@ A measurement is a folder::
 Notable decisions:
 - The journal is the only record of the calls. A call's line is on disk before anything is derived from it, so a
   killed run resumes where it stopped: calls in the journal are not repeated, and missing rows are derived from it again.
-  Only the calls that were in flight at the kill, which have no reply anywhere, are repeated.
+  Only the calls that were in flight at the kill, which have no reply anywhere, are repeated. A mixture's finished proposals
+  are no such calls: :mod:`~moa.evals.asking.proposals` keeps them.
 - The journal is searched by the call's key and by a digest of model and request, so a reply to another prompt is never used.
 - A failed call is no answer: it is counted, and the next start retries it. A reply that the benchmark cannot parse *is* an
   answer: it is kept, the benchmark counts it as failed, and the call is not repeated.
@@ -23,8 +25,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, aclosing, closing
+from contextlib import ExitStack, aclosing, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,10 +42,12 @@ from moa.evals.asking.journal import (
     Reply,
     call_row,
     dearest,
-    first_token,
     summed,
 )
+from moa.evals.asking.logprobs import first_token
+from moa.evals.asking.proposals import Proposals, figures, references
 from moa.messages import Cost, Delta, Message, Request, collected
+from moa.mixture.mixture import Mixture
 from moa.models import Model
 from moa.models.attempts import attempts_of
 from moa.models.thinking import separated
@@ -52,6 +57,12 @@ Item = TypeVar("Item")
 
 HOPELESS = 20
 """Failed items, from the start and without a success between them, after which a measurement gives up."""
+
+UNREADABLE = 8
+"""Judgments without a verdict, from the start and without one between them, after which no more answers are paid for."""
+
+SYSTEM, JUDGE = "answer", "judgment"
+"""Whose calls have keys that begin so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +84,17 @@ class Measurement(Closing):
         settings: what is measured and with what; must be equal to resume.
         prices: what tokens cost.
         concurrency: concurrent items.
+        judge_concurrency: concurrent calls of the judge; None: as many as items. With it, ``concurrency`` limits the calls
+            of the system alone.
         max_cost: US dollars, or None for no limit; :mod:`~moa.batch.spending` describes how it is enforced.
+        about: what ``run.json`` records in addition to the settings; see :func:`~moa.batch.folder.settle`.
         on_progress: called after each item.
+        on_notice: called with each remark about the data or the judge.
 
     Attributes:
         stopped: why :meth:`each` left items out, or "".
+        notices: the remarks so far.
+        reasons: how often calls failed in this process, by their errors, and judgments, by what they lack.
 
     Raises:
         ConfigError: the folder holds another measurement, another process is writing it, or it is not writable.
@@ -90,26 +107,38 @@ class Measurement(Closing):
         prices: Prices | None = None,
         *,
         concurrency: int = 8,
+        judge_concurrency: int | None = None,
         max_cost: float | None = None,
+        about: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.folder, self.prices = folder, prices or Prices()
-        self.concurrency = concurrency
+        self.concurrency = max(concurrency, judge_concurrency or 0)
         self.stopped = ""
+        self.notices: list[str] = []
+        self.reasons: Counter[str] = Counter()
+        self._read = self._unread = 0  # judgments with a verdict, and without
+        self._slots = {
+            SYSTEM: asyncio.Semaphore(concurrency),
+            JUDGE: asyncio.Semaphore(judge_concurrency or concurrency),
+        }
         self._on_progress = on_progress or (lambda progress: None)
+        self._on_notice = on_notice or (lambda line: None)
         try:
             with ExitStack() as opening:
                 folder.mkdir(parents=True, exist_ok=True)
                 opening.enter_context(locked(folder))
-                settle(folder / "run.json", settings)
+                settle(folder / "run.json", settings, about or {})
                 self.journal = opening.enter_context(closing(Lines(folder / "journal.jsonl")))
                 self.failures = opening.enter_context(closing(Lines(folder / "failures.jsonl")))
+                self._known = {(row["key"], row["digest"]): row for row in self.journal.rows}
+                self._proposals = opening.enter_context(closing(Proposals(folder / "proposals.jsonl", self._known)))
                 self._open = opening.pop_all()
         except OSError as error:
             raise ConfigError(f"{folder}: the run cannot be written there: {error.strerror or error}") from None
-        self._known = {(row["key"], row["digest"]): row for row in self.journal.rows}
         self._files: dict[str, tuple[Lines, set[str]]] = {}
-        before = summed([*self.journal.rows, *self.failures.rows])
+        before = summed([*self.journal.rows, *self.failures.rows]) + self._proposals.cost
         self._spending = Spending(max_cost, before, dearest(self.journal.rows))
 
     @property
@@ -133,37 +162,68 @@ class Measurement(Closing):
             MoaError: the call failed; ``failures.jsonl`` has its error.
         """
         request = Request.of(request)
-        digest = hashlib.sha256(f"{model.name}\n{request.json()}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        if known := self._known.get((key, digest)):
+        identity = key, _digest(model, request)
+        if known := self._known.get(identity):
             return Reply.of(known)
         await self._spending.admit()
+        async with self._slots.get(key.partition("/")[0]) or nullcontext():
+            return await self._called(identity, model, request)
+
+    def has(self, key: str, model: Model, request: Request) -> bool:
+        """Whether the journal has the reply to a call."""
+        return (key, _digest(model, request)) in self._known
+
+    async def _called(self, identity: tuple[str, str], model: Model, request: Request) -> Reply:
         started = time.monotonic()
         received: list[Delta] = []
+        kept = self._proposals.of(identity)
+        is_mixture = isinstance(model, Mixture)
+        stream = model.stream(request, kept=references(kept)) if isinstance(model, Mixture) else model.stream(request)
         try:
-            async with aclosing(separated(model, request, model.stream(request))) as deltas:
+            async with aclosing(separated(model, request, stream)) as deltas:
                 async for delta in deltas:
-                    received.append(delta)  # noqa: PERF401 - deltas received before a failure have a cost
+                    received.append(delta)
+                    if is_mixture and delta.calls and delta.finish_reason is None:
+                        self._proposals.keep(identity, delta.calls)
             answer = collected(received)
             if answer.finish_reason is None:
                 raise StreamBroken(model.name, "the answer ended without a finish reason")
         except MoaError as error:
-            self._failed(key, model, error, attempts_of(request, received, str(error), error))
+            self._failed(identity[0], model, error, attempts_of(request, received, str(error), error))
+            self._proposals.failed(identity)
             raise
+        cost = self.prices.price_of(model.name, received)
+        usage_before, cost_before = figures(kept)
         reply = Reply(
             answer.text,
             answer.finish_reason,
-            answer.usage,
-            self.prices.price_of(model.name, received),
+            answer.usage + usage_before,
+            cost + cost_before if kept else cost,
             round(time.monotonic() - started, 3),
             now(),
             first_token(received),
-            tuple(call_row(call) for call in answer.calls),
+            (*kept, *(call_row(call) for call in answer.calls)),
         )
-        row = {"key": key, "digest": digest, "model": model.name, **asdict(reply)}
+        row = {"key": identity[0], "digest": identity[1], "model": model.name, **asdict(reply)}
         self.journal.add(row)
-        self._known[key, digest] = row
-        self._spending.add(reply.cost, model.name)
+        self._known[identity] = row
+        self._proposals.answered(identity)
+        self._spending.add(cost, model.name)
         return reply
+
+    def notice(self, line: str) -> None:
+        """Report something about the data or the judge, at once and with the result."""
+        if line not in self.notices:
+            self.notices.append(line)
+            self._on_notice(line)
+
+    def judged(self, why_not: str) -> None:
+        """Count a judgment: ``why_not`` says why it has no verdict; empty if it has one."""
+        if why_not:
+            self._unread += 1
+            self.reasons[why_not] += 1
+        else:
+            self._read += 1
 
     def write(self, name: str, identity: str, row: Row) -> None:
         """Append a row to ``name``.jsonl with its identity under ``moa.id``, unless the file has a row of that identity."""
@@ -247,7 +307,10 @@ class Measurement(Closing):
             self._on_progress(tally.progress(self.cost))
 
         try:
-            for item in items:
+            for place, item in enumerate(items):
+                if self._unread >= UNREADABLE and not self._read:
+                    self.stopped = _no_verdicts(self.reasons, len(items) - place)
+                    break
                 if len(running) >= self.concurrency:
                     await _first_ended(running)
                 running.add(asyncio.create_task(one(item)))
@@ -263,8 +326,18 @@ class Measurement(Closing):
 
     def _failed(self, key: str, model: Model, error: MoaError, attempts: Iterable[Delta]) -> None:
         cost = self.prices.price_of(model.name, attempts)
+        self.reasons[str(error)] += 1
         self.failures.add({"key": key, "model": model.name, "error": str(error), "cost": asdict(cost), "date": now()})
         self._spending.add(cost, model.name)
+
+
+def _digest(model: Model, request: Request) -> str:
+    return hashlib.sha256(f"{model.name}\n{request.json()}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _no_verdicts(reasons: Counter[str], left: int) -> str:
+    why = reasons.most_common(1)[0][0]
+    return f"stopped after {UNREADABLE} judgments without a verdict ({why}); {left} items were left out"
 
 
 async def _first_ended(running: set[asyncio.Task[None]]) -> None:

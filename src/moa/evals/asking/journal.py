@@ -16,7 +16,7 @@ from typing import Any
 
 from moa.batch.folder import encoded
 from moa.evals.asking.data import Row
-from moa.messages import Call, Cost, Delta, Usage
+from moa.messages import Call, Cost, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,3 @@ def call_row(call: Call) -> Row:
     """A call as the journal keeps it: without its times and without empty fields."""
     kept = {key: value for key, value in asdict(call).items() if value not in (None, "", (), False)}
     return {**kept, "calls": [call_row(inner) for inner in call.calls]} if call.calls else kept
-
-
-def first_token(deltas: Iterable[Delta]) -> dict[str, float] | None:
-    """The log-probabilities of the candidates for the first token, by token.
-
-    https://platform.openai.com/docs/api-reference/chat/object#chat-object-choices-logprobs
-    """
-    for delta in deltas:
-        content = ((delta.extra or {}).get("logprobs") or {}).get("content") or ()
-        for token in content:
-            candidates = token.get("top_logprobs") or [token]
-            return {str(one["token"]): float(one["logprob"]) for one in candidates}
-    return None

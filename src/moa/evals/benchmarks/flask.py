@@ -11,25 +11,31 @@ Quirks of the original:
   as a Python dictionary. The averages leave out "na", "n/a" and "not applicable". A value that is no number is no grade.
 - One word of its name identifies a skill: the second if the name contains "logical", else the first.
 - Domain and difficulty of a few items are -1: unknown.
+- Its judge was sampled, most likely, at the API's default temperature: gpt4_eval.py writes ``temperature: 0`` and
+  ``max_tokens`` beside the ``request``, of which alone openai_concurrent.py makes the call. Here both are sent.
+
+Different here: a grade off the scale of 1 to 5 is no grade, and ``4/5`` is 4; the original averages the first, and fails on
+the second. An item without a reference answer is graded without one, and reported.
 """
 
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.evals.asking.data import File, Row, Shelf
+from moa.evals.asking.data import File, Row, Shelf, check_identities
 from moa.evals.asking.harness import Measurement
-from moa.evals.benchmark import Benchmark, Flag, Options
+from moa.evals.asking.journal import Reply
+from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
+from moa.evals.benchmark import JUDGE, Benchmark, Flag, Options
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page, number
-from moa.evals.metric import Figure, Metric, standard_error
-from moa.messages import Request
+from moa.evals.metric import Figure, Metric
 from moa.models import Model
 
 NAME = "flask"
@@ -82,7 +88,8 @@ def grades(review: str) -> dict[str, float | None]:
     """The grades in a review's text, by short skill name, None for "not applicable"; empty if it has no dictionary."""
     found: list[str] = re.findall(r"{[^}]+}", review)
     try:
-        value = ast.literal_eval(found[-1].replace("\n", "").replace("_", " ").lower()) if found else {}
+        text = found[-1].replace("\n", "").replace("_", " ").lower() if found else "{}"
+        value = ast.literal_eval(re.sub(r":\s*(null|none)\s*(?=[,}])", ": 'n/a'", text))
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return {}
     return _by_skill(value) if isinstance(value, dict) else {}
@@ -95,14 +102,15 @@ def _by_skill(grades: Mapping[Any, Any]) -> dict[str, float | None]:
         skill = next((word for word in (words[1:] if "logical" in words else words) if word in SKILLS), None)
         if skill is None:
             continue
-        if str(value).strip().lower() in ("na", "n/a", "not applicable"):
+        words_of_value = str(value).strip().lower()
+        if words_of_value in ("na", "n/a", "not applicable"):
             parsed[skill] = None
             continue
         try:
-            grade = float(value)
-        except (TypeError, ValueError):
+            grade = float(re.sub(r"\s*/\s*5(\.0)?$", "", words_of_value))
+        except ValueError:
             continue
-        if math.isfinite(grade):
+        if METRIC.low <= grade <= METRIC.high:
             parsed[skill] = grade
     return parsed
 
@@ -117,44 +125,124 @@ def rubrics(skills: Iterable[str], described: Sequence[Row]) -> str:
     return text
 
 
+def why_ungraded(review: str) -> str:
+    """What a review lacks; empty if it has a grade, or says that none applies."""
+    if grades(review):
+        return ""
+    if not review.strip():
+        return "the judge said nothing"
+    return "no dictionary of grades from 1 to 5 at the end"
+
+
+# -- the items, and what they lack ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The items, the judge's prompt and the rubrics of the skills."""
+
+    items: Sequence[Row]
+    prompt: Row
+    described: Sequence[Row]
+
+    def messages(self, item: Row, answer: str) -> list[Row]:
+        """What the judge sees of an item's answer."""
+        skills = _skills(item)
+        fields = {
+            "question": _question(item),
+            "response": answer,
+            "skills": rubrics(skills, self.described),
+            "num": len(skills),
+            "sample_answer": item.get("answer"),
+        }
+        try:
+            content = self.prompt["prompt_template"].format(**fields, **self.prompt["defaults"])
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(f"prompt.jsonl: the prompt has a field that is unknown: {error}") from None
+        return [{"role": "system", "content": self.prompt["system_prompt"]}, {"role": "user", "content": content}]
+
+
+def _data(shelf: Shelf, options: Options) -> _Data:
+    """The data of a run.
+
+    Raises:
+        ConfigError: an item or the prompt lacks something, or two items have one number.
+    """
+    file = needs(options)[0]
+    items, place = [{**row, "question_id": _number(row)} for row in shelf.rows(file)], shelf.path(file)
+    check_identities(items, "question_id", place)
+    described = shelf.rows(RUBRICS)
+    known = {str(row.get("Skill")) for row in described if {"Criteria", "Scoring"} <= row.keys()}
+    for item in items:
+        where, skills = f"{place}: item {item['question_id']}", _skills(item)
+        if not isinstance(_question(item), str):
+            raise ConfigError(f"{where} has no 'instruction'")
+        if not isinstance(skills, list) or not skills:
+            raise ConfigError(f"{where}: 'skill' is {skills!r}; expected a list of skills")
+        for skill in skills:
+            if not any(str(skill) in name for name in known):
+                raise ConfigError(f"{where}: no rubric for {skill!r} in {shelf.path(RUBRICS)}")
+    prompt = next((row for row in shelf.rows(PROMPTS) if row.get("prompt_id") == 2), None)
+    if prompt is None or not {"system_prompt", "prompt_template"} <= prompt.keys():
+        raise ConfigError(f"{shelf.path(PROMPTS)}: no prompt with the prompt_id 2")
+    chosen = options.chosen(shelf.rows(file), lambda item: next(iter(_listed(item, "domain")), ""))
+    return _Data(chosen, {"defaults": {}, **prompt}, described)
+
+
+def _skills(item: Row) -> Any:
+    return item.get("skill") or item.get("metrics") or []
+
+
+def _question(item: Row) -> Any:
+    return item.get("instruction") or item.get("text")
+
+
+# -- answers and judgments --------------------------------------------------------------------------------------------
+
+
+async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
+    """Have the judge grade a stand-in answer to the first item; what its reply lacks."""
+    data = _data(shelf, options)
+    if not data.items:
+        return ""
+    messages = data.messages(data.items[0], STAND_IN)
+    return why_ungraded((await _review(measurement, Judge.of(judge), TRIAL, messages)).text)
+
+
+async def _review(measurement: Measurement, judge: Judge, key: str, messages: Sequence[Row]) -> Reply:
+    sampling = {"temperature": 0, "max_tokens": REVIEW_TOKENS}
+    return await judge.reply(measurement, key, messages, sampling, lambda text: bool(grades(text)))
+
+
 async def measure(
     measurement: Measurement, shelf: Shelf, system: Model, judge: Model | None, options: Options
 ) -> tuple[list[Row], int]:
     """Have the system answer and the judge grade; the reviews, and how many items failed."""
     assert judge is not None
-    items = shelf.rows(needs(options)[0])[: options.limit]
-    prompt = next(row for row in shelf.rows(PROMPTS) if row["prompt_id"] == 2)
-    described = shelf.rows(RUBRICS)
+    grader, data = Judge.of(judge), _data(shelf, options)
+    if without := sum(not item.get("answer") for item in data.items):
+        measurement.notice(f"{without} items have no reference answer: graded without one")
 
     async def one(item: Row) -> None:
-        number, skills = _number(item), item.get("skill") or item.get("metrics") or []
-        question = item.get("instruction") or item.get("text")
-        answer = await measurement.call(f"answer/{number}", system, str(question))
+        number = _number(item)
+        answer = await measurement.call(f"answer/{number}", system, str(_question(item)))
         row = {"question_id": number, "text": answer.text, "model_id": system.name, "metadata": {}}
         measurement.write("answers", str(number), row)
-        fields = {
-            "question": question,
-            "response": answer.text,
-            "skills": rubrics(skills, described),
-            "num": len(skills),
-            "sample_answer": item.get("answer"),
-        }
-        messages = [
-            {"role": "system", "content": prompt["system_prompt"]},
-            {"role": "user", "content": prompt["prompt_template"].format(**fields, **prompt["defaults"])},
-        ]
-        request = Request({"messages": messages, "temperature": 0, "max_tokens": REVIEW_TOKENS})
-        review = await measurement.call(f"judgment/{number}", judge, request)
+        review = await _review(measurement, grader, f"judgment/{number}", data.messages(item, answer.text))
         by_skill = {
             SKILLS[skill].lower(): "N/A" if grade is None else grade for skill, grade in grades(review.text).items()
         }
+        why_not = why_ungraded(review.text)
+        measurement.judged(why_not)
         row = {**item, "target_txt": answer.text, "review": review.text, "score": by_skill}
         about = {"system": system.name, "judge": judge.name, "date": review.date, "length": len(answer.text)}
-        tokens = review.usage.total_tokens
-        measurement.write("judgments", str(number), {**row, "total_tokens_step4": tokens, "moa": about})
+        own = {**about, "why_not": why_not} if why_not else about
+        measurement.write(
+            "judgments", str(number), {**row, "total_tokens_step4": review.usage.total_tokens, "moa": own}
+        )
 
-    failed = await measurement.each(items, one)
-    numbers = {str(_number(item)) for item in items}
+    failed = await measurement.each(data.items, one)
+    numbers = {str(_number(item)) for item in data.items}
     return [row for row in measurement.rows("judgments") if row["moa"]["id"] in numbers], failed
 
 
@@ -198,7 +286,7 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row]) -> Row:
         "judged": len(parsed),
         "failed": len(rows) - len(parsed),
         "score": mean(values) if values else None,
-        "standard_error": standard_error([mean(item) for item in items if item]),
+        **METRIC.spread([mean(item) for item in items if item]),
         "not_applicable": sum(grade is None for _, by_skill in parsed for grade in by_skill.values()),
         "skills": _by(parsed, lambda row, skill: [skill], [*SKILLS]),
         "domains": _by(parsed, lambda row, skill: _listed(row, "domain")),
@@ -279,9 +367,11 @@ BENCHMARK = Benchmark(
     title="FLASK",
     about="FLASK: 1,740 items, graded 1 to 5 by skill.",
     licence="FLASK's data has no licence: use it for your own evaluation only, do not pass it on (github.com/kaistAI/FLASK)",
-    judge="openai/gpt-4-0613",
+    judge=JUDGE,
+    official="openai/gpt-4-0613",
     metric=METRIC,
     needs=needs,
+    trial=trial,
     measure=measure,
     score=score,
     grade=grade,

@@ -11,23 +11,32 @@ Quirks of the original:
 - The grade is the first ``[[n]]``, else the first ``[n]``, anywhere in the text. A judgment without one has the score -1,
   and so has a failed one (its text is then ``$ERROR$``). The averages leave both out; here they are also counted.
 - The average is that of all judgments, so a turn with fewer judgments has less weight.
+
+Different here:
+- The original sends "You are a helpful assistant." as the system message to models behind an API (conversation.py, template
+  ``chatgpt``). Here a model gets the question alone.
+- A grade off the scale of 1 to 10 is a failed judgment; the original averages it.
+- A question of maths, reasoning or coding without a reference answer (other languages' question files) is graded with the
+  prompt of the other categories, and reported; the original ends with an error.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 
 from moa.errors import ConfigError
-from moa.evals.asking.data import File, Row, Shelf
+from moa.evals.asking.data import File, Row, Shelf, check_identities
 from moa.evals.asking.harness import Measurement
-from moa.evals.benchmark import Benchmark, Options
+from moa.evals.asking.journal import Reply
+from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
+from moa.evals.benchmark import JUDGE, Benchmark, Options
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page
-from moa.evals.metric import Figure, Metric, standard_error
+from moa.evals.metric import Figure, Metric
 from moa.messages import Message, Request
 from moa.models import Model
 
@@ -47,7 +56,7 @@ TEMPERATURES = {
 WITH_REFERENCE = ("math", "reasoning", "coding")
 ANSWER_TOKENS, JUDGMENT_TOKENS = 1024, 2048
 
-_DATA = "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/"
+_DATA = "https://raw.githubusercontent.com/lm-sys/FastChat/0e6d3e4beaab66f4d3f93db72541a4abab8af28d/fastchat/llm_judge/data/"
 QUESTIONS = File(
     "mt_bench",
     ("question.jsonl", "data/mt_bench/question.jsonl", "mt_bench/question.jsonl"),
@@ -69,9 +78,126 @@ PROMPTS = File(
 
 
 def rating(judgment: str) -> float:
-    """The grade in a judgment, or -1."""
-    found = re.search(r"\[\[(\d+\.?\d*)\]\]", judgment) or re.search(r"\[(\d+\.?\d*)\]", judgment)
-    return float(found[1]) if found else -1
+    """The first grade in a judgment that is on the scale, or -1."""
+    for pattern in (r"\[\[(\d+\.?\d*)\]\]", r"\[(\d+\.?\d*)\]"):
+        grades = [float(found) for found in re.findall(pattern, judgment)]
+        if grades:
+            return next((grade for grade in grades if METRIC.low <= grade <= METRIC.high), -1)
+    return -1
+
+
+def why_ungraded(judgment: str) -> str:
+    """What a judgment lacks; empty if it has a grade."""
+    if rating(judgment) >= 0:
+        return ""
+    if not judgment.strip():
+        return "the judge said nothing"
+    if re.search(r"\[\d+\.?\d*\]", judgment):
+        return f"the grade is off the scale of {METRIC.low:g} to {METRIC.high:g}"
+    return "no grade in square brackets"
+
+
+# -- the questions, and what they lack --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The questions, the judge's prompts by name, and the reference answers by question."""
+
+    questions: Sequence[Row]
+    prompts: Mapping[str, Row]
+    references: Mapping[object, Sequence[str]]
+
+    def prompt(self, question: Row, turn: int) -> str:
+        """The name of the prompt for a turn's judgment; one with a reference answer where there is one for each turn."""
+        wants = question["category"] in WITH_REFERENCE and self.has_reference(question)
+        return f"single{'-math' if wants else ''}-v1{'-multi-turn' if turn > 1 else ''}"
+
+    def has_reference(self, question: Row) -> bool:
+        return len(self.references.get(question["question_id"], ())) >= len(question["turns"])
+
+    def messages(self, question: Row, turn: int, answers: Sequence[str]) -> list[Row]:
+        """What the judge sees for a turn's judgment."""
+        turns, prompt = question["turns"], self.prompts[self.prompt(question, turn)]
+        references = self.references.get(question["question_id"], ())
+        fields = {
+            "question": turns[0],
+            "answer": answers[0],
+            **{f"question_{place}": text for place, text in enumerate(turns, start=1)},
+            **{f"answer_{place}": text for place, text in enumerate(answers, start=1)},
+            **{f"ref_answer_{place}": text for place, text in enumerate(references, start=1)},
+        }
+        try:
+            content = prompt["prompt_template"].format(**fields)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(f"judge_prompts.jsonl: {prompt['name']} has a field that is unknown: {error}") from None
+        return [{"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": content}]
+
+
+def _data(shelf: Shelf, options: Options) -> _Data:
+    """The data of a run.
+
+    Raises:
+        ConfigError: a question or a prompt lacks something, or two questions have one number.
+    """
+    questions, place = shelf.rows(QUESTIONS), shelf.path(QUESTIONS)
+    check_identities(questions, "question_id", place)
+    for row in questions:
+        turns, where = row.get("turns"), f"{place}: question {row['question_id']}"
+        if not isinstance(turns, list) or not all(isinstance(turn, str) and turn.strip() for turn in turns):
+            raise ConfigError(f"{where}: 'turns' is {_kind(turns)}; expected a list of one or two texts")
+        if not 1 <= len(turns) <= 2:
+            raise ConfigError(f"{where} has {len(turns)} turns; expected one or two")
+        if not isinstance(row.get("category"), str):
+            raise ConfigError(f"{where} has no 'category'")
+    prompts = {row.get("name"): row for row in shelf.rows(PROMPTS)}
+    for name in ("single-v1", "single-v1-multi-turn", "single-math-v1", "single-math-v1-multi-turn"):
+        if not {"prompt_template", "system_prompt"} <= prompts.get(name, {}).keys():
+            raise ConfigError(f"{shelf.path(PROMPTS)}: no prompt {name!r} with prompt_template and system_prompt")
+    references: dict[object, Sequence[str]] = {}
+    for row in shelf.rows(REFERENCES):
+        try:
+            references[row["question_id"]] = [str(text) for text in row["choices"][0]["turns"]]
+        except (KeyError, IndexError, TypeError):
+            file = shelf.path(REFERENCES)
+            raise ConfigError(f"{file}: expected rows of question_id and choices, not {sorted(row)}") from None
+    chosen = options.chosen(questions, lambda row: row["category"])
+    return _Data(chosen, {str(name): row for name, row in prompts.items()}, references)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "one text"
+    return "a list with something else" if isinstance(value, list) else "missing" if value is None else repr(value)
+
+
+def _report(measurement: Measurement, shelf: Shelf, data: _Data) -> None:
+    """Report the questions that are graded without the reference answer that their category should have."""
+    without = [row for row in data.questions if row["category"] in WITH_REFERENCE and not data.has_reference(row)]
+    if without:
+        listed = ", ".join(str(row["question_id"]) for row in without[:5]) + (", …" if len(without) > 5 else "")
+        measurement.notice(
+            f"{shelf.path(REFERENCES)} has no reference answer for {len(without)} questions of "
+            f"{', '.join(sorted({row['category'] for row in without}))} ({listed}): graded without one"
+        )
+
+
+# -- answers and judgments --------------------------------------------------------------------------------------------
+
+
+async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
+    """Have the judge grade a stand-in answer to the first question; what its reply lacks."""
+    data = _data(shelf, options)
+    if not data.questions:
+        return ""
+    _report(measurement, shelf, data)
+    messages = data.messages(data.questions[0], 1, [STAND_IN])
+    return why_ungraded((await _grade_of(measurement, Judge.of(judge), TRIAL, messages)).text)
+
+
+async def _grade_of(measurement: Measurement, judge: Judge, key: str, messages: Sequence[Row]) -> Reply:
+    sampling = {"temperature": 0, "max_tokens": JUDGMENT_TOKENS}
+    return await judge.reply(measurement, key, messages, sampling, lambda text: rating(text) >= 0)
 
 
 async def measure(
@@ -79,9 +205,8 @@ async def measure(
 ) -> tuple[list[Row], int]:
     """Have the system answer both turns and the judge grade each; the judgments, and how many items failed."""
     assert judge is not None
-    questions = shelf.rows(QUESTIONS)[: options.limit]
-    prompts = {row["name"]: row for row in shelf.rows(PROMPTS)}
-    references = {row["question_id"]: row["choices"][0]["turns"] for row in shelf.rows(REFERENCES)}
+    grader, data = Judge.of(judge), _data(shelf, options)
+    _report(measurement, shelf, data)
 
     async def one(question: Row) -> None:
         number, category, turns = question["question_id"], question["category"], question["turns"]
@@ -97,39 +222,29 @@ async def measure(
         choices = [{"index": 0, "turns": answers}]
         measurement.write("answers", str(number), {**row, "choices": choices, "tstamp": time.time()})
         for turn in range(1, len(turns) + 1):
-            name = f"single{'-math' if category in WITH_REFERENCE else ''}-v1{'-multi-turn' if turn > 1 else ''}"
-            fields = {
-                "question": turns[0],
-                "answer": answers[0],
-                **{f"question_{place}": text for place, text in enumerate(turns, start=1)},
-                **{f"answer_{place}": text for place, text in enumerate(answers, start=1)},
-                **{f"ref_answer_{place}": text for place, text in enumerate(references.get(number, ()), start=1)},
-            }
-            content = prompts[name]["prompt_template"].format(**fields)
-            messages = [
-                {"role": "system", "content": prompts[name]["system_prompt"]},
-                {"role": "user", "content": content},
-            ]
-            request = Request({"messages": messages, "temperature": 0, "max_tokens": JUDGMENT_TOKENS})
-            reply = await measurement.call(f"judgment/{number}/{turn}", judge, request)
+            messages = data.messages(question, turn, answers)
+            reply = await _grade_of(measurement, grader, f"judgment/{number}/{turn}", messages)
+            why_not = why_ungraded(reply.text)
+            measurement.judged(why_not)
+            about = {"category": category, "date": reply.date, "length": len(answers[turn - 1])}
             measurement.write(
                 "judgments",
                 f"{number}/{turn}",
                 {
                     "question_id": number,
                     "model": system.name,
-                    "judge": [judge.name, name],
-                    "user_prompt": content,
+                    "judge": [judge.name, data.prompt(question, turn)],
+                    "user_prompt": messages[-1]["content"],
                     "judgment": reply.text,
                     "score": rating(reply.text),
                     "turn": turn,
                     "tstamp": time.time(),
-                    "moa": {"category": category, "date": reply.date, "length": len(answers[turn - 1])},
+                    "moa": {**about, "why_not": why_not} if why_not else about,
                 },
             )
 
-    failed = await measurement.each(questions, one)
-    numbers = {question["question_id"] for question in questions}
+    failed = await measurement.each(data.questions, one)
+    numbers = {question["question_id"] for question in data.questions}
     return [row for row in measurement.rows("judgments") if row["question_id"] in numbers], failed
 
 
@@ -179,7 +294,7 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row], categories: Map
         "judged": len(grades),
         "failed": len(rows) - len(grades),
         **_averages(grades),
-        "standard_error": standard_error([mean(both) for both in by_question.values()]),
+        **METRIC.spread([mean(both) for both in by_question.values()]),
         "categories": {name: _averages(graded) for name, graded in by_category.items()},
         "avg_length": mean(lengths) if lengths else None,
         "notes": [] if by_category else ["no scores by category: question.jsonl is not available"],
@@ -194,12 +309,12 @@ def _averages(grades: Sequence[tuple[Row, float]]) -> Row:
 
 
 def _grade(row: Row) -> float | None:
-    """The grade, 0 to 10, or None if the judgment failed."""
+    """The grade, 1 to 10, or None if the judgment failed."""
     try:
         grade = float(row["score"])
     except (KeyError, TypeError, ValueError):
         return None
-    return None if math.isnan(grade) or grade < 0 else grade
+    return grade if METRIC.low <= grade <= METRIC.high else None
 
 
 def grade(row: Row) -> tuple[str, list[float]]:
@@ -250,9 +365,11 @@ BENCHMARK = Benchmark(
     title="MT-Bench",
     about="MT-Bench: 80 two-turn questions, graded 1-10.",
     licence="MT-Bench's data is licensed Apache-2.0 (github.com/lm-sys/FastChat)",
-    judge="openai/gpt-4",
+    judge=JUDGE,
+    official="openai/gpt-4",
     metric=METRIC,
     needs=lambda options: (QUESTIONS, REFERENCES, PROMPTS),
+    trial=trial,
     measure=measure,
     score=score,
     grade=grade,

@@ -75,6 +75,13 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def with_precision(value: float | None, ends: tuple[float, float] | None, error: float | None) -> str:
+    """A number and its 95 % interval in brackets, or else its standard error."""
+    if value is None or ends is None:
+        return with_error(value, error)
+    return f"{number(value)} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
 def with_error(value: float | None, error: float | None, digits: int = 2) -> str:
     """A number and its standard error."""
     return number(value, digits) + (f" ± {error:.{digits}f}" if value is not None and error is not None else "")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from moa.evals.asking.data import Row
 from moa.evals.drawing import plots
-from moa.evals.drawing.page import Page, number, with_error
+from moa.evals.drawing.page import Page, number, with_precision
 from moa.evals.metric import Metric
 
 NORMAL = 1.96
@@ -17,8 +17,8 @@ Cell = Callable[[Row], str]
 
 
 def score(metric: Metric) -> Cell:
-    """The score with its standard error."""
-    return lambda result: with_error(result.get(metric.field), result.get(metric.error))
+    """The score with its 95 % interval, or else its standard error."""
+    return lambda result: with_precision(result.get(metric.field), metric.interval(result), result.get(metric.error))
 
 
 def figure(field: str) -> Cell:
@@ -64,10 +64,9 @@ def _bars(names: Sequence[str], results: Sequence[Row], metric: Metric) -> list[
     for name, result in zip(names, results, strict=True):
         value, error = result.get(metric.field), result.get(metric.error)
         if value is not None:
-            reach = None if error is None else NORMAL * error
-            ends = (None, None) if reach is None else (max(metric.low, value - reach), min(metric.high, value + reach))
-            if result.get(f"{metric.field}_low") is not None:  # an interval of the benchmark's own
-                ends = result[f"{metric.field}_low"], result[f"{metric.field}_high"]
+            ends: tuple[float | None, float | None] = metric.interval(result) or (None, None)
+            if ends == (None, None) and error is not None:
+                ends = max(metric.low, value - NORMAL * error), min(metric.high, value + NORMAL * error)
             bars.append(plots.Bar(name, value, *ends))
     return bars
 

@@ -269,9 +269,45 @@ def leaderboard(path: Path, column: str = "win_rate") -> dict[str, float | Mappi
     return figures
 
 
+GENERIC = frozenset({"model_outputs", "outputs", "model_answers", "model_answer", "answers", "annotations"})
+"""Names of files that name no system: in AlpacaEval's layout, each system has a folder with a ``model_outputs.json``."""
+
+
 def name_of(path: Path) -> str:
-    """A system's name, from the name of its file or of its run's folder."""
+    """A system's name: that of its file or its run's folder, or of a file that every system has, the rows' generator or else
+    the file's folder."""
+    name = _stem(path)
+    return name if name not in GENERIC or path.is_dir() else _generator(path) or path.resolve().parent.name
+
+
+def named_outputs(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """The answers in these files and runs, as :func:`outputs`, by system.
+
+    Files of one name are told apart by their rows' generator, or else by their folders.
+
+    Raises:
+        ConfigError: two are of one system, or a file cannot be read.
+    """
+    stems = [_stem(path) for path in paths]
+    found: dict[str, dict[str, str]] = {}
+    for path, stem in zip(paths, stems, strict=True):
+        name = name_of(path)
+        if stems.count(stem) > 1 and not path.is_dir():
+            name = _generator(path) or path.resolve().parent.name
+        if name in found:
+            raise ConfigError(f"{path}: two files are of the system {name}; rename one")
+        found[name] = outputs(path)
+    return found
+
+
+def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+
+
+def _generator(path: Path) -> str:
+    """The system that all rows of a file name; empty if they name none, or several."""
+    names = {row.get("generator") for row in read_rows(path)}
+    return str(names.pop() or "") if len(names) == 1 else ""
 
 
 def chosen_quality(quality: Quality, names: Iterable[str]) -> dict[str, float | Mapping[str, float]]:

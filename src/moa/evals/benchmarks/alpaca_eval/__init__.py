@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 
 from moa.evals.asking.data import Row
-from moa.evals.benchmark import Benchmark
-from moa.evals.benchmarks.alpaca_eval.judging import OUTPUTS, PROMPT, measure
-from moa.evals.benchmarks.alpaca_eval.win_rates import preference_of, score
+from moa.evals.benchmark import JUDGE, Benchmark
+from moa.evals.benchmarks.alpaca_eval.controlled import CONTROLLED, contrast
+from moa.evals.benchmarks.alpaca_eval.judging import GAMED, OUTPUTS, PROMPT, SWAP, measure, trial
+from moa.evals.benchmarks.alpaca_eval.judgments import preference_of
+from moa.evals.benchmarks.alpaca_eval.win_rates import BOTH_ORDERS, WIN_RATE, score
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page
-from moa.evals.metric import Figure, Metric
+from moa.evals.metric import Figure
 
 NAME = "alpaca-eval"
-WIN_RATE = Metric("win rate", "win_rate", "standard_error", 0, 100, unit="%")
-CONTROLLED = Metric("length-controlled win rate", "length_controlled_winrate", "lc_standard_error", 0, 100, unit="%")
 
 
 def grade(row: Row) -> tuple[str, list[float]]:
@@ -42,6 +42,10 @@ def figures(result: Row) -> Iterator[Figure]:
         order = result["order"][key]
         if order["judged"]:
             yield Figure(name, f"{order['win_rate']:.2f} % of {order['judged']}", part=True)
+    if result.get(BOTH_ORDERS.field) is not None:
+        yield BOTH_ORDERS.figure(result)
+        agree = f"{result['consistency']:.1f} % of {result['swapped']} pairs"
+        yield Figure("same verdict in both", agree, part=True)
 
 
 def section(page: Page, names: Sequence[str], results: Sequence[Row]) -> None:
@@ -55,6 +59,9 @@ def section(page: Page, names: Sequence[str], results: Sequence[Row]) -> None:
         "judged": sections.count("judged"),
         "failed": sections.failed,
     }
+    if any(result.get(BOTH_ORDERS.field) is not None for result in results):
+        columns[BOTH_ORDERS.label] = sections.score(BOTH_ORDERS)
+        columns["same verdict in both orders, %"] = sections.figure("consistency")
     sections.scores(page, names, results, columns)
     metrics = {"length-controlled": CONTROLLED, "raw": WIN_RATE}
     caption = "Win rates against the baseline, with 95 % intervals."
@@ -66,13 +73,18 @@ BENCHMARK = Benchmark(
     title="AlpacaEval 2.0",
     about="AlpacaEval 2.0: 805 instructions, win rates.",
     licence="AlpacaEval's data is licensed CC BY-NC 4.0: attribution, no commercial use (github.com/tatsu-lab/alpaca_eval)",
-    judge="openai/gpt-4-1106-preview",
+    judge=JUDGE,
+    official="openai/gpt-4-1106-preview",
     metric=WIN_RATE,
     controlled=CONTROLLED,
+    contrast=contrast,
     needs=lambda options: (OUTPUTS, PROMPT),
+    spare=(GAMED,),
+    trial=trial,
     measure=measure,
     score=score,
     grade=grade,
     figures=figures,
     section=section,
+    flags=(SWAP,),
 )

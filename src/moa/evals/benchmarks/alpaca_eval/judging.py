@@ -15,6 +15,10 @@ Quirks of the original:
 - A token that is not among the five likeliest has probability 0; if neither name is among them, the judgment failed.
 - This code fills the template's fields in one pass. The original fills one after another, so that ``{output_1}`` in an
   instruction is replaced by an answer.
+
+Different here: tokens that differ from a name in white space or punctuation alone (`` M``, ``▁M``) count as that name, since
+not every tokenizer has the names as tokens. A judge that does not begin with a name, or returns no log-probabilities, is
+called for its verdict alone; it may think first. With ``--swap``, each pair is judged in both orders.
 """
 
 from __future__ import annotations
@@ -25,15 +29,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moa.errors import CallRejected
+from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
 from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import Reply
-from moa.evals.benchmark import Options
-from moa.messages import Request
+from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
+from moa.evals.benchmark import Flag, Options
 from moa.models import Model
 
 BASELINE = "gpt4_1106_preview"
+SWAP = Flag("swap", "Judge each pair in both orders.")
+CANDIDATES = 5
+"""Tokens whose log-probabilities the judge returns."""
+
 _HUB = "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/2edc6fad8be6b14ea7230aabfd08188da6b8b814/"
 _CODE = (
     "https://raw.githubusercontent.com/tatsu-lab/alpaca_eval/cd543a149df89434d8a54582c0151c0b945c3d20/src/alpaca_eval/"
@@ -87,16 +95,29 @@ def is_switched(instruction: str) -> bool:
     return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 
+_NAME = re.compile(r"[\W_▁ĠĊ]*([mM])[\W_▁ĠĊ]*")
+"""A token that is one of the names, in any tokenizer's notation of white space."""
+
+
 def weighted(logprobs: Mapping[str, float]) -> float | None:
     """The preference for the answer shown second, 1 to 2; None if neither name is among the likeliest tokens."""
-    first, second = (math.exp(logprobs[name]) if name in logprobs else 0.0 for name in ("m", "M"))
-    return 2 - first / (first + second) if first + second > 0 else None
+    chances = {"m": 0.0, "M": 0.0}
+    for token, logprob in logprobs.items():
+        if found := _NAME.fullmatch(token):
+            chances[found[1]] += math.exp(logprob)
+    both = chances["m"] + chances["M"]
+    return 2 - chances["m"] / both if both > 0 else None
 
 
 def verdict(text: str) -> float | None:
-    """1 or 2 for a judge that only names the better answer: a lone ``m`` or ``M`` anywhere in the text; else None."""
-    named = set(re.findall(r"(?<![A-Za-z'’])[mM](?![A-Za-z'’])", text))
-    return {"m": 1.0, "M": 2.0}[named.pop()] if len(named) == 1 else None
+    """1 or 2 for a judge that only names the better answer: a lone ``m`` or ``M`` anywhere in the text, or in its last line
+    where it names both; else None."""
+    lines = text.strip().splitlines()
+    for part in (text, *lines[-1:]):
+        named = set(re.findall(r"(?<![^\W_])(?<!['’])[mM](?![^\W_])(?!['’])", part))
+        if len(named) == 1:
+            return {"m": 1.0, "M": 2.0}[named.pop()]
+    return None
 
 
 def prompt(template: str, fields: Mapping[str, str]) -> list[Row]:
@@ -112,38 +133,91 @@ def prompt(template: str, fields: Mapping[str, str]) -> list[Row]:
 # -- answers and judgments --------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Judge:
-    """A judge, and whether it accepts requests for log-probabilities as far as is known."""
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """A judgment: the preference for the answer shown second (1 to 2), and the reply that gave it.
 
-    model: Model
+    ``why_not``: what the reply lacks; empty where there is a preference. ``weighted``: it comes from log-probabilities.
+    """
+
+    preference: float | None
+    reply: Reply
+    why_not: str = ""
+    weighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """A judge with the template of its prompt."""
+
+    measurement: Measurement
+    judge: Judge
     template: str
-    accepts_logprobs: bool = True
 
-    async def prefers(
-        self, measurement: Measurement, key: str, fields: Mapping[str, str]
-    ) -> tuple[float | None, Reply]:
-        """The preference for the answer shown second, and the judge's reply.
+    async def prefers(self, key: str, fields: Mapping[str, str]) -> _Verdict:
+        """The judge's verdict on two answers.
 
-        A judge that returns no log-probabilities, and no verdict in a single token, is called a second time, without a
-        limit on tokens: it may reason first.
+        Log-probabilities that have neither name are a failed judgment, as in the original, once one judgment has had them;
+        before, the judge may be one that thinks first.
         """
-        messages = prompt(self.template, fields)
-        if self.accepts_logprobs:
-            settings = {"temperature": 1, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
-            try:
-                reply = await measurement.call(key, self.model, Request({"messages": messages, **settings}))
-            except CallRejected as error:
-                if error.status not in (400, 422):
-                    raise
-                self.accepts_logprobs = False
-            else:
-                preference = verdict(reply.text) if reply.logprobs is None else weighted(reply.logprobs)
-                if preference is not None or reply.logprobs is not None:
-                    return preference, reply
-        request = Request({"messages": messages, "temperature": 0})
-        reply = await measurement.call(f"{key}/verdict", self.model, request)
-        return verdict(reply.text), reply
+        messages, judge = prompt(self.template, fields), self.judge
+        reply = await judge.weighted(self.measurement, key, messages, CANDIDATES)
+        if reply is not None:
+            known = reply.logprobs or {}
+            preference = weighted(known)
+            if preference is not None and len(known) > 1:
+                judge.weighs = True
+                return _Verdict(preference, reply, weighted=True)
+            preference = verdict(reply.text) if preference is None else preference
+            if preference is not None:
+                return _Verdict(preference, reply)
+            if judge.weighs and known:
+                return _Verdict(None, reply, "neither name is among the likeliest tokens")
+        reply = await judge.reply(
+            self.measurement, f"{key}/verdict", messages, {"temperature": 0}, lambda text: verdict(text) is not None
+        )
+        preference = verdict(reply.text)
+        if preference is not None and judge.weighs is None:
+            judge.weighs = False
+        return _Verdict(preference, reply, _why_no_verdict(reply.text))
+
+
+def _why_no_verdict(text: str) -> str:
+    if verdict(text) is not None:
+        return ""
+    return "neither m nor M, or both" if text.strip() else "the judge said nothing"
+
+
+def items_of(shelf: Shelf) -> list[Row]:
+    """The instructions, checked.
+
+    Raises:
+        ConfigError: one has no text or no baseline output, or two are equal.
+    """
+    try:
+        rows = instructions(shelf)
+    except KeyError as error:
+        raise ConfigError(f"{shelf.path(OUTPUTS)}: a row has no {error}") from None
+    seen: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        for name in ("instruction", "output"):
+            if not isinstance(row[name], str):
+                raise ConfigError(f"{shelf.path(OUTPUTS)}: {name!r} of row {place + 1} is no text")
+        if row["instruction"] in seen:
+            first = seen[row["instruction"]] + 1
+            raise ConfigError(f"{shelf.path(OUTPUTS)}: rows {first} and {place + 1} have the same instruction")
+        seen[row["instruction"]] = place
+    return rows
+
+
+async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
+    """Have the judge compare a stand-in answer with the baseline's for the first instruction; what its reply lacks."""
+    items = options.chosen(items_of(shelf), lambda row: row["dataset"])
+    if not items:
+        return ""
+    judging = _Judging(measurement, Judge.of(judge), shelf.text(PROMPT))
+    fields = {"instruction": items[0]["instruction"], "output_1": STAND_IN, "output_2": items[0]["output"]}
+    return (await judging.prefers(TRIAL, fields)).why_not
 
 
 async def measure(
@@ -151,8 +225,8 @@ async def measure(
 ) -> tuple[list[Row], int]:
     """Have the system answer and the judge compare; the judgments, and how many items failed."""
     assert judge is not None
-    items = instructions(shelf)[: options.limit]
-    judging = Judge(judge, shelf.text(PROMPT))
+    items = options.chosen([*enumerate(items_of(shelf))], lambda numbered: numbered[1]["dataset"])
+    judging = _Judging(measurement, Judge.of(judge), shelf.text(PROMPT))
 
     async def one(numbered: tuple[int, Row]) -> None:
         index, item = numbered
@@ -161,31 +235,39 @@ async def measure(
         shared = {"instruction": text, "dataset": item["dataset"]}
         row = {**shared, "output": answer.text, "generator": system.name, "moa": {"index": index}}
         measurement.write("answers", str(index), row)
-        switched = is_switched(text)
-        shown = (answer.text, baseline) if switched else (baseline, answer.text)
-        fields = {"instruction": text, "output_1": shown[0], "output_2": shown[1]}
-        preference, reply = await judging.prefers(measurement, f"judgment/{index}", fields)
-        if preference is not None and switched:
-            preference = 3 - preference
-        weighted_by_logprobs = reply.logprobs is not None
-        about = {"index": index, "weighted": weighted_by_logprobs, "date": reply.date, "said": reply.text}
-        row = {
-            **shared,
-            "output_1": baseline,
-            "generator_1": BASELINE,
-            "output_2": answer.text,
-            "generator_2": system.name,
-            "annotator": judge.name,
-            "preference": preference,
-            "is_switched_outputs": switched,
-            "price_per_example": reply.cost.dollars,
-            "time_per_example": reply.seconds,
-            "moa": about,
-        }
-        measurement.write("judgments", str(index), row)
+        orders = [is_switched(text), *([not is_switched(text)] if SWAP.name in options.flags else [])]
+        for name, key, switched in zip(("judgments", "swapped"), ("", "/swapped"), orders, strict=False):
+            shown = (answer.text, baseline) if switched else (baseline, answer.text)
+            fields = {"instruction": text, "output_1": shown[0], "output_2": shown[1]}
+            found = await judging.prefers(f"judgment/{index}{key}", fields)
+            measurement.judged(found.why_not)
+            preference, reply = found.preference, found.reply
+            if preference is not None and switched:
+                preference = 3 - preference
+            about = {"index": index, "weighted": found.weighted, "date": reply.date, "said": reply.text}
+            row = {
+                **shared,
+                "output_1": baseline,
+                "generator_1": BASELINE,
+                "output_2": answer.text,
+                "generator_2": system.name,
+                "annotator": judge.name,
+                "preference": preference,
+                "is_switched_outputs": switched,
+                "price_per_example": reply.cost.dollars,
+                "time_per_example": reply.seconds,
+                "moa": {**about, "why_not": found.why_not} if found.why_not else about,
+            }
+            measurement.write(name, str(index), row)
 
-    failed = await measurement.each(list(enumerate(items)), one)
+    failed = await measurement.each(items, one)
     for name, official in (("answers", "model_outputs.json"), ("judgments", "annotations.json")):
         # In the original's files, a row's position is the index of its instruction.
         measurement.save(official, sorted(measurement.rows(name), key=lambda row: int(row["moa"]["index"])))
-    return [row for row in measurement.rows("judgments") if row["moa"]["index"] < len(items)], failed
+    chosen = {index for index, _ in items}
+    other = {row["moa"]["index"]: row for row in measurement.rows("swapped")} if SWAP.name in options.flags else {}
+    rows = [row for row in measurement.rows("judgments") if row["moa"]["index"] in chosen]
+    for row in rows:
+        if (swapped := other.get(row["moa"]["index"])) is not None:
+            row["moa"]["swapped"] = swapped["preference"]
+    return rows, failed
