@@ -227,10 +227,13 @@ async def test_unusable_judgments_are_a_one_line_error(folder: Path) -> None:
 
 
 @needs_judgments
-async def test_recorded_judgments_are_scored_on_the_command_line() -> None:
-    """As JSON; the other files are found next to the judgments."""
-    path = DATA / "alpaca_eval" / "annotations.jsonl.gz"
-    ended = await run("bench", "alpaca-eval", "--judgments", str(path), "--json")
+async def test_recorded_judgments_are_scored_on_the_command_line(tmp_path: Path) -> None:
+    """As JSON, one result a system."""
+    wanted = (b'"FuseChat-Llama-3.1-8B-Instruct"', b'"generator_2": "gpt4_1106_preview"')
+    lines = gzip.decompress((DATA / "alpaca_eval" / "annotations.jsonl.gz").read_bytes()).split(b"\n")
+    (tmp_path / "some.jsonl").write_bytes(b"\n".join(line for line in lines if any(name in line for name in wanted)))
+    places = ["--judgments", str(tmp_path / "some.jsonl"), "--data", str(DATA)]
+    ended = await run("bench", "alpaca-eval", *places, "--json")
     assert ended.code == 0, ended.err
     results = {one["system"]: one for one in json.loads(ended.out)["results"]}
     assert round(results["FuseChat-Llama-3.1-8B-Instruct"]["win_rate"], 4) == 63.3316
