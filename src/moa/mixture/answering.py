@@ -10,7 +10,7 @@ from functools import partial
 
 from moa.analysis import Analysis
 from moa.answers import estimated_tokens
-from moa.errors import AggregatorFailed, model_errors
+from moa.errors import AggregatorFailed, RunError, model_errors
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation import Central, Synthesize
@@ -19,16 +19,17 @@ from moa.mixture.asking import aggregator_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import MakeRequest
+from moa.mixture.deliberation import Consultation
 from moa.mixture.demands import Demands
 from moa.mixture.draft import Draft
 from moa.mixture.events import AnswerBegan, Event, Noticed, Selected
-from moa.mixture.memory import turn_of
 from moa.mixture.plan import Plan
+from moa.mixture.private_tool import why_not
 from moa.mixture.prompts import Layout, conversation_text
 from moa.mixture.proposing import Proposing
-from moa.mixture.schedules.barrier import Barrier
-from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Reading, single_reading
+from moa.mixture.substitutes import acts, schedule_for, substitutes
+from moa.mixture.turn import continues_a_turn, turn_of_request
 from moa.mixture.writer import Writer
 from moa.models import traits_of
 
@@ -61,16 +62,15 @@ class Answering:
         self.request, self.emit = request, emit
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self._aggregation = plan.aggregation
-        self._acts = any(request.body.get(field) for field in ("tools", "response_format"))
-        schedule = CheckedSchedule(plan.schedule)
-        self._schedule = self._schedule_for_request(schedule)
+        self._acts = acts(request)
+        self._schedule = schedule_for(plan, request)
         self._demands = Demands(plan, request)
-        self._waits = schedule.grows and not self._schedule.grows
         overhead = estimated_tokens(conversation_text(request.messages)) + estimated_tokens(plan.prompt)
         self._budget = Budget(plan.prices, plan.max_cost, overhead)
         self._calls = Calls(emit, self._budget)
         self._asides = Asides(plan, self._calls, self._budget)
         self._draft: Draft | None = None  # the aggregator's
+        self._turn, self._kept, self._asked = turn_of_request(plan, request), kept, False
         self._proposing = Proposing(
             plan,
             request,
@@ -99,18 +99,19 @@ class Answering:
         Raises:
             RunError: there is no answer.
         """
-        self._notice_substitutes()
+        for message, degrades in substitutes(self._plan, self.request, continues=bool(self._kept)):
+            self.notice(message, degrades=degrades)
         self._demands.check_plan()
         self._recall()
-        if self._reads_early:
+        if self._reads_early or self._consults(self._plan.aggregator):
             try:
                 await self._write(self._readings)
             except _WriterNotNeeded:
                 await self._answer_from(self._proposals or ())
         else:
-            async with aclosing(self._readings()) as readings:
-                complete = [reading async for reading in readings][-1]
-            await self._answer_from(complete.references)
+            await self._answer_from(await self._complete())
+        if self._proposals is None:  # the aggregator did not ask the proposers
+            self._begin_answer(())
         if missing := self._demands.missing(self._draft):
             self.notice(missing, degrades=True)
         self._proposing.leave()
@@ -124,27 +125,6 @@ class Answering:
         await self._proposing.end()
 
     # -- what applies to this request ------------------------------------------------------------------------------------
-
-    def _schedule_for_request(self, schedule: CheckedSchedule) -> CheckedSchedule:
-        """The mixture's schedule, or a barrier where this request cannot use it."""
-        plan = self._plan
-        whole = self._acts or bool(self.request.body.get("stop"))  # a stop sequence may lie across two pieces
-        if schedule.grows and (plan.exact or self._aggregation.whole or whole):
-            return CheckedSchedule(Barrier())
-        if schedule.warm and (plan.references != "user" or self._aggregation.whole):
-            return CheckedSchedule(Barrier())
-        return schedule
-
-    def _notice_substitutes(self) -> None:
-        """Report where this request gets another aggregation or schedule than the mixture's, or fewer choices."""
-        if (count := self.request.body.get("n")) not in (None, 1):
-            self.notice(
-                f"the request has n = {count!r}, and this answer is one choice; run it again for others", degrades=True
-            )
-        if self._acts and not self._aggregation.writes:
-            self.notice(f"the request asks for tools or a response format, so {self._plan.name} writes its answer")
-        elif self._waits:
-            self.notice("this request cannot be answered incrementally; waiting for all proposals")
 
     @property
     def _reads_early(self) -> bool:
@@ -160,15 +140,16 @@ class Answering:
 
     @property
     def _schedule_selects(self) -> bool:
-        return self._schedule.exits and self._schedule.exits_with == "central" and not self._acts
+        exits = self._schedule.exits and self._schedule.exits_with == "central"
+        return exits and not self._acts and not self._asked  # what the aggregator asks need not be what the user asks
 
     # -- the proposals ---------------------------------------------------------------------------------------------------
 
     def _recall(self) -> None:
         """Take proposals that exist already: the caller's, the turn's, or none at all for a mixture without layers."""
         given = self._proposals
-        if given is None and (turn := self._turn) and self._turn_continues:
-            given = self._plan.memory.recall(turn)
+        if given is None and self._turn and continues_a_turn(self.request):
+            given = self._plan.memory.recall(self._turn)
         if given is not None or not self._plan.layers:
             self._begin_answer(tuple(given or ()), recalled=given is not None)
 
@@ -187,30 +168,44 @@ class Answering:
                     if self._turn:
                         self._plan.memory.keep(self._turn, reading.references)
                     self._begin_answer(reading.references)
-                    if self._reads_early and self._needs_no_writer(reading.references):
+                    if self._reads_early and not self._asked and self._needs_no_writer(reading.references):
                         raise _WriterNotNeeded
                 yield reading
+
+    async def _complete(self) -> tuple[Reference, ...]:
+        """The complete proposals."""
+        async with aclosing(self._readings()) as to_read:
+            return [reading async for reading in to_read][-1].references
+
+    async def _ask(self, questions: Sequence[str]) -> tuple[Reference, ...]:
+        """Put the aggregator's questions to the proposers. Without any proposal it answers alone.
+
+        Raises:
+            _WriterNotNeeded: a proposal is the answer, since the money left pays for no other.
+        """
+        self._asked = True
+        if self._proposing.late:
+            self.notice("the deadline passed before the proposers were called", degrades=True)
+            return ()
+        self._proposing.ask(questions)
+        try:
+            references = await self._complete()
+        except RunError as error:
+            self.notice(f"the aggregator asked the proposers in vain: {error}", degrades=True)
+            return ()
+        if self._draft is not None and not self._draft.text and self._cannot_pay_for_an_answer(references):
+            self._calls.drop(self._draft, "the cost limit leaves no money for its answer")
+            raise _WriterNotNeeded
+        return references
+
+    def _consults(self, agent: Agent) -> bool:
+        """Whether an aggregator is called before the proposers, and may ask them."""
+        may_wait = self._plan.when == "tool" and self._proposals is None and not self._kept
+        return may_wait and why_not(agent, self.request) is None
 
     def _begin_answer(self, references: tuple[Reference, ...], *, recalled: bool = False) -> None:
         self._proposals = references
         self.emit(AnswerBegan(at=self.now(), references=references, recalled=recalled, turn=self._turn or ""))
-
-    @property
-    def _turn(self) -> str | None:
-        """The digest of the user's turn, or None where no later request can belong to it: it calls no tools."""
-        plan, at = self._plan, self.request.last_user
-        if plan.fanout != "turn" or not plan.layers or at is None:
-            return None
-        calls_tools = any(self.request.body.get(field) for field in ("tools", "functions"))
-        if not calls_tools and not self._turn_continues:
-            return None
-        return turn_of(plan.proposal_identity, self.request.messages[: at + 1])
-
-    @property
-    def _turn_continues(self) -> bool:
-        """Whether messages follow the user's last one, such as the results of tool calls."""
-        at = self.request.last_user
-        return at is not None and at + 1 < len(self.request.body["messages"])
 
     # -- the answer ------------------------------------------------------------------------------------------------------
 
@@ -219,11 +214,8 @@ class Answering:
         self._demands.check_plan()  # the server of a proposer may have refused images meanwhile
         selects = not self._aggregation.writes
         aggregation = Synthesize() if selects and (self._acts or not proposals) else self._aggregation
-        if self._proposing.agreement and self._selects_agreement:
-            if aggregation.needs_aggregator or aggregation.writes:
-                self.select(self._proposing.agreement, "the proposals agree")
-            else:
-                await aggregation.answer(self, proposals)
+        if self._proposing.agreement and self._selects_agreement and aggregation.needs_aggregator:
+            self.select(self._proposing.agreement, "the proposals agree")
         elif aggregation.needs_aggregator and self._cannot_pay_for_an_answer(proposals):
             limit = f"the cost limit of ${self._plan.max_cost:g}"
             self.notice(f"{limit} leaves no money for the aggregator; a proposal is the answer", degrades=True)
@@ -250,8 +242,11 @@ class Answering:
         for name, agent in aggregators.items():
             draft, left = Draft(name, self.depth), left - 1
             self._draft = draft
-            make_request = partial(aggregator_request, agent, self.request, layout or self.layout)
-            async with aclosing(readings()) as to_read:
+            make_request: MakeRequest = partial(aggregator_request, agent, self.request, layout or self.layout)
+            asking = Consultation(agent, self.request, self.layout, self._ask) if self._consults(agent) else None
+            if asking:
+                agent, make_request = asking.agent, asking.make_request
+            async with aclosing(asking.readings() if asking else readings()) as to_read:
                 writer = Writer(
                     self._calls,
                     agent,
@@ -313,7 +308,7 @@ class Answering:
 
     @property
     def continues(self) -> bool:
-        return self._turn_continues
+        return continues_a_turn(self.request)
 
     async def write(self, proposals: Sequence[Reference], analysis: Analysis | None = None) -> None:
         layout = replace(self.layout, analysis=analysis.text) if analysis else self.layout

@@ -10,6 +10,10 @@ from moa.mixture.draft import Draft
 from moa.models.refusals import one_line
 
 
+class Consults(Exception):
+    """An aggregator's call asks for something that it reads with its next call, and is no answer yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one call ended.
@@ -24,6 +28,8 @@ class Outcome:
         We closed the stream: the reading's room is used up, or a better reading waits. Another call continues the draft.
     ``skipped``
         No call was made: the cost limit leaves no money for this piece. Another call writes from a later reading.
+    ``consults``
+        The model asks the proposers; another call reads their proposals. See :mod:`moa.mixture.deliberation`.
     ``restarted``
         The model did not continue the draft but started over with a different text.
     ``repeating``
@@ -45,6 +51,7 @@ class Outcome:
         "paused",
         "skipped",
         "restarted",
+        "consults",
         "repeating",
         "stopped",
         "failed",
@@ -60,6 +67,7 @@ FOLLOWED = {
     "unfinished": "another call reads the complete proposals",
     "empty": "it returned no text",
     "restarted": "it did not continue its text",
+    "consults": "it asked the proposers",
 }
 """The outcomes of a call that another call follows, and why."""
 

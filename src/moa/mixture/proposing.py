@@ -25,6 +25,7 @@ from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
 from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.plan import Plan
+from moa.mixture.private_tool import with_question
 from moa.mixture.probe import Probe, probe_of
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.drafts import reference_of, references_of
@@ -54,6 +55,7 @@ class Proposing:
 
     Attributes:
         started: whether any proposer was started.
+        late: whether the deadline has passed.
         agreement: the proposal that represents those that agree; None until the schedule finds such a layer, or the first
             members of the first layer agree.
         agreeing: the proposals that the answer is made from where there is an agreement.
@@ -91,7 +93,7 @@ class Proposing:
         self._probe: Probe | None = None
         self._closed: str | None = None
         self._short_of_money = False
-        self._late = False
+        self.late = False
         self._schedule_error: ScheduleError | None = None
 
     async def readings(self) -> AsyncGenerator[Reading, None]:
@@ -112,6 +114,10 @@ class Proposing:
             async for reading in readings:
                 yield Reading(self._final(reading.references)) if reading.last else reading
 
+    def ask(self, questions: Sequence[str]) -> None:
+        """Put these questions to the proposers, after the conversation. Only before they are started."""
+        self._request = with_question(self._request, questions)
+
     def leave(self) -> None:
         """The answer is complete: drop the proposers that still write."""
         for draft in self._tasks:
@@ -123,7 +129,7 @@ class Proposing:
 
     def pass_deadline(self, seconds: float) -> None:
         """The run's deadline has passed."""
-        self._late = True
+        self.late = True
         self._close(f"the {seconds:g} s deadline passed")
 
     # -- their tasks -------------------------------------------------------------------------------------------------
@@ -136,8 +142,7 @@ class Proposing:
         self.started = True
         drafts = self._drafts
         for agent, draft in (seated for layer in self._layers for seated in layer):
-            reference = self._kept.get((draft.layer, draft.agent))
-            if reference:
+            if reference := self._kept.get((draft.layer, draft.agent)):
                 self._recall(agent, draft, reference)
         if self._plan.when == "disagree":
             self._probe = probe_of(self._plan, drafts[0], self._patient(0), self._give_up)
@@ -252,19 +257,15 @@ class Proposing:
             return self.agreeing
         cut_short = self._closed or self._short_of_money
         if cut_short:
-            references = next((usable for usable in reversed(self._usable) if usable), ())
+            references = next((usable for layer in reversed(self._drafts) if (usable := references_of(layer))), ())
         if len(references) < (needed := 1 if cut_short else self._plan.min_proposals):
             references = with_repeating(self._drafts, references, needed, partial(self._notice, degrades=True))
         if len(references) < needed:
-            raise shortage(self._drafts, self._plan.min_proposals, self._closed if self._late else None)
+            raise shortage(self._drafts, self._plan.min_proposals, self._closed if self.late else None)
         if not self._residual:
             return references
-        return with_earlier(self._usable[: max(reference.layer for reference in references) - 1], references)
-
-    @property
-    def _usable(self) -> list[tuple[Reference, ...]]:
-        """The usable proposals, layer by layer."""
-        return [references_of(layer) for layer in self._drafts]
+        deepest = max(reference.layer for reference in references)
+        return with_earlier([*map(references_of, self._drafts[: deepest - 1])], references)
 
     def _close(self, reason: str) -> None:
         """Stop all proposers. Text so far is used, marked as cut; a proposer without text is dropped."""

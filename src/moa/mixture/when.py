@@ -42,10 +42,10 @@ def check_when(
         return
     if not layers:
         raise ConfigError(f"{where}: when is {when!r}, but there is no layer of proposers; add one, or remove when")
-    if when == "tool" and not aggregation.writes:
+    if when == "tool" and aggregation.whole:
         raise ConfigError(
-            f"{where}: when is 'tool', which takes an aggregator that writes, but aggregate is {aggregation.name!r}; "
-            'expected aggregate = "synthesize"'
+            f"{where}: when is 'tool', which takes an aggregator that writes at once, but aggregate is "
+            f'{aggregation.identity!r}; expected aggregate = "synthesize", without analysis'
         )
     if when == "disagree":
         _check_first(first if isinstance(first, int) else FIRST, len(layers[0]), schedule, where)

@@ -16,10 +16,10 @@ from moa.mixture.agent import Agent
 from moa.mixture.calls import Calls
 from moa.mixture.continuation import Conversation, MakeRequest
 from moa.mixture.draft import Draft
-from moa.mixture.outcome import FOLLOWED, Outcome, why_empty
+from moa.mixture.outcome import FOLLOWED, Consults, Outcome, why_empty
 from moa.mixture.repetition import Loops
 from moa.mixture.room import Room, listed_context
-from moa.mixture.schedules.protocol import Reading
+from moa.mixture.schedules.protocol import Reading, last_of
 from moa.mixture.seam import Restarted, Seam
 from moa.mixture.silence import noticed
 from moa.mixture.way import way_of
@@ -72,7 +72,7 @@ class Writer:
         self._loops, self._replaceable, self._check = Loops(question), replaceable, check
         self._room = Room(make_request, agent.model, listed_context, self._notice_room)
         self._conversation, self._seam = Conversation(self._room, self._way, self._room.fits), Seam()
-        self._ended_early = False
+        self._consulted = self._ended_early = False
         """Whether the model ended its text on references that were still growing."""
 
     async def write(self, readings: AsyncIterator[Reading]) -> None:
@@ -101,7 +101,7 @@ class Writer:
                         self._calls.notice(
                             f"{self._draft.agent} did not continue where it stopped; finishing in a single call"
                         )
-                        await self._finish_in_one_call(await _last_of(readings, reading))
+                        await self._finish_in_one_call(await last_of(readings, reading))
                     elif outcome.kind == "empty":
                         await self._finish_in_one_call(reading)
                     if self._draft.ended:
@@ -114,7 +114,10 @@ class Writer:
         while True:
             try:
                 request = self._conversation.request(
-                    reading.references, self._seam.text, last=reading.last, ended=self._ended_early
+                    reading.references,
+                    "" if self._consulted else self._seam.text,  # what it said before it asked is in its request
+                    last=reading.last,
+                    ended=self._ended_early,
                 )
             except CallRejected as error:
                 self._calls.notice(f"{self._draft.agent} was not called: {error.reason}", degrades=True)
@@ -123,7 +126,8 @@ class Writer:
             if outcome := self._unaffordable(request, reading):
                 self._settle(outcome)
                 return outcome
-            self._seam.join(exact=self._way == "prefix")
+            if not self._consulted:
+                self._seam.join(exact=self._way == "prefix")
             outcome = await self._call(request, reading)
             if outcome.kind != "too long":
                 return outcome
@@ -223,6 +227,9 @@ class Writer:
                 self._check(self._draft, True)
         except Restarted:
             return Outcome("restarted")
+        except Consults:
+            self._consulted = True
+            return Outcome("consults")
         except MoaError as error:
             return Outcome("failed", error=error)
         except Exception as error:
@@ -291,7 +298,7 @@ class Writer:
         if draft.ended or outcome.kind == "skipped":
             return
         if outcome.kind in FOLLOWED:
-            calls.pause(draft, FOLLOWED[outcome.kind], part=outcome.kind in ("paused", "unfinished"))
+            calls.pause(draft, FOLLOWED[outcome.kind], part=outcome.kind in ("paused", "unfinished", "consults"))
         elif outcome.error and self._ended_early and not is_blank(draft.text):
             self._finish_incomplete(f"its call with the complete proposals failed: {outcome.error}")
         elif outcome.error:
@@ -339,10 +346,3 @@ class Writer:
 
 def _is_too_long(error: MoaError | None) -> bool:
     return isinstance(error, ModelError) and error.code == "context_length_exceeded"
-
-
-async def _last_of(readings: AsyncIterator[Reading], reading: Reading) -> Reading:
-    """Skip to the last reading; ``reading`` is the one before, or itself the last."""
-    async for later in readings:
-        reading = later
-    return reading

@@ -7,7 +7,7 @@ takes the next reading and continues its text, until a reading that is the last.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -58,6 +58,13 @@ class Reading:
 async def single_reading(references: Sequence[Reference]) -> AsyncGenerator[Reading, None]:
     """One reading, the last, of these references."""
     yield Reading(tuple(references))
+
+
+async def last_of(readings: AsyncIterator[Reading], reading: Reading) -> Reading:
+    """Skip to the last reading; ``reading`` is the one before, or itself the last."""
+    async for later in readings:
+        reading = later
+    return reading
 
 
 class Schedule(Protocol):
