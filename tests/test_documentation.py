@@ -179,7 +179,7 @@ class Reader:
         (self.folder / "question.txt").write_text("Why is the sky blue?")
         for make in (small_benchmarks.alpaca_eval, small_benchmarks.mt_bench, small_benchmarks.flask):
             make(self.folder / "data")
-        if any("moa runs show" in block.text for block in BLOCKS if block.page == self.page):
+        if any(re.search(r"moa runs \w+ 0f3c", block.text) for block in BLOCKS if block.page == self.page):
             await self.save_runs("0f3c", "1a2b")
         if any(PROVIDED in block.text for block in BLOCKS if block.page == self.page):
             self.served = await self.stack.enter_async_context(Served(self.folder / "server", config=self.config))

@@ -111,7 +111,7 @@ def published(folder: Path) -> None:
     sums = [{"question": f"Ann has {n} eggs and finds {n}.", "answer": f"{n} + {n}\n#### {2 * n},000"} for n in (1, 2)]
     _lines(folder / "gsm8k" / "test.jsonl", sums)
     halves = [
-        {"problem": f"${n}/2$?", "solution": "…", "answer": f"{n / 2:g}", "subject": "Algebra", "level": n}
+        {"problem": f"${n}/2$?", "solution": "…", "answer": rf"\frac{{{n}}}{{2}}", "subject": "Algebra", "level": n}
         for n in (1, 3)
     ]
     _lines(folder / "math_500" / "test.jsonl", [{**row, "unique_id": f"test/{n}.json"} for n, row in enumerate(halves)])

@@ -133,7 +133,7 @@ def export(
     rated: Annotated[bool, typer.Option("--rated", help="With --tasks: only rated runs.")] = False,
     store: _Store = None,
 ) -> int:
-    """Print a run as one JSON object, or all as questions.
+    """Print a run as JSON, or all as questions.
 
     With --tasks, each run is a line of JSON: its question, its answer as the reference if it was rated up, its rating.
     """

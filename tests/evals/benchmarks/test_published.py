@@ -28,7 +28,7 @@ def _by_line(line: Callable[[str], bool]) -> Callable[[str], str]:
 
 RIGHT: dict[str, Callable[[str], str]] = {
     "gsm8k": lambda question: f"So she has\nAnswer: {2000 * int(question.split()[2])} eggs"[:-5],
-    "math-500": lambda question: rf"It is \boxed{{{int(question[1]) / 2}}}.",
+    "math-500": lambda question: rf"It is $\boxed{{\dfrac{{{question[1]}}}{{2}}}}$.",
     "mmlu-pro": _by_line(lambda option: option == "y"),
     "gpqa": _by_line(lambda option: option.startswith("right")),
     "ifeval": lambda question: "One two three.",

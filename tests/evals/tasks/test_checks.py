@@ -13,6 +13,12 @@ CASES = [
     ("exact", True, "true", "False"),
     ("number", 1200, "So it costs $1,200.", "So it costs $1,300."),
     ("number", "0.50", "Answer: .5", "Answer: 5"),
+    ("exact", "5 March 2024", "The answer is 2024-03-05.", "The answer is May 5, 2024."),
+    ("exact", r"\frac{\sqrt{2}}{2}", r"\boxed{\dfrac{\sqrt{2}}{2}}", r"\boxed{\sqrt{2}}"),
+    ("number", "18 dollars", "She makes $18 every day.", "She makes 19 dollars."),
+    ("number", 50, "It is 50 %.", "It is 5 %."),
+    ("number", "50%", "Half of them, so 0.5", "5"),
+    ("number", "1/2", r"\boxed{\frac{1}{2}}", "1 or 2"),
     ("choice", "B", "I think B.\nAnswer: B", "A or B?\nAnswer: A"),
     ("contains", "New York", "It is new york, of course", "It is New Yorkshire"),
     ("contains", ["Paris", "Lutetia"], "Once called Lutetia.", "Rome"),
@@ -32,6 +38,14 @@ def test_a_right_reply_passes_and_a_wrong_one_does_not(check: str, answer: objec
     assert not passed(task, "")
 
 
+def test_a_reply_that_was_cut_off_counts_if_it_has_marked_its_answer() -> None:
+    """A number in the middle of a calculation is no answer."""
+    task = task_of({"question": "?", "answer": 6, "check": "number"})
+    assert passed(task, "2 and 4 makes 6")
+    assert not passed(task, "2 and 4 makes 6", complete=False)
+    assert passed(task, r"\boxed{6}, since 2 +", complete=False)
+
+
 def test_a_number_may_be_off_by_the_tolerance() -> None:
     """The row's own tolerance is absolute."""
     task = task_of({"question": "Pi?", "answer": 3.14159, "check": "number", "tolerance": "0.01"})
@@ -44,7 +58,7 @@ def test_a_choice_is_a_letter_or_the_text_of_its_option() -> None:
     task = task_of({"question": "Which?", "options": ["green", "red"], "answer": "red", "check": "choice"})
     for reply in ("B", "(B)", "Answer: B", "red", "The answer is red."):
         assert passed(task, reply), reply
-        assert canonical(task, reply) == "B"
+        assert canonical(task, reply) == "choice:B"
     assert not passed(task, "Answer: C")
 
 

@@ -4,9 +4,9 @@ Source: https://github.com/openai/prm800k (Let's Verify Step by Step): prm800k/m
 published as HuggingFaceH4/MATH-500, has ``problem``, ``solution``, ``answer``, ``subject``, ``level`` and
 ``unique_id``; prm800k/grading/grader.py compares normalized texts, and then has sympy simplify the difference to 0.
 
-Different here: answers are compared as :mod:`moa.mixture.canonical` reads them (numbers, fractions, units, LaTeX),
-without sympy. Two spellings of one formula that are no number, such as ``(x+1)^2`` and ``x^2+2x+1``, are different
-answers, so scores are somewhat lower.
+Different here: answers are compared in the canonical form of :mod:`moa.mixture.canonical`, which reads formulas if
+``math-verify`` is installed. Without it, two spellings of one formula that are no number, such as ``(x+1)^2`` and
+``x^2+2x+1``, are different answers, so scores are somewhat lower.
 """
 
 from __future__ import annotations

@@ -120,12 +120,13 @@ async def _measured(
         measurement.write(
             "answers", task.id, {"instruction": task.question, "output": reply.text, "generator": system.name}
         )
-        found = await verdict(measurement, f"judgment/{place}", task, reply.text, judge)
+        complete = reply.finish_reason != "length"
+        found = await verdict(measurement, f"judgment/{place}", task, reply.text, judge, complete=complete)
         row = {
             "id": task.id,
             "passed": found.passed,
             "check": task.check,
-            "answer": canonical(task, reply.text) if CHECKS[task.check].form else None,
+            "answer": canonical(task, reply.text, complete=complete) if CHECKS[task.check].form else None,
             "expected": [*task.answers],
             "tags": [*task.tags],
             **({"judgment": found.said} if found.said else {}),

@@ -1,25 +1,36 @@
 """How a reply is checked against the reference answers: a table of small functions.
 
-To add a check, write a function from a reply (or a reference) to its canonical form, and one line in :data:`CHECKS`; a check
-that is no comparison of two forms gives ``passes`` instead. Nothing else knows the names.
+What makes two answers the same is the canonical form of :mod:`moa.mixture.canonical`, as in a vote. To add a check, write a
+function from a reply (or a reference) to its form, and one line in :data:`CHECKS`; a check that compares no two forms gives
+``passes`` instead. Nothing else knows the names.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
-from moa.evals.tasks import forms, instructions, patterns
+from moa.evals.tasks import instructions, patterns
 from moa.evals.tasks.task import LETTERS, Task, as_text
+from moa.mixture.canonical import Form, keys
+from moa.mixture.canonical import canonical as form_of
+from moa.mixture.canonical.numbers import number_form
+from moa.mixture.canonical.structures import structure_form
 
-Form = Callable[[str, Task], str | None]
-"""The canonical form of a reply or a reference; None if the text has none."""
+Forming = Callable[[str, Task, bool], Form | None]
+"""The canonical form of a reply or a reference, None if it has none: of the text, the task, and whether it is complete."""
+
+NUMBER = re.compile(r"[-−+]?[$€£¥]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?%?|[-−+]?\.\d+")
+WORD = re.compile(r"[^\W_]+|[%+]")
 
 
-def _words(text: str, task: Task) -> str | None:
-    return forms.words(text) or None
+def _answer(text: str, task: Task, complete: bool = True) -> Form | None:
+    """The final answer; the whole text where that is not found."""
+    return form_of(text, complete=complete) or (Form("text", _words(text)) if _words(text) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +47,17 @@ class Check:
     """
 
     about: str
-    form: Form | None = _words
+    form: Forming | None = _answer
     passes: Callable[[str, str, Task], bool] | None = None
     fault: Callable[[Task], str] = lambda task: ""
     judged: bool = False
 
 
-def passed(task: Task, reply: str) -> bool:
+def passed(task: Task, reply: str, *, complete: bool = True) -> bool:
     """Whether a reply passes the check of its task: whether any of the references accepts it.
+
+    Args:
+        complete: False for a reply that was cut off: only what it has clearly marked as its answer counts then.
 
     Raises:
         TimeoutError: the task's regular expression took too long on this reply.
@@ -51,13 +65,23 @@ def passed(task: Task, reply: str) -> bool:
     check = CHECKS[task.check]
     if check.passes is not None:
         return any(check.passes(reply, reference, task) for reference in task.texts)
-    form = check.form or _words
-    return form(reply, task) in {form(reference, task) for reference in task.texts} - {None}
+    form = check.form or _answer
+    found = form(reply, task, complete)
+    return any(same(found, form(reference, task, True)) for reference in task.texts)
 
 
-def canonical(task: Task, reply: str) -> str | None:
+def canonical(task: Task, reply: str, *, complete: bool = True) -> str | None:
     """The canonical form of a reply: equal forms are the same answer. None if the reply has none."""
-    return (CHECKS[task.check].form or _words)(reply, task)
+    form = (CHECKS[task.check].form or _answer)(reply, task, complete)
+    return form and form.key
+
+
+def same(one: Form | None, other: Form | None) -> bool:
+    """Whether two forms are the same answer; a unit that only one of them names is no difference."""
+    if one is None or other is None:
+        return False
+    first, second = keys([one, other])
+    return first == second
 
 
 def fault_of(task: Task) -> str:
@@ -70,7 +94,7 @@ def fault_of(task: Task) -> str:
     if found := check.fault(task):
         return found
     for reference in task.texts:
-        if check.form is not None and check.form(reference, task) is None:
+        if check.form is not None and check.form(reference, task, True) is None:
             return f"the answer {reference[:40]!r} does not suit the check {task.check}; correct one of them"
     return ""
 
@@ -80,58 +104,96 @@ def guess(task: Task) -> str:
     texts = task.texts
     if task.rubric or not texts:
         return "judge"
-    if task.options and all(_choice(text, task) for text in texts):
+    if task.options and all(_choice(text, task, True) for text in texts):
         return "choice"
-    if all(forms.plain_number(text) for text in texts):
+    kinds = {form.kind if (form := form_of(text)) else "text" for text in texts}
+    if kinds == {"number"}:
         return "number"
-    if any(isinstance(answer, dict | list) for answer in task.answers) or all(_is_object(text) for text in texts):
+    if kinds <= {"json", "call"}:
         return "json"
+    if "text" not in kinds:
+        return "exact"
     if any(len(text) > 100 or "\n" in text for text in texts):
         return "judge"
-    return "exact" if any(len(text) < 4 for text in texts) or {*map(str.lower, texts)} <= {*WORDS} else "contains"
+    return "exact" if any(len(text) < 4 for text in texts) or {*map(str.lower, texts)} <= {*ALONE} else "contains"
 
 
-WORDS = ("true", "false", "yes", "no", "none", "null", "unknown")
+ALONE = ("true", "false", "yes", "no", "none", "null", "unknown")
 """References that other answers often contain, so they are compared as a whole."""
 
 
-def _number(text: str, task: Task) -> str | None:
-    return forms.number(text)
+def _number(text: str, task: Task, complete: bool = True) -> Form | None:
+    """The number that is the final answer, else the last number of a complete text."""
+    form = form_of(text, complete=complete)
+    if form is not None and form.kind == "number":
+        return form
+    found = NUMBER.findall(text) if complete else []
+    return number_form(found[-1]) if found else None
 
 
 def _number_passes(reply: str, reference: str, task: Task) -> bool:
-    found, expected = forms.number(reply), forms.number(reference)
-    if found is None or expected is None:
-        return False
+    """A percent sign may be in both, or left out by one: ``50`` accepts ``50 %``, and so does ``0.5``."""
+    pairs = [(reply, reference), (_without_percent(reply), _without_percent(reference))]
+    forms = [(_number(found, task), _number(expected, task)) for found, expected in pairs]
+    if any(same(found, expected) for found, expected in forms):
+        return True
     tolerance = task.fields.get("tolerance")
     if tolerance in (None, ""):
-        return found == expected
-    return math.isclose(float(found), float(expected), rel_tol=0, abs_tol=float(str(tolerance)))
+        return False
+    values = [[_value(form) for form in pair] for pair in forms]
+    return any(a is not None and b is not None and abs(a - b) <= Fraction(str(tolerance)) for a, b in values)
 
 
-def _choice(text: str, task: Task) -> str | None:
+def _without_percent(text: str) -> str:
+    return re.sub(r"\s?\\?(?:%|\bper ?cent\b)", "", text)
+
+
+def _value(form: Form | None) -> Fraction | None:
+    try:
+        return Fraction(form.value) if form else None
+    except ValueError:  # a spelling that could be two numbers
+        return None
+
+
+def _choice(text: str, task: Task, complete: bool = True) -> Form | None:
     """The letter of an option, from the letter or from the option's own text."""
-    for letter, option in zip(LETTERS, task.options, strict=False):
-        if forms.words(option) == forms.words(text):
-            return letter
-    chosen = forms.choice(text)
-    return chosen if chosen and (not task.options or chosen in LETTERS[: len(task.options)]) else None
+    options = dict(zip(LETTERS, task.options, strict=False))
+    whole = [letter for letter, option in options.items() if _words(option) == _words(text) != ""]
+    if len(whole) == 1:
+        return Form("choice", whole[0])
+    form = form_of(text, options, complete=complete)
+    return form if form and form.kind == "choice" else None
 
 
-def _json(text: str, task: Task) -> str | None:
-    return forms.json_form(text)
-
-
-def _is_object(text: str) -> bool:
-    return text.lstrip()[:1] in ("{", "[") and forms.json_form(text) is not None
+def _json(text: str, task: Task, complete: bool = True) -> Form | None:
+    """The JSON that a text is, or ends with, or holds between its first and its last bracket."""
+    form = form_of(text, complete=complete)
+    if form is None or form.kind not in ("json", "call"):
+        starts, ends = [text.find(each) for each in "{["], [text.rfind(each) for each in "}]"]
+        form = structure_form(text[min((start for start in starts if start >= 0), default=0) : max(ends) + 1])
+    return form
 
 
 def _contains(reply: str, reference: str, task: Task) -> bool:
-    return f" {forms.words(reference)} " in f" {forms.words(reply, whole=True)} "
+    return f" {_words(reference)} " in f" {_words(reply)} "
+
+
+def _words(text: str) -> str:
+    """The words of a text, without case, punctuation and marks of its layout."""
+    return " ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def _matches(reply: str, reference: str, task: Task) -> bool:
     return patterns.found(reference, reply)
+
+
+def _follows(reply: str, reference: str, task: Task) -> bool:
+    return all(instructions.followed(reply, each) for each in json.loads(reference)["follow"])
+
+
+def _instructions_fault(task: Task) -> str:
+    answer = task.answers[0]
+    return instructions.fault(answer.get("follow") if isinstance(answer, dict) else None)
 
 
 def _options_fault(task: Task) -> str:
@@ -144,19 +206,10 @@ def _options_fault(task: Task) -> str:
 def _tolerance_fault(task: Task) -> str:
     tolerance = task.fields.get("tolerance")
     try:
-        wrong = tolerance not in (None, "") and not float(str(tolerance)) >= 0
-    except ValueError:
+        wrong = tolerance not in (None, "") and Fraction(str(tolerance)) < 0
+    except (ValueError, ZeroDivisionError):
         wrong = True
     return f"the tolerance {as_text(tolerance)[:20]!r} is no number from 0; correct it" if wrong else ""
-
-
-def _follows(reply: str, reference: str, task: Task) -> bool:
-    return all(instructions.followed(reply, each) for each in json.loads(reference)["follow"])
-
-
-def _instructions_fault(task: Task) -> str:
-    answer = task.answers[0]
-    return instructions.fault(answer.get("follow") if isinstance(answer, dict) else None)
 
 
 def _regex_fault(task: Task) -> str:

@@ -38,18 +38,21 @@ class Verdict:
     said: str = ""
 
 
-async def verdict(measurement: Measurement, key: str, task: Task, reply: str, judge: Model | None) -> Verdict:
+async def verdict(
+    measurement: Measurement, key: str, task: Task, reply: str, judge: Model | None, *, complete: bool = True
+) -> Verdict:
     """The verdict on a reply to a task.
 
     Args:
         key: names the call of a judge within the measurement.
+        complete: False for a reply that was cut off.
 
     Raises:
         MoaError: the call of the judge failed.
     """
     if not CHECKS[task.check].judged:
         try:
-            return Verdict(await asyncio.to_thread(passed, task, reply))
+            return Verdict(await asyncio.to_thread(passed, task, reply, complete=complete))
         except TimeoutError:
             return Verdict(None, f"the check {task.check} took too long on the reply")
     assert judge is not None

@@ -19,7 +19,7 @@ from moa.errors import RequestRejected
 from moa.evals.asking.data import Row
 from moa.messages import Message, Request
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "ABCDEFGHIJ"
 ENDING = "End with a line of this form: Answer: LETTER"
 """What a question with options asks for, so that the choice can be read from the reply."""
 
