@@ -45,15 +45,17 @@ def fetch_spare(benchmark: Benchmark, shelf: Shelf) -> None:
 
 
 def judge_of(benchmark: Benchmark, name: str | None, config: Config, needed: bool = True) -> Model | None:
-    """The judge of this name, or the benchmark's official judge; None for a benchmark without one.
+    """The judge of this name, or the benchmark's official judge; None for a benchmark or a run without one.
 
     Args:
-        needed: whether the run needs it: :attr:`Benchmark.judged`.
+        needed: whether the run needs it, as far as that depends on its data: :attr:`Benchmark.judged`.
 
     Raises:
         ConfigError: there is no such model, or the benchmark takes no judge.
     """
-    if benchmark.judge is None or not needed:
+    if not needed:
+        return None
+    if benchmark.judge is None:
         if name is not None:
             raise ConfigError(f"{benchmark.name} has no judge; remove --judge {name}")
         return None

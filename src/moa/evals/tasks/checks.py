@@ -41,14 +41,14 @@ class Check:
         about: what passes, in at most 60 characters.
         form: the canonical form of a text; a reply passes if its form is that of a reference, and a reference without a form
             is refused. None if references are no answers, such as patterns.
-        passes: takes a reply, a reference and the task; replaces the comparison of forms.
+        passes: takes a reply, a reference, the task, and whether the reply is complete; replaces the comparison of forms.
         fault: what is wrong with a task, and the remedy; "" if nothing is.
         judged: a judge decides, so ``passes`` is not called.
     """
 
     about: str
     form: Forming | None = _answer
-    passes: Callable[[str, str, Task], bool] | None = None
+    passes: Callable[[str, str, Task, bool], bool] | None = None
     fault: Callable[[Task], str] = lambda task: ""
     judged: bool = False
 
@@ -64,7 +64,7 @@ def passed(task: Task, reply: str, *, complete: bool = True) -> bool:
     """
     check = CHECKS[task.check]
     if check.passes is not None:
-        return any(check.passes(reply, reference, task) for reference in task.texts)
+        return any(check.passes(reply, reference, task, complete) for reference in task.texts)
     form = check.form or _answer
     found = form(reply, task, complete)
     return any(same(found, form(reference, task, True)) for reference in task.texts)
@@ -131,10 +131,10 @@ def _number(text: str, task: Task, complete: bool = True) -> Form | None:
     return number_form(found[-1]) if found else None
 
 
-def _number_passes(reply: str, reference: str, task: Task) -> bool:
+def _number_passes(reply: str, reference: str, task: Task, complete: bool) -> bool:
     """A percent sign may be in both, or left out by one: ``50`` accepts ``50 %``, and so does ``0.5``."""
     pairs = [(reply, reference), (_without_percent(reply), _without_percent(reference))]
-    forms = [(_number(found, task), _number(expected, task)) for found, expected in pairs]
+    forms = [(_number(found, task, complete), _number(expected, task)) for found, expected in pairs]
     if any(same(found, expected) for found, expected in forms):
         return True
     tolerance = task.fields.get("tolerance")
@@ -174,7 +174,7 @@ def _json(text: str, task: Task, complete: bool = True) -> Form | None:
     return form
 
 
-def _contains(reply: str, reference: str, task: Task) -> bool:
+def _contains(reply: str, reference: str, task: Task, complete: bool) -> bool:
     return f" {_words(reference)} " in f" {_words(reply)} "
 
 
@@ -183,11 +183,11 @@ def _words(text: str) -> str:
     return " ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def _matches(reply: str, reference: str, task: Task) -> bool:
+def _matches(reply: str, reference: str, task: Task, complete: bool) -> bool:
     return patterns.found(reference, reply)
 
 
-def _follows(reply: str, reference: str, task: Task) -> bool:
+def _follows(reply: str, reference: str, task: Task, complete: bool) -> bool:
     return all(instructions.followed(reply, each) for each in json.loads(reference)["follow"])
 
 
