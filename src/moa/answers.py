@@ -186,8 +186,8 @@ class Call:
         agent: the agent's name, unique within its layer.
         layer: counted from 1; the aggregator is in the last.
         model: ``provider/name``.
-        role: ``proposer``, ``aggregator``, ``ranker`` (an aggregator that picks a proposal), or ``analyst`` (one that
-            compares the proposals before it answers).
+        role: ``proposer``, ``aggregator``, ``ranker`` (an aggregator that picks a proposal), ``analyst`` (one that
+            compares the proposals before it answers), or ``step`` (one that merges a part of them for its answer).
         text: the text of the call; for a failed or dropped call, the text up to that point.
         finish_reason: as the server gave it; None when the call did not complete.
         usage, cost: None where the call got no answer.

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from moa import Config, Mixture, Request
+from moa.cli.drawing import drawing
+from moa.config.export import toml_of
 from moa.config.file import line_of
 from moa.errors import ConfigError, KeyMissing, UnknownName
 from moa.messages import text_of
@@ -163,6 +166,18 @@ def test_a_named_file_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch) 
             ":2: mixtures.a.aggregate: should be 'synthesize', 'select' or 'central', got 'best'",
         ),
         ('[mixtures.a]\nprompt = "x"\nprompt_file = "y"\n', ":1: mixtures.a: give prompt or prompt_file, not both"),
+        (
+            '[mixtures.a]\naggregate = "select"\nanalysis = true\n',
+            "mixtures.a: analysis is True, which belongs to aggregate = \"synthesize\", not 'select'",
+        ),
+        (
+            '[mixtures.a]\naggregate = "central"\nwindow = 3\n',
+            "mixtures.a: window is 3, which belongs to aggregate = \"synthesize\", not 'central'",
+        ),
+        ("[mixtures.a]\nwindow = 0\n", ":2: mixtures.a.window: should be greater than or equal to 1, got 0"),
+        ("[mixtures.a]\nreads = 0\n", ":2: mixtures.a.reads"),
+        ('[mixtures.a]\nreads = "some"\n', ":2: mixtures.a.reads"),
+        ("[mixtures.a]\nrounds = 0\n", ":2: mixtures.a.rounds: should be greater than or equal to 1, got 0"),
         ('[endpoints.a]\nbase_url = "localhost:8000"\n', ":2: endpoints.a.base_url: expected http://"),
         ('[endpoints.a]\nbase_url = "http://u:p@host/v1"\n', ":2: endpoints.a.base_url: expected http://"),
         ('[endpoints.a]\napi_key = "sk-1"\n', ":2: endpoints.a.api_key: no such field; did you mean 'api_key_env'?"),
@@ -345,6 +360,27 @@ def test_a_mixture_is_opened_once(folder: Path) -> None:
     config = Config()
     assert config.mixture("a") is config.mixture("moa/a") is config.model("a")
     assert isinstance(config.model("moa/a"), Mixture)
+
+
+def test_deeper_mixtures_are_configured(folder: Path) -> None:
+    """Rounds, subsets, a window and an analysis reach the mixture, its table as TOML, and the drawing."""
+    fields = {"reads": 2, "rounds": 3, "window": 4, "analysis": True}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
+    table = "\n".join(
+        [
+            "[mixtures.deep]",
+            'layers = [["local/smollm2", "local/smollm2", "local/smollm2"]]',
+            'aggregator = "local/smollm2"',
+            *lines,
+        ]
+    )
+    config = Config(written(folder, table))
+    plan = config.mixture("deep").plan
+    assert (plan.reads, plan.depth, repr(plan.aggregation.identity)) == (2, 4, "'synthesize True 4'")
+    assert {*lines} <= {*toml_of("deep", config.table("deep")).splitlines()}
+    drawn = "\n".join(line for _, line in drawing(config.described("deep"), 120))
+    assert "layers 2 to 3: the same again, each reads 2 of the 3 above" in drawn
+    assert "4: the aggregator reads 4 proposals at a time" in drawn
 
 
 def test_lines_are_found_in_tables_and_in_dotted_keys() -> None:

@@ -126,6 +126,8 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
         yield "aggregate", f"{aggregate} ({AGGREGATE[aggregate]})" if aggregate in AGGREGATE else aggregate
         names = "" if settings["anonymous"] else ", with the proposers' names"
         yield "when", _when(settings)
+        if window := settings.get("window"):
+            yield "window", f"{window}: the aggregator reads {window} proposals at a time, with its answer so far"
         if settings["analysis"]:
             yield "analysis", "yes: the aggregator first compares the proposals, in a call of its own"
         yield "references", REFERENCES[settings["references"]] + names

@@ -8,6 +8,6 @@ from moa.mixture.aggregation import Aggregate, Synthesize
 
 def aggregate_of(table: MixtureTable) -> Aggregate:
     """What ``Mixture(aggregate=…)`` takes for this table."""
-    if table.aggregate == "synthesize" and table.analysis:
-        return Synthesize(analysis=table.analysis)
+    if table.aggregate == "synthesize" and (table.analysis or table.window):
+        return Synthesize(analysis=table.analysis, window=table.window)
     return table.aggregate

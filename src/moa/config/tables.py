@@ -91,6 +91,7 @@ class MixtureTable(Table):
     aggregator: str | AggregatorTable | None = None
     aggregate: AggregationName = "synthesize"
     analysis: bool = False
+    window: Count | None = None
     references: Place = "user"
     anonymous: bool = True
     prompt: str | None = None
@@ -122,8 +123,11 @@ class MixtureTable(Table):
 
     @model_validator(mode="after")
     def _check_aggregation(self) -> Self:
-        if self.analysis and self.aggregate != "synthesize":
-            raise ValueError(f'analysis belongs to aggregate = "synthesize", not {self.aggregate!r}')
+        for key in ("analysis", "window"):
+            if (value := getattr(self, key)) and self.aggregate != "synthesize":
+                raise ValueError(
+                    f'{key} is {value!r}, which belongs to aggregate = "synthesize", not {self.aggregate!r}'
+                )
         return self
 
     @model_validator(mode="after")

@@ -68,7 +68,7 @@ class Answering:
         overhead = estimated_tokens(conversation_text(request.messages)) + estimated_tokens(plan.prompt)
         self._budget = Budget(plan.prices, plan.max_cost, overhead)
         self._calls = Calls(emit, self._budget)
-        self._asides = Asides(plan, self._calls, self._budget)
+        self.asides = Asides(plan.aggregator, request, plan.layout, plan.patience, self._calls, self._budget)
         self._draft: Draft | None = None  # the aggregator's
         self._turn, self._kept, self._asked = turn_of_request(plan, request), kept, False
         self._proposing = Proposing(
@@ -91,7 +91,7 @@ class Answering:
     def pass_deadline(self, seconds: float) -> None:
         """The run's deadline has passed: the answer is made from the proposals so far."""
         self._proposing.pass_deadline(seconds)
-        self._asides.pass_deadline(seconds)
+        self.asides.pass_deadline(seconds)
 
     async def answer(self) -> None:
         """Get the proposals, then the answer.
@@ -321,14 +321,6 @@ class Answering:
         writer = Writer(self._calls, agent, draft, role, make_request, lambda: None, self._plan.patience)
         await writer.write(single_reading(proposals))
         return draft
-
-    def obstacle(self, proposals: Sequence[Reference]) -> str:
-        return self._asides.obstacle(proposals)
-
-    async def aside(
-        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
-    ) -> Draft:
-        return await self._asides.call(agent, Draft(name, self.depth), role, make_request, proposals)
 
     def select(self, proposal: Reference, reason: str) -> None:
         agent, layer, cut = proposal.agent, proposal.layer, proposal.cut

@@ -36,7 +36,7 @@ class Budget:
     """
 
     def __init__(self, prices: Prices, limit: float | None, overhead: int = 0) -> None:
-        self._prices, self._limit, self._overhead = prices, limit, overhead
+        self._prices, self.limit, self.overhead = prices, limit, overhead
         self._settled = 0.0
         self._open: dict[Draft, _Account] = {}
         self._ended: dict[Draft, tuple[Usage, Cost]] = {}
@@ -113,7 +113,7 @@ class Budget:
 
     def unbounded(self, models: Iterable[Model]) -> list[str]:
         """The names of models that a limit cannot stop while they write, because their prices are unknown."""
-        if self._limit is None:
+        if self.limit is None:
             return []
         return sorted({model.name for model in models if self._rate(model) is None})
 
@@ -129,19 +129,19 @@ class Budget:
             lengths: characters of each text that the call reads, besides the conversation and the instruction.
             room: the length of its answer, as a share of the mean of these lengths.
         """
-        if self._limit is None:
+        if self.limit is None:
             return False
         tokens = [tokens_in(length) for length in lengths]
         answer = round(room * sum(tokens) / len(tokens)) if tokens else 0
-        prompt = sum(tokens) + self._overhead if tokens else 0
-        return self._spent() + self._dollars(model, prompt, answer) > self._limit
+        prompt = sum(tokens) + self.overhead if tokens else 0
+        return self._spent() + self._dollars(model, prompt, answer) > self.limit
 
     def affords(self, model: Model, request: Request, times: int = 1) -> bool:
         """Whether the limit allows to send this request so many times more."""
-        if self._limit is None:
+        if self.limit is None:
             return True
         tokens = estimated_tokens(conversation_text(request.messages))
-        return self._spent() + times * self._dollars(model, tokens, 0) <= self._limit
+        return self._spent() + times * self._dollars(model, tokens, 0) <= self.limit
 
     def _spent(self) -> float:
         """US dollars so far: billed for calls that have ended, estimated for calls in flight."""

@@ -83,6 +83,18 @@ class Room:
             self._notice(f"read {how}: the context of {self._model.name} is too small for all of them")
         return self._make_request(shorter, closing) if shorter else bare
 
+    def whole(self, references: Sequence[Reference]) -> int:
+        """How many of the references, from the first, a request can show whole, as far as the context's size is known."""
+        for count in range(len(references), 0, -1):
+            if self.fits(self._make_request(references[:count], "")):
+                return count
+        return 0
+
+    def surely_holds(self, characters: int) -> bool:
+        """Whether the model can hold so many characters, counted without looking at them, or its context is unknown."""
+        context = self._context(characters)
+        return context is None or characters <= context // 2  # no text has more tokens than characters
+
     def fits(self, request: Request) -> bool:
         """Whether the model can hold a request and an answer to it, as far as that is known."""
         tokens = prompt_tokens(request)

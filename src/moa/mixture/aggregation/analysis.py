@@ -21,6 +21,7 @@ from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
 from moa.mixture.aggregation.protocol import Running
 from moa.mixture.asking import side_request
+from moa.mixture.draft import Draft
 from moa.mixture.events import Analysed
 from moa.mixture.prompts import Layout
 from moa.models import traits_of
@@ -28,7 +29,7 @@ from moa.models.json_schema import json_in
 
 ROLE = "analyst"
 
-MOST, LONGEST = 12, 500
+MOST, LONGEST = 8, 400
 """The most points of a kind that are kept, and the most characters of a point."""
 
 ANALYSE = """\
@@ -77,12 +78,12 @@ _NAMES = {
 async def analysed(run: Running, proposals: Sequence[Reference]) -> Analysis | None:
     """The aggregator's analysis of these proposals, which is also an event; None, with a notice, where there is none."""
     name, agent = next(iter(run.aggregators.items()))
-    if obstacle := run.obstacle(proposals):
+    if obstacle := run.asides.obstacle(proposals):
         run.notice(f"the answer is written without an analysis: {obstacle}", degrades=True)
         return None
-    draft = await run.aside(
+    draft = await run.asides.call(
         agent,
-        seat_of(name, run.aggregators),
+        Draft(seat_of(name, run.aggregators), run.depth),
         ROLE,
         lambda references, _: analysis_request(agent, run.request, run.layout, references),
         proposals,

@@ -9,6 +9,7 @@ from typing import Protocol
 from moa.analysis import Analysis
 from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
+from moa.mixture.asides import Asides
 from moa.mixture.continuation import MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.events import Event, Seat
@@ -26,6 +27,11 @@ class Running(Protocol):
     @property
     def continues(self) -> bool:
         """Whether messages follow the user's last one, such as the results of tool calls."""
+        ...
+
+    @property
+    def asides(self) -> Asides:
+        """Makes calls that the answer can do without."""
         ...
 
     @property
@@ -57,17 +63,6 @@ class Running(Protocol):
         self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
     ) -> Draft:
         """Make one call in the last layer. A failed call raises nothing: its draft is not ``usable``."""
-        ...
-
-    def obstacle(self, proposals: Sequence[Reference]) -> str:
-        """Why no :meth:`aside` may read these proposals before the answer does; empty where it may."""
-        ...
-
-    async def aside(
-        self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]
-    ) -> Draft:
-        """Make one call that the answer can do without. Like :meth:`call`, but it ends when the deadline passes, or when the
-        answer needs the money."""
         ...
 
     def select(self, proposal: Reference, reason: str) -> None:
