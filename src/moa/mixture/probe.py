@@ -4,7 +4,7 @@ Notable decisions:
 - A member that fails, says nothing for too long or is cut short is replaced by the next, so that as many whole proposals as
   were meant to be compared are compared.
 - Where the members differ, the others are called at the same time, and the run is as if all had been called from the start.
-- What agreement is, an early exit of the mixture's schedule says, with its threshold; else the default one does.
+- The threshold of an early exit of the mixture's schedule applies here, too.
 - All readers wait for the comparison, under every schedule: a text that began on one of two proposals that differ would have
   begun too early.
 """
@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from moa.closing import cancelled
-from moa.messages import Reference
+from moa.messages import Reference, Request
+from moa.mixture.agreement import THRESHOLD, agree
+from moa.mixture.canonical import options_of
 from moa.mixture.draft import Draft
 from moa.mixture.plan import Plan
-from moa.mixture.schedules.barrier import Barrier
-from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.drafts import reference_of, until_any_ended
 from moa.mixture.schedules.early_exit import EarlyExit
 from moa.mixture.schedules.protocol import GiveUp
 from moa.mixture.selection import most_central
 from moa.mixture.silence import drop_silent
 from moa.mixture.when import FIRST
+
+QUICK = 5000
+"""Characters of texts that are compared in a moment, unless they hold a formula."""
 
 
 class Probe:
@@ -77,18 +81,23 @@ class Probe:
     async def run(self) -> None:
         """Call the first members, compare them, and call the others where they differ.
 
-        Raises:
-            Exception: any that ``agree`` raises; then all members are called.
+        The proposals are compared in a thread: reading a formula can take longer than the event loop may wait.
         """
         try:
             compared = await self._compared()
-            if len(compared) >= self._first and self._agree([draft.text for draft in compared]):
+            texts = [draft.text for draft in compared]
+            if len(compared) >= self._first and await self._agreed(texts):
                 self.references = tuple(map(reference_of, compared))
         finally:
             if not self.references:
                 for called in self._called.values():
                     called.set()
             self._decided.set()
+
+    async def _agreed(self, texts: Sequence[str]) -> bool:
+        if max(map(len, texts)) <= QUICK and not any("\\" in text for text in texts):
+            return self._agree(texts)
+        return await asyncio.to_thread(self._agree, texts)
 
     async def _compared(self) -> tuple[Draft, ...]:
         """The whole proposals of the members that were called: ``first``, or fewer where no other is left to call."""
@@ -115,8 +124,8 @@ class Probe:
             await cancelled(watching)
 
 
-def probe_of(plan: Plan, layer: Sequence[Draft], exempt: Collection[Draft], give_up: GiveUp) -> Probe:
-    """The probe of a mixture's first layer; the arguments are those of :class:`Probe`."""
-    exits = plan.schedule if CheckedSchedule(plan.schedule).exits else EarlyExit(Barrier())
-    agree = CheckedSchedule(exits).agree
-    return Probe(layer, plan.first or FIRST, agree, patience=plan.patience, exempt=exempt, give_up=give_up)
+def probe_of(plan: Plan, request: Request, layer: Sequence[Draft], exempt: Collection[Draft], give_up: GiveUp) -> Probe:
+    """The probe of a mixture's first layer for a request; the other arguments are those of :class:`Probe`."""
+    threshold = plan.schedule.threshold if isinstance(plan.schedule, EarlyExit) else THRESHOLD
+    asked = partial(agree, threshold=threshold, options=options_of(request.question))
+    return Probe(layer, plan.first or FIRST, asked, patience=plan.patience, exempt=exempt, give_up=give_up)

@@ -107,7 +107,7 @@ class Proposing:
             self._start()
         if self._probe:
             await self._probe.decided()
-            if self.agreement or self._schedule_error:
+            if self.agreement:
                 yield Reading(self._final(()))
                 return
         async with aclosing(self._schedule.readings(self._drafts, self._give_up)) as readings:
@@ -145,7 +145,7 @@ class Proposing:
             if reference := self._kept.get((draft.layer, draft.agent)):
                 self._recall(agent, draft, reference)
         if self._plan.when == "disagree":
-            self._probe = probe_of(self._plan, drafts[0], self._patient(0), self._give_up)
+            self._probe = probe_of(self._plan, self._request, drafts[0], self._patient(0), self._give_up)
             self._watchers.append(asyncio.create_task(self._compare_first(self._probe)))
         for number, layer in enumerate(self._layers):
             for agent, draft in layer:
@@ -175,10 +175,7 @@ class Proposing:
 
     async def _compare_first(self, probe: Probe) -> None:
         """Call the first members of the first layer, and the others where those differ."""
-        try:
-            await probe.run()
-        except ScheduleError as error:
-            self._schedule_error = error
+        await probe.run()
         if probe.agreement:
             self.agreement, self.agreeing = probe.agreement, probe.references
             self._notice(f"{' and '.join(each.agent for each in self.agreeing)} agree; no other proposer is called")
