@@ -131,7 +131,9 @@ def swept(kind: str, on: str, shared: SharedOptions, variants: Variants) -> int:
     Returns:
         0 if a variant has a score, 1 if none has.
     """
-    with ready(named(on), Options(shared.limit), shared) as work:
+    if len(shared.judge or ()) > 1:
+        raise ConfigError("a sweep has one judge; give --judge once")
+    with ready(named(on), Options(shared.limit, sample=shared.sample, seed=shared.seed), shared) as work:
         return asyncio.run(_swept(kind, work, shared, variants))
 
 
@@ -140,7 +142,7 @@ async def _swept(kind: str, work: Ready, shared: SharedOptions, variants: Varian
     benchmark = work.benchmark.name
     async with Session(shared.config) as here:
         mixture = here.mixture(shared.mixture)
-        measuring = work.measuring(shared, here)
+        measuring = work.measuring(shared, here)[0]
         out = shared.out or FOLDER / f"{benchmark}-{kind}" / folder_name(mixture.name.removeprefix("moa/"))
         for variant in variants(mixture, here.config):
             notify(f"{kind}: {variant.label}")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _Judgments = Annotated[Path | None, typer.Option(metavar="FILE", help="Score these judgments; call no model.")]
 _File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Questions: JSON Lines, CSV or Parquet.")]
+_Answers = Annotated[Path | None, typer.Option(metavar="RUN", help="Judge this run's answers; call no system.")]
+_Repeat = Annotated[int, typer.Option(metavar="TIMES", help="Have the system answer so often.", min=1)]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show items, calls and dollars; call nothing.")]
 _Parameters = Annotated[
     list[str] | None, typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters. Repeatable.")
 ]
@@ -53,12 +56,29 @@ bench = typer.Typer(cls=_Benchmarks, help="Measure a mixture, or score judgments
 def _bench(benchmark: Benchmark) -> Callable[..., int]:
     """The command of a benchmark."""
 
-    def command(shared: SharedOptions, judgments: Path | None, file: Path | None = None, **flags: bool) -> int:
-        from moa.cli.bench import bench
+    def command(
+        shared: SharedOptions,
+        judgments: Path | None,
+        answers: Path | None,
+        repeat: int,
+        dry_run: bool,
+        file: Path | None = None,
+        **flags: bool,
+    ) -> int:
+        from moa.cli.bench import Wanted, bench
 
-        return bench(benchmark, shared, judgments, frozenset(name for name, is_set in flags.items() if is_set), file)
+        set_flags = frozenset(name for name, is_set in flags.items() if is_set)
+        wanted = Wanted(
+            judgments=judgments, answers=answers, repeat=repeat, dry_run=dry_run, file=file, flags=set_flags
+        )
+        return bench(benchmark, shared, wanted)
 
-    own = [Parameter("judgments", Parameter.KEYWORD_ONLY, default=None, annotation=_Judgments)]
+    own = [
+        Parameter("judgments", Parameter.KEYWORD_ONLY, default=None, annotation=_Judgments),
+        Parameter("answers", Parameter.KEYWORD_ONLY, default=None, annotation=_Answers),
+        Parameter("repeat", Parameter.KEYWORD_ONLY, default=1, annotation=_Repeat),
+        Parameter("dry_run", Parameter.KEYWORD_ONLY, default=False, annotation=_DryRun),
+    ]
     if benchmark.takes_file:
         own.insert(0, Parameter("file", Parameter.KEYWORD_ONLY, default=None, annotation=_File))
     for flag in benchmark.flags:

@@ -21,14 +21,19 @@ class SharedOptions:
     """The options of every command that measures. A field declares an option: its type, help and default."""
 
     mixture: MixtureName = None
-    judge: Annotated[str | None, typer.Option(metavar="MODEL", help="The judge. Default: the official one.")] = None
+    judge: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="The judge. Repeatable in moa bench.")] = None
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Benchmark files; else $MOA_DATA or download.")] = (
         None
     )
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New or resumed folder; default moa-bench/…")] = None
     limit: Annotated[int | None, typer.Option(metavar="ITEMS", help="Use only the first ITEMS.", min=1)] = None
+    sample: Annotated[int | None, typer.Option(metavar="ITEMS", help="Use a stratified sample.", min=1)] = None
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of --sample.")] = 0
     max_cost: Annotated[float | None, typer.Option(metavar="DOLLARS", help="Cost limit of each run.", min=0)] = None
     concurrency: Annotated[int, typer.Option(metavar="ITEMS", help="Concurrent items.", min=1)] = 8
+    judge_concurrency: Annotated[
+        int | None, typer.Option(metavar="CALLS", help="Concurrent calls of the judge.", min=1)
+    ] = None
     as_json: Json = False
     config: ConfigFile = None
 
@@ -49,7 +54,7 @@ def with_shared_options(
     shared = [
         Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
         for field in fields(SharedOptions)
-        if judged or field.name != "judge"
+        if judged or field.name not in ("judge", "judge_concurrency")
     ]
 
     def complete(**given: Any) -> int:

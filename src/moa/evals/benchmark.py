@@ -5,10 +5,10 @@ To add one, write ``benchmarks/NAME.py`` with a ``BENCHMARK`` and register it in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
@@ -64,6 +64,7 @@ class Benchmark:
         licence: one sentence about its data, shown before the first download.
         judge: the judge by default, as ``provider/name``; None if the benchmark scores answers without a judge.
         official: the judge of the published scores, where it is another one.
+        judging: the fields of the judge's requests, as far as the judge takes them.
         metric: its score, in whose units :attr:`grade` returns those of an item.
         controlled: a score of a whole run that comes before ``metric`` wherever a result has it.
         contrast: from the judgments of two runs, the difference of their controlled scores: ``difference``, ``low``,
@@ -109,6 +110,7 @@ class Benchmark:
     checked: Callable[[Shelf, Options], Iterable[str]] | None = None
     judged: Callable[[Shelf, Options], bool] | None = None
     official: str | None = None
+    judging: Mapping[str, Any] = field(default_factory=dict)
     spare: tuple[File, ...] = ()
     trial: Callable[[Measurement, Shelf, Model, Options], Awaitable[str]] | None = None
     contrast: Callable[[Sequence[Row], Sequence[Row], Shelf, float], Row] | None = None

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from moa.config.config import Config
-from moa.errors import ConfigError, MoaError
+from moa.config.tables import MixtureTable
+from moa.errors import ConfigError, MoaError, ModelError
 from moa.evals.asking.data import Row, Shelf
 from moa.evals.asking.harness import Measurement, Progress
 from moa.evals.asking.journal import summed
 from moa.evals.asking.judge import TRIAL, Judge, excerpt
 from moa.evals.benchmark import Benchmark, Options
+from moa.evals.definition import digest
+from moa.messages import Delta, Request
 from moa.mixture.mixture import Mixture
-from moa.models import Model, traits_of
+from moa.models import Model
 from moa.prices import Prices
 
 
@@ -71,6 +75,23 @@ def definition_of(system: Model, config: Config) -> Row:
     return {**{name: listed[name] for name in ("layers", "aggregators", "settings")}, "prompt": prompt}
 
 
+def as_before(definition: Row, folder: Path) -> Row:
+    """The definition that the run in a folder has, if it is this one as an earlier version wrote it: without fields that
+    came later and have their default, or with fields that are gone. Else this one."""
+    definition = json.loads(json.dumps(definition))
+    try:
+        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["definition"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return definition
+    if not isinstance(before, dict):
+        return definition
+    now, then = ({**each, **each.get("settings", {})} for each in (definition, before))
+    defaults = {name: field.default for name, field in MixtureTable.model_fields.items()}
+    same = all(now[name] == value for name, value in then.items() if name in now and name != "settings")
+    new = all(value == defaults.get(name, value) or not value for name, value in now.items() if name not in then)
+    return before if same and new else definition
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring:
     """Measures systems on one benchmark, with one judge, one after another.
@@ -98,19 +119,26 @@ class Measuring:
     on_notice: Callable[[str], None] | None = None
     judge_concurrency: int | None = None
 
-    async def measure(self, system: Model, definition: Row, folder: Path) -> Row:
+    async def measure(self, system: Model, definition: Row, folder: Path, answers: Path | None = None) -> Row:
         """Measure a system in a folder; resumes if the folder holds the same measurement.
 
         Returns:
             Its result, as in ``result.json``.
 
+        Args:
+            system: the system.
+            definition: what it consists of, as ``run.json`` records it.
+            folder: the folder.
+            answers: the folder of a measurement whose answers are judged in place of new ones.
+
         Raises:
             ConfigError: the folder holds another measurement, or a setting is wrong.
-            MoaError: no call succeeds.
+            MoaError: no call succeeds, or the judge fails before an answer is paid for.
         """
         identity = {"benchmark": self.benchmark.name, "system": system.name}
         judged_by = {"judge": self.judge.name} if self.judge else {}
         flags = dict.fromkeys(sorted(self.options.flags), True)
+        definition = as_before(definition, folder)
         with Measurement(
             folder,
             {**identity, "definition": definition, **judged_by, **flags},
@@ -122,6 +150,8 @@ class Measuring:
             on_progress=self.on_progress,
             on_notice=self.on_notice,
         ) as measurement:
+            if answers is not None:
+                measurement.reuse(answers)
             before = len(measurement.journal.rows)
             judge = None if self.judge is None else Judge.of(self.judge)
             await self._try(measurement, judge)
@@ -153,11 +183,14 @@ class Measuring:
             measurement.notice(f"the judge {judge.name} gave no verdict on a stand-in answer: {lacks}")
 
     def _about(self, system: Model) -> Row:
-        """What ``run.json`` records for readers: versions, the data's digests, how the judge is called."""
+        """What ``run.json`` records besides the settings: versions, what the system is, the data's digests, how the judge is
+        called."""
         files = self.benchmark.needs(self.options)
+        parameters = {} if self.judge is None else {"judge_parameters": self.benchmark.judging}
         return {
+            **parameters,
             "versions": {"moa": version("mixture-of-agents"), "python": platform.python_version()},
-            "identity": hashlib.sha256(traits_of(system).identity.encode()).hexdigest()[:16],
+            "identity": digest(system),
             "data": {file.names[0]: self.shelf.digest(file) for file in files},
         }
 
@@ -167,6 +200,7 @@ class Measuring:
         """What goes with every score: failures, calls, costs. ``before`` is the length of the journal at the start."""
         journal = measurement.journal.rows
         answers = [row for row in journal if row["key"].startswith("answer/")]
+        reused = sum(1 for row in journal if row.get("reused"))
         judgments = [row for row in journal if row["key"].startswith("judgment/")]
         notes = [*notes, *measurement.notices, *([measurement.stopped] if measurement.stopped else [])]
         reasons: Counter[str] = Counter(row["moa"]["why_not"] for row in rows if row.get("moa", {}).get("why_not"))
@@ -193,7 +227,8 @@ class Measuring:
             "unasked": failed,
             "degraded": sum(any(call.get("dropped") for call in row["calls"]) for row in answers),
             "cut_off": sum(row["finish_reason"] == "length" for row in answers),
-            "calls": {"now": len(journal) - before, "in_all": len(journal)},
+            "calls": {"now": len(journal) - before, "in_all": len(journal) - reused},
+            **({"reused": reused} if reused else {}),
             "cost": asdict(measurement.cost),
             "answers_cost": asdict(summed(answers)),
             **({"judgments_cost": asdict(summed(judgments))} if self.judge else {}),
@@ -211,3 +246,20 @@ def _example(rows: Sequence[Row], why: str) -> str:
     about = next((row for row in rows if row.get("moa", {}).get("why_not") == why), {})
     said = excerpt(str(about.get("judgment") or about.get("review") or about.get("moa", {}).get("said") or ""))
     return f" («{said}»)" if said else ""
+
+
+class Silent:
+    """A system that is not called: its answers are those of an earlier run.
+
+    Args:
+        name: the system's name.
+        run: the run's folder.
+    """
+
+    def __init__(self, name: str, run: Path) -> None:
+        self.name, self._run = name, run
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Raises ModelError: the run has no answer to the request."""
+        raise ModelError(self.name, f"{self._run} has no answer to this item, or to another text of it")
+        yield Delta()

@@ -36,7 +36,7 @@ from moa.batch.folder import locked, now, settle, write_whole
 from moa.batch.spending import OverLimit, Spending
 from moa.closing import Closing
 from moa.errors import ConfigError, KeyRejected, MoaError, StreamBroken
-from moa.evals.asking.data import Row
+from moa.evals.asking.data import Row, read_rows
 from moa.evals.asking.journal import (
     Lines,
     Reply,
@@ -138,8 +138,9 @@ class Measurement(Closing):
         except OSError as error:
             raise ConfigError(f"{folder}: the run cannot be written there: {error.strerror or error}") from None
         self._files: dict[str, tuple[Lines, set[str]]] = {}
-        before = summed([*self.journal.rows, *self.failures.rows]) + self._proposals.cost
-        self._spending = Spending(max_cost, before, dearest(self.journal.rows))
+        own = [row for row in self.journal.rows if not row.get("reused")]
+        before = summed([*own, *self.failures.rows]) + self._proposals.cost
+        self._spending = Spending(max_cost, before, dearest(own))
 
     @property
     def cost(self) -> Cost:
@@ -168,6 +169,18 @@ class Measurement(Closing):
         await self._spending.admit()
         async with self._slots.get(key.partition("/")[0]) or nullcontext():
             return await self._called(identity, model, request)
+
+    def reuse(self, folder: Path) -> None:
+        """Take the answers of another measurement of the system into this journal; their cost is not this measurement's.
+
+        Raises:
+            ConfigError: the folder has no journal.
+        """
+        for row in read_rows(folder / "journal.jsonl"):
+            identity = row["key"], row["digest"]
+            if row["key"].startswith(f"{SYSTEM}/") and identity not in self._known:
+                self._known[identity] = {**row, "reused": True}
+                self.journal.add(self._known[identity])
 
     def has(self, key: str, model: Model, request: Request) -> bool:
         """Whether the journal has the reply to a call."""

@@ -77,13 +77,14 @@ class Judge(Wrapper):
         self.limited = self.limited and not readable(whole.text)
         return whole
 
-    async def weighted(self, measurement: Measurement, key: str, messages: Sequence[Row], top: int) -> Reply | None:
-        """The reply of one token with the log-probabilities of ``top`` candidates; None from a judge without them.
+    async def weighted(
+        self, measurement: Measurement, key: str, messages: Sequence[Row], sampling: Mapping[str, Any]
+    ) -> Reply | None:
+        """The reply to a request for log-probabilities; None from a judge without them.
 
         Raises:
             MoaError: the call failed, and not because the judge refuses log-probabilities.
         """
-        sampling = {"temperature": 1, "max_tokens": 1, "logprobs": True, "top_logprobs": top}
         request = Request({"messages": messages, **sampling})
         if self.weighs is False and not measurement.has(key, self.model, request):
             return None
@@ -94,10 +95,6 @@ class Judge(Wrapper):
                 raise
             self.weighs = False
             return None
-
-    def left_out(self) -> list[str]:
-        """The fields of its requests that its model does not take, as far as that is known."""
-        return sorted(path for path in traits_of(self.model).profile.refuses if "." not in path)
 
 
 def _learns(model: Model) -> bool:

@@ -41,7 +41,7 @@ from moa.models import Model
 NAME = "flask"
 METRIC = Metric("score", "score", "standard_error", 1, 5)
 HARD = Flag("hard", "Only the 89 hard items.")
-REVIEW_TOKENS = 1024
+JUDGING = {"temperature": 0, "max_tokens": 1024}
 
 SKILLS = {
     "robustness": "Logical Robustness",
@@ -210,8 +210,7 @@ async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: O
 
 
 async def _review(measurement: Measurement, judge: Judge, key: str, messages: Sequence[Row]) -> Reply:
-    sampling = {"temperature": 0, "max_tokens": REVIEW_TOKENS}
-    return await judge.reply(measurement, key, messages, sampling, lambda text: bool(grades(text)))
+    return await judge.reply(measurement, key, messages, JUDGING, lambda text: bool(grades(text)))
 
 
 async def measure(
@@ -369,6 +368,7 @@ BENCHMARK = Benchmark(
     licence="FLASK's data has no licence: use it for your own evaluation only, do not pass it on (github.com/kaistAI/FLASK)",
     judge=JUDGE,
     official="openai/gpt-4-0613",
+    judging=JUDGING,
     metric=METRIC,
     needs=needs,
     trial=trial,

@@ -54,7 +54,8 @@ TEMPERATURES = {
     "humanities": 0.1,
 }
 WITH_REFERENCE = ("math", "reasoning", "coding")
-ANSWER_TOKENS, JUDGMENT_TOKENS = 1024, 2048
+ANSWER_TOKENS = 1024
+JUDGING = {"temperature": 0, "max_tokens": 2048}
 
 _DATA = "https://raw.githubusercontent.com/lm-sys/FastChat/0e6d3e4beaab66f4d3f93db72541a4abab8af28d/fastchat/llm_judge/data/"
 QUESTIONS = File(
@@ -196,8 +197,7 @@ async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: O
 
 
 async def _grade_of(measurement: Measurement, judge: Judge, key: str, messages: Sequence[Row]) -> Reply:
-    sampling = {"temperature": 0, "max_tokens": JUDGMENT_TOKENS}
-    return await judge.reply(measurement, key, messages, sampling, lambda text: rating(text) >= 0)
+    return await judge.reply(measurement, key, messages, JUDGING, lambda text: rating(text) >= 0)
 
 
 async def measure(
@@ -367,6 +367,7 @@ BENCHMARK = Benchmark(
     licence="MT-Bench's data is licensed Apache-2.0 (github.com/lm-sys/FastChat)",
     judge=JUDGE,
     official="openai/gpt-4",
+    judging=JUDGING,
     metric=METRIC,
     needs=lambda options: (QUESTIONS, REFERENCES, PROMPTS),
     trial=trial,

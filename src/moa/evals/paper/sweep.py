@@ -7,7 +7,8 @@ measured like any other. It keeps every other setting of its mixture: prompt, sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row
@@ -39,13 +40,17 @@ class Variant:
 
     @property
     def definition(self) -> Row:
-        """What it consists of, as ``run.json`` records it."""
+        """What it consists of, as ``run.json`` records it; :mod:`moa.evals.definition` has the rest."""
         return {
             "variant": dict(self.setting),
-            "of": self.mixture.proposal_identity,
-            "way": self.mixture.aggregate,
+            "way": self.mixture.plan.aggregation.identity,
             "aggregators": [agent.model.name for agent in self.mixture.aggregators.values()],
         }
+
+
+REMADE = frozenset({"name", "layers", "aggregators", "aggregate", "schedule", "min_proposals", "when", "first"})
+NOT_KEPT = frozenset({"aggregation", "memory", "effort", "member_effort"})
+"""Fields of a plan that a variant has of its own, and those that it goes without: no benchmark's request sets an effort."""
 
 
 def remade(
@@ -58,28 +63,34 @@ def remade(
 ) -> Mixture:
     """The mixture with other agents, named ``moa/NAME-label``; every other setting stays.
 
-    ``min_proposals`` and a quorum shrink with the layers.
+    ``min_proposals`` and a quorum shrink with the layers, and ``when`` applies where enough proposers are left.
     """
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
-    return Mixture(
-        [[replace(agent, sample=None) for agent in layer] for layer in layers],
-        aggregator or mixture.aggregator,
-        fallbacks=[] if aggregator else [*mixture.aggregators.values()][1:],
-        name=f"{mixture.name.removeprefix('moa/')}-{label}",
-        aggregate=aggregate or mixture.aggregate,
-        schedule=_reachable(mixture.schedule, layers),
-        references=mixture.references,
-        anonymous=mixture.anonymous,
-        prompt=mixture.prompt,
-        min_proposals=min(mixture.min_proposals, smallest),
-        deadline=mixture.deadline,
-        patience=mixture.patience,
-        max_cost=mixture.max_cost,
-        fanout=mixture.fanout,
-        exact=mixture.exact,
-        progress=mixture.progress,
-        prices=mixture.prices,
-    )
+    settings = {
+        field.name: getattr(mixture.plan, field.name)
+        for field in fields(mixture.plan)
+        if field.name not in REMADE | NOT_KEPT
+    }
+
+    def made(**also: Any) -> Mixture:
+        return Mixture(
+            [[replace(agent, sample=None) for agent in layer] for layer in layers],
+            aggregator or mixture.aggregator,
+            fallbacks=[] if aggregator else [*mixture.aggregators.values()][1:],
+            name=f"{mixture.name.removeprefix('moa/')}-{label}",
+            aggregate=aggregate or mixture.aggregate,
+            schedule=_reachable(mixture.schedule, layers),
+            min_proposals=min(mixture.min_proposals, smallest),
+            **settings,
+            **also,
+        )
+
+    if mixture.plan.when == "always":
+        return made()
+    try:
+        return made(when=mixture.plan.when, first=mixture.plan.first)
+    except ConfigError:  # too few proposers are left to hold some of them back
+        return made()
 
 
 def _reachable(schedule: Schedule, layers: Sequence[Sequence[Agent]]) -> Schedule:

@@ -94,11 +94,7 @@ def measured(folder: Path) -> Measured:
     Raises:
         ConfigError: the folder holds no measurement, or an unfinished one.
     """
-    if not (folder / "run.json").is_file():
-        raise ConfigError(f"{folder}: not the folder of a run (it has no run.json)")
-    if not (folder / "result.json").is_file():
-        raise ConfigError(f"{folder}: the run has not finished; start it again to resume it")
-    settings, value = _json(folder / "run.json"), _json(folder / "result.json")
+    settings, value = run_settings(folder), run_result(folder)
     results = value.get("results", [value])
     if len(results) != 1 or not isinstance(results[0], dict):
         raise ConfigError(f"{folder}: expected the result of one system")
@@ -116,6 +112,20 @@ def measured(folder: Path) -> Measured:
         [row for row in journal if row["key"].startswith("answer/")],
         [row for row in journal if row["key"].startswith("judgment/")],
     )
+
+
+def run_settings(folder: Path) -> Row:
+    """A run's ``run.json``; raises ConfigError if the folder is no run's."""
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"{folder}: not the folder of a run (it has no run.json)")
+    return _json(folder / "run.json")
+
+
+def run_result(folder: Path) -> Row:
+    """A run's ``result.json``; raises ConfigError if it has none."""
+    if not (folder / "result.json").is_file():
+        raise ConfigError(f"{folder}: the run has not finished; start it again to resume it")
+    return _json(folder / "result.json")
 
 
 def runs_in(paths: Iterable[Path]) -> list[Measured]:

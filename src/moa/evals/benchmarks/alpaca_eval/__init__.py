@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from moa.evals.asking.data import Row
 from moa.evals.benchmark import JUDGE, Benchmark
 from moa.evals.benchmarks.alpaca_eval.controlled import CONTROLLED, contrast
-from moa.evals.benchmarks.alpaca_eval.judging import GAMED, OUTPUTS, PROMPT, SWAP, measure, trial
+from moa.evals.benchmarks.alpaca_eval.judging import GAMED, JUDGING, OUTPUTS, PROMPT, SWAP, measure, trial
 from moa.evals.benchmarks.alpaca_eval.judgments import preference_of
 from moa.evals.benchmarks.alpaca_eval.win_rates import BOTH_ORDERS, WIN_RATE, score
 from moa.evals.drawing import sections
@@ -75,6 +75,7 @@ BENCHMARK = Benchmark(
     licence="AlpacaEval's data is licensed CC BY-NC 4.0: attribution, no commercial use (github.com/tatsu-lab/alpaca_eval)",
     judge=JUDGE,
     official="openai/gpt-4-1106-preview",
+    judging=JUDGING,
     metric=WIN_RATE,
     controlled=CONTROLLED,
     contrast=contrast,

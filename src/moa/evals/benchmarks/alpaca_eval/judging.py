@@ -39,8 +39,7 @@ from moa.models import Model
 
 BASELINE = "gpt4_1106_preview"
 SWAP = Flag("swap", "Judge each pair in both orders.")
-CANDIDATES = 5
-"""Tokens whose log-probabilities the judge returns."""
+JUDGING = {"temperature": 1, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
 
 _HUB = "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/2edc6fad8be6b14ea7230aabfd08188da6b8b814/"
 _CODE = (
@@ -161,7 +160,7 @@ class _Judging:
         before, the judge may be one that thinks first.
         """
         messages, judge = prompt(self.template, fields), self.judge
-        reply = await judge.weighted(self.measurement, key, messages, CANDIDATES)
+        reply = await judge.weighted(self.measurement, key, messages, JUDGING)
         if reply is not None:
             known = reply.logprobs or {}
             preference = weighted(known)
