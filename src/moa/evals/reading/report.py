@@ -18,7 +18,7 @@ from typing import Any
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row
 from moa.evals.benchmarks import ALL
-from moa.evals.drawing import ceiling, merging, plots
+from moa.evals.drawing import ceiling, merging, plots, search
 from moa.evals.drawing.page import Page, number
 from moa.evals.reading.compare import compared
 from moa.evals.reading.cost import Work, pareto, unsized, work
@@ -31,6 +31,7 @@ FEW = 30
 SECTIONS: dict[str, Callable[[Page, Sequence[Mapping[str, Any]]], None]] = {
     "merging": merging.section,
     "ceiling": ceiling.section,
+    "search": search.section,
 }
 """What draws the analyses of each kind."""
 

@@ -9,6 +9,7 @@ Notable decisions:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -49,6 +50,7 @@ class Answers:
     _failed: dict[str, int] = field(default_factory=dict)
     _answered: set[str] = field(default_factory=set)
     _stopped: bool = False
+    _first: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def ask(self, members: Sequence[Member], tasks: Sequence[Task]) -> None:
         """Ask every member every question, as far as the limit on cost allows.
@@ -72,6 +74,15 @@ class Answers:
 
     async def _one(self, call: tuple[Task, Member, int]) -> None:
         task, member, sample = call
+        if member.name in self._answered:
+            await self._asked(task, member, sample)
+            return
+        async with self._first.setdefault(
+            member.name, asyncio.Lock()
+        ):  # one call shows whether the member can be asked
+            await self._asked(task, member, sample)
+
+    async def _asked(self, task: Task, member: Member, sample: int) -> None:
         if member.name in self.left_out or self._stopped:
             return
         known = self.replies.setdefault((task.id, member.name), [])

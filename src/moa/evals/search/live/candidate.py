@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,13 +40,17 @@ class Candidate:
     def calls(self) -> int:
         """Calls of one answer."""
         size = sum(samples for _, samples in self.panel)
-        rounds = int(dict(self.settings).get("rounds", 1))
-        return size * rounds + (self.aggregator is not None) + bool(dict(self.settings).get("analysis"))
+        return size * self.rounds + (self.aggregator is not None) + bool(dict(self.settings).get("analysis"))
 
     @property
     def free(self) -> bool:
         """Whether it is known from the members' answers alone."""
-        return self.way in FREE and dict(self.settings).get("rounds", 1) == 1
+        return self.way in FREE and self.rounds == 1
+
+    @property
+    def rounds(self) -> int:
+        """How many times the members answer, each time after the first with the answers before."""
+        return int(dict(self.settings).get("rounds", 1))
 
     @property
     def label(self) -> str:
@@ -79,20 +81,14 @@ class Candidate:
             table["aggregator"] = members[self.aggregator].entry
         if self.weights:
             known = dict(self.weights)
-            by_seat = dict.fromkeys(
-                (members[name].model.name if members[name].plain else seat, known[name])
+            table["weights"] = {
+                members[name].model.name if members[name].plain else seat: known[name]
                 for seat, name in self.seats(members).items()
                 if name in known
-            )
-            table["weights"] = dict(by_seat)
+            }
         return table | dict(self.settings)
 
     def seats(self, members: Mapping[str, Member]) -> dict[str, str]:
         """The member of each agent of the layer, by the agent's name in the mixture."""
         order = [name for name, samples in self.panel for _ in range(samples)]
         return dict(zip(seated([members[name].agent for name in order]), order, strict=True))
-
-    def digest(self, members: Mapping[str, Member]) -> str:
-        """Names everything that its answers depend on but the members' answers."""
-        whole = json.dumps(self.table(members), sort_keys=True, default=str)
-        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -75,7 +75,7 @@ class Forecaster:
         """US dollars of the calls that one answer of a candidate needs besides its members' first answers."""
         settings = dict(candidate.settings)
         panel = [name for name, samples in candidate.panel for _ in range(samples)]
-        again = [self.call(name, panel) for name in panel] * (int(settings.get("rounds", 1)) - 1)
+        again = [self.call(name, panel) for name in panel] * (candidate.rounds - 1)
         last = [] if candidate.aggregator is None else [self.call(candidate.aggregator, panel)]
         calls = again + last * (2 if settings.get("analysis") else 1)
         return None if any(cost is None for cost in calls) else sum(cost for cost in calls if cost is not None)

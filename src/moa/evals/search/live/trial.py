@@ -3,13 +3,16 @@
 Notable decisions:
 - A candidate's mixture is built as from a moa.toml, and gets the members' kept answers as its proposals: what is scored
   is what the mixture does in use. Only its aggregator, and the layers after the first, are called.
+- Candidates whose aggregator would be sent the same request share one call.
 - An answer costs what its members' answers cost, and the calls that follow. It takes as long as its slowest member, and then
   what follows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -64,8 +67,7 @@ class Fed:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """The answer of the mixture, as :meth:`~moa.mixture.mixture.Mixture.stream` gives it."""
-        only = self._mixture.plan.depth == 2 and getattr(self._mixture.plan, "rounds", 1) == 1
-        given = {"proposals": self._references} if only else {"kept": self._references}
+        given = {"kept" if self._mixture.depth > 2 else "proposals": self._references}
         async with aclosing(self._mixture.stream(request, **given)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -88,7 +90,7 @@ class Trials:
     failed: dict[Candidate, str] = field(default_factory=dict)
     _outcomes: dict[tuple[Candidate, str], Outcome] = field(default_factory=dict)
     _mixtures: dict[Candidate, Mixture] = field(default_factory=dict)
-    _stopped: bool = False
+    _calling: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
 
     def outcome(self, candidate: Candidate, task: Task) -> Outcome | None:
         """The outcome of a candidate on a question; None if it was not tried."""
@@ -110,9 +112,17 @@ class Trials:
             for candidate in candidates
             if candidate not in self.failed and (candidate, task.id) not in self._outcomes
         ]
-        self._stopped = False
-        await self.answers.measurement.each(todo, self._one, kind=lambda one: one[0].digest(self.members))
-        return not self.answers.measurement.stopped
+        calling = [one for one in todo if not one[0].free]
+        for one in todo:
+            if one[0].free:
+                await self._one(one)
+        measurement = self.answers.measurement
+        measurement.stopped = ""
+        if calling:
+            await measurement.each(
+                calling, self._one, kind=lambda one: f"{one[0].aggregator}/{len(one[0].panel)}/{one[0].settings}"
+            )
+        return not measurement.stopped
 
     async def _one(self, one: tuple[Candidate, Task]) -> None:
         candidate, task = one
@@ -135,25 +145,32 @@ class Trials:
             return Outcome(0.0, before, waited)
         references = [Reference(seat, reply.text) for seat, reply in replies if reply is not None]
         mixture = self._mixture(candidate)
-        digest = candidate.digest(self.members)
-        said = "\0".join(f"{each.agent}\0{each.text}" for each in references)
-        name = f"{mixture.name}-{digest}-{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-        model = Fed(mixture, references, name)
-        key = f"candidate/{quote(task.id, safe='')}/{digest}"
         if candidate.free:
             try:
                 answer = await mixture.answer(Request.of(list(task.messages)), proposals=references)
             except MoaError:
                 return Outcome(0.0, before, waited)
             return Outcome(right(task, answer.text), before, waited, answer.text)
+        digest = self._digest(candidate, references)
+        model = Fed(mixture, references, f"{mixture.name}-{digest}")
         try:
-            reply = await self.answers.measurement.call(key, model, list(task.messages))
+            async with self._calling.setdefault((task.id, digest), asyncio.Lock()):
+                key = f"candidate/{quote(task.id, safe='')}/{digest}"
+                reply = await self.answers.measurement.call(key, model, list(task.messages))
         except ConfigError:
             raise
         except MoaError:
             return Outcome(0.0, before, waited)
         dollars = None if before is None or reply.cost.dollars is None else before + reply.cost.dollars
         return Outcome(right(task, reply.text), dollars, waited + reply.seconds, reply.text)
+
+    def _digest(self, candidate: Candidate, references: Sequence[Reference]) -> str:
+        """Names what the calls of a candidate depend on. Candidates whose members gave the same texts share their calls."""
+        table = candidate.table(self.members)
+        if candidate.rounds == 1:
+            del table["layers"]  # an aggregator reads texts without names
+        whole = json.dumps([table, [each.text for each in references]], sort_keys=True, default=str)
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
     def given(self, candidate: Candidate, task: Task) -> list[tuple[str, Reply | None]]:
         """The answers of a candidate's members, each with the name of its agent in the mixture."""
