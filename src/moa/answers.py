@@ -232,6 +232,8 @@ class Answer:
         recalled: proposals that no call of this run wrote: they come from an earlier run, or from the turn's first step.
         time_to_first_token: seconds from the run's start to the answer's first token.
         duration: seconds from the run's start to its end.
+        agreement: how far the answers of the proposals agree, above 0 and up to 1: the share of the votes for the answer, or
+            with ``mux`` the share of its samples in which the chosen model gave it. None where nothing was counted.
         degraded: why the answer is less than the mixture promises (a proposer dropped, a fallback used), one line each.
         error: why there is no answer, a :class:`~moa.errors.RunError`; None when there is one.
         run_id: the run's ID, 32 hexadecimal digits.
@@ -249,6 +251,7 @@ class Answer:
     recalled: tuple[Call, ...] = ()
     time_to_first_token: float | None = None
     duration: float | None = None
+    agreement: float | None = None
     degraded: tuple[str, ...] = ()
     error: Exception | None = None
     run_id: str = ""

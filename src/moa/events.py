@@ -36,8 +36,10 @@ from moa.mixture.events import (
     AgentSkipped,
     AgentSpent,
     AgentStarted,
+    AgentVoted,
     Analysed,
     AnswerBegan,
+    Cluster,
     Event,
     Noticed,
     RunFailed,
@@ -46,6 +48,7 @@ from moa.mixture.events import (
     RunStopped,
     Seat,
     Selected,
+    VotesCounted,
 )
 from moa.mixture.fold import Fold, fold
 
@@ -61,8 +64,10 @@ __all__ = [
     "AgentSkipped",
     "AgentSpent",
     "AgentStarted",
+    "AgentVoted",
     "Analysed",
     "AnswerBegan",
+    "Cluster",
     "Event",
     "Fold",
     "Noticed",
@@ -72,6 +77,7 @@ __all__ = [
     "RunStopped",
     "Seat",
     "Selected",
+    "VotesCounted",
     "as_json",
     "event_of",
     "events_of",

@@ -163,7 +163,19 @@ def test_a_named_file_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             '[mixtures.a]\naggregate = "best"\n',
-            ":2: mixtures.a.aggregate: should be 'synthesize', 'select' or 'central', got 'best'",
+            ":2: mixtures.a.aggregate: should be 'synthesize', 'select', 'central', 'vote' or 'mux', got 'best'",
+        ),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\naggregate = "vote"\nweights = { "x/y" = 1.0 }\n',
+            ":4: mixtures.a.weights.x/y: should be less than 1, got 1.0",
+        ),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\naggregate = "mux"\nweights = { "x/y" = nan }\n',
+            ":4: mixtures.a.weights.x/y: should be less than 1, got nan",
+        ),
+        (
+            '[mixtures.a]\nlayers = [["x/y"]]\nweights = { "x/y" = 0.5 }\n',
+            ':1: mixtures.a: weights belongs to aggregate = "vote" or "mux", not \'synthesize\'',
         ),
         ('[mixtures.a]\nprompt = "x"\nprompt_file = "y"\n', ":1: mixtures.a: give prompt or prompt_file, not both"),
         (
@@ -258,6 +270,26 @@ def test_a_known_providers_key_is_not_sent_elsewhere(folder: Path, monkeypatch: 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     written(folder, '[endpoints.openai]\nbase_url = "http://127.0.0.1:1/v1"\n')
     assert "sk-secret" not in repr(vars(Config().catalog.endpoint("openai")))
+
+
+def test_weights_are_a_setting_of_counting(folder: Path) -> None:
+    """They reach the aggregation, belong to the identity and the written table, and name a proposer or its model."""
+    text = '[endpoints.up]\nbase_url = "http://127.0.0.1:9/v1"\n'
+    for name, settings in (
+        ("plain", ""),
+        ("weighted", 'weights = { "up/a" = 0.8 }'),
+        ("wrong", 'weights = { "up/z" = 0.8 }'),
+    ):
+        text += f'[mixtures.{name}]\nlayers = [["up/a", "up/b"]]\naggregate = "vote"\n{settings}\n'
+    config = Config(written(folder, text))
+    weighted = config.mixture("weighted")
+    assert repr(weighted.aggregate) == "Vote(weights={'up/a': 0.8})"
+    assert weighted.traits.identity != config.mixture("plain").traits.identity.replace("plain", "weighted")
+    assert '[mixtures.weighted.weights]\n"up/a" = 0.8' in toml_of("weighted", config.table("weighted"))
+    with pytest.raises(
+        ConfigError, match="weights names 'up/z', which is no proposer and no proposer's model; did you mean"
+    ):
+        config.mixture("wrong")
 
 
 @pytest.mark.parametrize("members", [("a", "a"), ("b", "a"), ("b", "c", "a")])

@@ -233,8 +233,11 @@ async def test_an_object_that_can_be_called_is_a_function() -> None:
         ({"aggregate": len}, "the aggregator len must take two arguments: the request and the proposals"),
         ({"aggregate": vote, "layers": []}, "needs an aggregator"),
         ({"aggregator": LAYER[0], "ranker": longest}, "a ranker needs aggregate='select', not 'synthesize'"),
-        ({"aggregate": "vote"}, "aggregate is 'vote'; expected one of synthesize, select, central, or a function"),
-        ({"aggregate": 3}, "aggregate is 3; expected one of synthesize, select, central, or a function"),
+        (
+            {"aggregate": "best"},
+            "aggregate is 'best'; expected one of synthesize, select, central, vote, mux, or a function",
+        ),
+        ({"aggregate": 3}, "aggregate is 3; expected one of synthesize, select, central, vote, mux, or a function"),
     ],
 )
 def test_a_wrong_aggregation_is_refused_when_the_mixture_is_made(settings: dict[str, Any], message: str) -> None:

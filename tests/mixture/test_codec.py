@@ -22,8 +22,10 @@ from moa.mixture.events import (
     AgentSkipped,
     AgentSpent,
     AgentStarted,
+    AgentVoted,
     Analysed,
     AnswerBegan,
+    Cluster,
     Event,
     Noticed,
     RunFailed,
@@ -32,6 +34,7 @@ from moa.mixture.events import (
     RunStopped,
     Seat,
     Selected,
+    VotesCounted,
 )
 
 USAGE, COST = Usage(30, 12, 4, 5), Cost(0.25)
@@ -167,6 +170,17 @@ LINES: list[tuple[Event, str]] = [
     (
         AgentRecalled(model="s/p", text="kept", cut=True, **P),
         '{"event":"agent_recalled","at":2.0,"agent":"p","layer":1,"model":"s/p","text":"kept","cut":true}',
+    ),
+    (
+        AgentVoted(answer="42", **P),
+        '{"event":"agent_voted","at":2.0,"agent":"p","layer":1,"answer":"42"}',
+    ),
+    (
+        VotesCounted(at=2.0, way="vote", clusters=(Cluster(answer="42", score=2.0, agents=("p", "q")),), agreement=1.0),
+        (
+            '{"event":"votes_counted","at":2.0,"way":"vote","clusters":[{"answer":"42","score":2.0,"agents":["p","q"]}],'
+            '"agreement":1.0}'
+        ),
     ),
     (
         AnswerBegan(at=2.5, references=(Reference("q", "two", True, 2),)),

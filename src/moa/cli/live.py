@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text
 
+from moa.cli.counting import count_line
 from moa.cli.panels import Cropped, Lane, frame, growing, joined, settled
 from moa.cli.prose import WIDEST, Prose, Rendered
 from moa.cli.signals import ending_on_signals
@@ -33,6 +34,7 @@ from moa.mixture.events import (
     RunFinished,
     RunStarted,
     Selected,
+    VotesCounted,
 )
 from moa.mixture.fold import Fold
 
@@ -135,6 +137,8 @@ class View:
                 self._break_off(f"failed here: {one_line(self._aggregator.why)}")
             case Analysed():
                 self._print_analysis(event)
+            case VotesCounted():
+                self._print_line(Text(count_line(event), style="dim"))
             case Selected():
                 self._selected = event
                 self._prose = Prose()
@@ -324,6 +328,8 @@ def footer(answer: Answer) -> list[str]:
     parts = [f"{calls} call{'s' if calls != 1 else ''}"]
     parts.append(f"{'~' if usage.estimated else ''}{figure(usage.total_tokens)} tokens")
     parts.append(str(answer.cost))
+    if answer.agreement is not None:
+        parts.append(f"agreement {answer.agreement:.0%}")
     if answer.time_to_first_token is not None:
         parts.append(f"first token {seconds(answer.time_to_first_token)}")
     if answer.duration is not None:

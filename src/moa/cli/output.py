@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from moa.cli.counting import count_line
 from moa.cli.session import Session
 from moa.cli.terminal import Show, can_redraw, clean, notify, notify_detail, one_line, screen, write
 from moa.errors import RunError
@@ -23,6 +24,7 @@ from moa.mixture.events import (
     Noticed,
     RunStarted,
     Selected,
+    VotesCounted,
 )
 from moa.mixture.fold import Fold
 
@@ -140,6 +142,8 @@ class _Text:
                 self._held_back.append(proposal) if self._answering else write(proposal)
             case Analysed() if self._headings:
                 write(f"## analysis\n\n{self._harmless(event.analysis.text)}\n")
+            case VotesCounted():
+                notify(count_line(event))
             case Noticed(degrades=False):
                 notify(event.message)
 

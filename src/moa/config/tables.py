@@ -92,6 +92,7 @@ class MixtureTable(Table):
     aggregate: AggregationName = "synthesize"
     analysis: bool = False
     window: Count | None = None
+    weights: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     references: Place = "user"
     anonymous: bool = True
     prompt: str | None = None
@@ -134,6 +135,12 @@ class MixtureTable(Table):
     def _check_prompt(self) -> Self:
         if self.prompt is not None and self.prompt_file is not None:
             raise ValueError("give prompt or prompt_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights and self.aggregate not in ("vote", "mux"):
+            raise ValueError(f'weights belongs to aggregate = "vote" or "mux", not {self.aggregate!r}')
         return self
 
 

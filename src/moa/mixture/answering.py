@@ -30,6 +30,7 @@ from moa.mixture.proposing import Proposing
 from moa.mixture.schedules.protocol import Reading, single_reading
 from moa.mixture.substitutes import acts, schedule_for, substitutes
 from moa.mixture.turn import continues_a_turn, turn_of_request
+from moa.mixture.votes import Votes
 from moa.mixture.writer import Writer
 from moa.models import traits_of
 
@@ -71,6 +72,7 @@ class Answering:
         self.asides = Asides(plan.aggregator, request, plan.layout, plan.patience, self._calls, self._budget)
         self._draft: Draft | None = None  # the aggregator's
         self._turn, self._kept, self._asked = turn_of_request(plan, request), kept, False
+        self.votes = Votes(request, emit)
         self._proposing = Proposing(
             plan,
             request,
@@ -78,6 +80,7 @@ class Answering:
             kept,
             seed=seed,
             writes=self._acts or plan.aggregation.writes,
+            settled=partial(plan.aggregation.settled, self) if plan.aggregation.ends_early and not self._acts else None,
             calls=self._calls,
             budget=self._budget,
             emit=emit,
@@ -303,6 +306,10 @@ class Answering:
         return self._plan.aggregators
 
     @property
+    def layers(self) -> Sequence[Mapping[str, Agent]]:
+        return self._plan.layers
+
+    @property
     def depth(self) -> int:
         return self._plan.depth
 
@@ -313,6 +320,9 @@ class Answering:
     async def write(self, proposals: Sequence[Reference], analysis: Analysis | None = None) -> None:
         layout = replace(self.layout, analysis=analysis.text) if analysis else self.layout
         await self._write(partial(single_reading, proposals), layout)
+
+    def may_write(self, proposals: Sequence[Reference]) -> bool:
+        return self._plan.has_aggregator and not self._cannot_pay_for_an_answer(proposals)
 
     async def call(
         self, agent: Agent, name: str, role: str, make_request: MakeRequest, proposals: Sequence[Reference]

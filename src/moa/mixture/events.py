@@ -171,6 +171,32 @@ class Analysed(AgentEvent, frozen=True, kw_only=True):
     analysis: Analysis
 
 
+class AgentVoted(AgentEvent, frozen=True, kw_only=True):
+    """The answer that an agent's proposal gives, in the form in which it is compared; empty where it gives none."""
+
+    answer: str = ""
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The agents that gave one answer. ``score``: a sum of vote weights, or with ``mux`` the share of its samples in which
+    the model that agrees most with itself on this answer gave it."""
+
+    answer: str
+    score: float
+    agents: tuple[str, ...]
+
+
+class VotesCounted(Event, frozen=True, kw_only=True):
+    """The answers of the proposals were counted, by ``vote`` or ``mux``; the first cluster has won.
+
+    ``agreement``: as in :class:`~moa.answers.Answer`.
+    """
+
+    way: str
+    clusters: tuple[Cluster, ...]
+    agreement: float
+
+
 class Selected(AgentEvent, frozen=True, kw_only=True):
     """The answer is this agent's proposal, word for word; ``reason`` names the agent or the rule that selected it.
 
@@ -207,7 +233,8 @@ EVENTS: dict[str, type[Event]] = {
     _line_name(kind.__name__): kind
     for kind in (
         *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentSpent, AgentFinished, AgentFailed, AgentDropped),
-        *(AgentSkipped, AgentRecalled, AnswerBegan, Analysed, Selected, Noticed, RunFinished, RunFailed, RunStopped),
+        *(AgentSkipped, AgentRecalled, AnswerBegan, Analysed, AgentVoted, VotesCounted, Selected, Noticed),
+        *(RunFinished, RunFailed, RunStopped),
     )
 }
 """Every kind of event, by its name in lines of JSON."""

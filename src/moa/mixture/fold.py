@@ -26,6 +26,7 @@ from moa.mixture.events import (
     RunStopped,
     Seat,
     Selected,
+    VotesCounted,
 )
 from moa.mixture.thoughts import of_analysis, own_heading
 from moa.pieces import joined_tool_calls, take_back
@@ -51,6 +52,7 @@ class Fold:
         self._answering: _OpenCall | None = None
         self._selected: Selected | None = None
         self._analysed: Analysed | None = None
+        self._agreement: float | None = None
         self._degraded: list[str] = []
         self._error: RunError | None = None
         self._seats: dict[tuple[int, str], Seat] = {}
@@ -99,6 +101,8 @@ class Fold:
                     self._recall(reference, seat.model if seat else "")
             case Analysed():
                 self._analysed = event
+            case VotesCounted():
+                self._agreement = event.agreement
             case Selected():
                 self._selected, self._first = event, event.at
             case Noticed(degrades=True):
@@ -143,6 +147,7 @@ class Fold:
             recalled=tuple(self._recalled.values()),
             time_to_first_token=None if self._first is None or self._began is None else self._first - self._began,
             duration=None if self._ended is None or self._began is None else self._ended - self._began,
+            agreement=self._agreement,
             degraded=tuple(self._degraded),
             error=self._error,
             run_id=self._run_id,

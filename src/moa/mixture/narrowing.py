@@ -57,6 +57,7 @@ def narrowed(plan: Plan, panel: Panel) -> Plan:
         plan,
         layers=tuple(layers),
         aggregators=_aggregators(plan, panel, layers),
+        has_aggregator=plan.has_aggregator or panel.aggregator is not None,
         min_proposals=min([plan.min_proposals, *map(len, layers)]),
         schedule=_fitting(plan.schedule, layers),
         when=when,
@@ -79,6 +80,7 @@ def at_level(plan: Plan, level: Level | None) -> Plan:
         bare,
         layers=(),
         aggregators=seated([level.model]),
+        has_aggregator=True,
         aggregate="synthesize",
         schedule=Barrier(),
         min_proposals=1,
@@ -132,9 +134,7 @@ def _keeps(panel: Panel, name: str, agent: Agent) -> bool:
 def _aggregators(plan: Plan, panel: Panel, layers: Layers) -> Mapping[str, Agent]:
     own = plan.aggregators
     if panel.aggregator is None:
-        members = next(iter(plan.layers), {})
-        stands_in = not plan.aggregation.needs_aggregator and [*own.items()] == [*members.items()][:1]
-        return dict([*layers[0].items()][:1]) if stands_in and layers else own
+        return dict([*layers[0].items()][:1]) if layers and not plan.has_aggregator else own
     agents = [(name, agent) for layer in (own, *plan.layers) for name, agent in layer.items()]
     found = [each for each in agents if each[0] == panel.aggregator]
     found += [each for each in agents if each[1].model.name == panel.aggregator]

@@ -36,6 +36,7 @@ class Plan:
         aggregators: the aggregator by name, then its fallbacks. Never empty: where an aggregation needs none, the first
             proposer takes the requests that ask for tools or a response format.
         member_effort: the ``reasoning_effort`` that agents get in place of the request's; None: the request's.
+        has_aggregator: False where the first proposer stands in.
         aggregation: how the proposals become the answer; the object that ``aggregate`` names.
 
     Raises:
@@ -45,6 +46,7 @@ class Plan:
     name: str
     layers: tuple[Mapping[str, Agent], ...]
     aggregators: Mapping[str, Agent]
+    has_aggregator: bool = True
     aggregate: Aggregate = "synthesize"
     schedule: Schedule = field(default_factory=Barrier)
     references: Place = "user"
@@ -128,6 +130,7 @@ class Plan:
         seats += seats[-1:] * (rounds - 1)
         answering = [] if aggregator is None else [aggregator, *fallbacks]
         aggregators = seated([agent_of(member, catalog, name) for member in answering])
+        aggregation.check(seats, name)
         if not aggregators:
             aggregators = seated([next(iter(seats[0].values()))])
         levels = levels_of(effort or {}, catalog, name)
@@ -140,6 +143,7 @@ class Plan:
             name=name,
             layers=seats,
             aggregators=aggregators,
+            has_aggregator=aggregator is not None,
             aggregate=aggregate,
             prices=prices,
             reads=reads,
@@ -181,7 +185,8 @@ class Plan:
             for number, layer in enumerate(self.layers, 1)
             for name, agent in layer.items()
         )
-        return (*proposers, *self.aggregation.seats(self.aggregators, self.depth))
+        aggregators = self.aggregators if self.has_aggregator else {}
+        return (*proposers, *self.aggregation.seats(aggregators, self.depth))
 
     @property
     def proposal_identity(self) -> str:

@@ -23,6 +23,7 @@ from moa.mixture.asking import first_seed, proposer_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
+from moa.mixture.early_end import Settled, end_early
 from moa.mixture.events import AgentRecalled, Event, Noticed
 from moa.mixture.plan import Plan
 from moa.mixture.private_tool import with_question
@@ -51,6 +52,7 @@ class Proposing:
         kept: proposals of an earlier run; their agents are not called again.
         seed: the run's own, from which the seeds of samples count on.
         writes: whether the answer is written, and not selected.
+        settled: whether proposals of the last layer that are still written cannot change the answer; None: they may.
         emit: receives the events.
 
     Attributes:
@@ -70,12 +72,14 @@ class Proposing:
         *,
         seed: int,
         writes: bool,
+        settled: Settled | None = None,
         calls: Calls,
         budget: Budget,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan, self._request, self._schedule = plan, request, schedule
         self._calls, self._budget, self._emit, self._seed = calls, budget, emit, seed
+        self._settled = settled
         self._residual = writes and plan.reads == "all-layers"
         self._now = asyncio.get_running_loop().time
         self._layers = [
@@ -158,6 +162,10 @@ class Proposing:
                 self._tasks[draft] = task
             if self._plan.patience is not None:
                 self._watchers.append(asyncio.create_task(self._drop_silent(number, self._plan.patience)))
+        if self._settled and drafts:
+            skip = partial(self._give_up, skipped=True)
+            early = end_early(drafts[-1], self._plan.min_proposals, self._settled, skip, self._notice)
+            self._watchers.append(asyncio.create_task(early))
 
     async def _drop_silent(self, number: int, patience: float) -> None:
         """Drop agents of a layer, counted from 0, that stay silent."""
@@ -197,12 +205,12 @@ class Proposing:
             )
         )
 
-    def _give_up(self, draft: Draft, reason: str) -> None:
+    def _give_up(self, draft: Draft, reason: str, *, skipped: bool = False) -> None:
         """Drop a draft that a schedule does not wait for, and cancel its task."""
         if not draft.ended:
             if draft not in self._tasks:
                 raise ValueError(f"give_up was called with a draft of {draft.agent} that this run did not make")
-            self._calls.drop(draft, reason, skipped=self.agreement is not None)
+            self._calls.drop(draft, reason, skipped=skipped or self.agreement is not None)
             self._tasks[draft].cancel()
 
     def _end_draft(self, draft: Draft, task: asyncio.Task[None]) -> None:

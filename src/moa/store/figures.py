@@ -22,12 +22,14 @@ def run_object(answer: Answer) -> dict[str, Any]:
     """The run behind an answer, as in the ``moa`` object of a response: its ID, usage, cost, times, calls, and the
     proposals that it reused. The usage is the sum over all calls.
     """
+    agreement = {} if answer.agreement is None else {"agreement": answer.agreement}
     return {
         "run": answer.run_id,
         **cost_fields(answer.cost),
         "usage": usage_object(answer.usage),
         "time_to_first_token": answer.time_to_first_token,
         "duration": answer.duration,
+        **agreement,
         "degraded": list(answer.degraded),
         "calls": [call_object(call) for call in answer.calls],
         "recalled": [{"agent": each.agent, "layer": each.layer, "model": each.model} for each in answer.recalled],

@@ -55,6 +55,7 @@ def record_of(saved: SavedRun, prices: Prices) -> dict[str, Any]:
         **cost_fields(answer.cost),
         "time_to_first_token": answer.time_to_first_token,
         "duration": answer.duration,
+        **({} if answer.agreement is None else {"agreement": answer.agreement}),
         "degraded": list(answer.degraded),
         "calls": [_call(call) for call in answer.calls],
         "recalled": [

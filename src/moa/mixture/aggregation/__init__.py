@@ -7,9 +7,11 @@ from typing import Literal
 from moa.errors import ConfigError
 from moa.mixture.aggregation.central import Central
 from moa.mixture.aggregation.function import AggregateFunction, ByFunction, RankerFunction
+from moa.mixture.aggregation.mux import Mux
 from moa.mixture.aggregation.protocol import Aggregation, Running
 from moa.mixture.aggregation.select import Select
 from moa.mixture.aggregation.synthesize import Synthesize
+from moa.mixture.aggregation.vote import Vote
 
 __all__ = [
     "AGGREGATIONS",
@@ -19,18 +21,20 @@ __all__ = [
     "AggregationName",
     "ByFunction",
     "Central",
+    "Mux",
     "RankerFunction",
     "Running",
     "Select",
     "Synthesize",
+    "Vote",
     "aggregation_of",
 ]
 
-AggregationName = Literal["synthesize", "select", "central"]
+AggregationName = Literal["synthesize", "select", "central", "vote", "mux"]
 Aggregate = AggregationName | AggregateFunction | Aggregation
 """What ``Mixture(aggregate=…)`` takes: the name of a kind, a function, or an aggregation."""
 
-AGGREGATIONS: dict[str, Aggregation] = {kind.name: kind for kind in (Synthesize(), Select(), Central())}
+AGGREGATIONS: dict[str, Aggregation] = {kind.name: kind for kind in (Synthesize(), Select(), Central(), Vote(), Mux())}
 """Every kind by its name, as in a moa.toml."""
 
 

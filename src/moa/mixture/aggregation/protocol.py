@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from moa.analysis import Analysis
@@ -14,6 +14,7 @@ from moa.mixture.continuation import MakeRequest
 from moa.mixture.draft import Draft
 from moa.mixture.events import Event, Seat
 from moa.mixture.prompts import Layout
+from moa.mixture.votes import Votes
 
 
 class Running(Protocol):
@@ -45,6 +46,16 @@ class Running(Protocol):
         ...
 
     @property
+    def layers(self) -> Sequence[Mapping[str, Agent]]:
+        """The proposers by name, layer by layer."""
+        ...
+
+    @property
+    def votes(self) -> Votes:
+        """Reads the answers of proposals."""
+        ...
+
+    @property
     def depth(self) -> int:
         """The number of the last layer, the aggregator's."""
         ...
@@ -57,6 +68,10 @@ class Running(Protocol):
         Raises:
             AggregatorFailed: all of them failed.
         """
+        ...
+
+    def may_write(self, proposals: Sequence[Reference]) -> bool:
+        """Whether the mixture has an aggregator, and money to let it write an answer from these proposals."""
         ...
 
     async def call(
@@ -91,12 +106,14 @@ class Aggregation(ABC):
         needs_aggregator: it calls the aggregator, so the mixture must have one, and ``max_cost`` must leave money for it.
         writes: the aggregator writes the answer. A kind that selects cannot.
         whole: it needs complete proposals. One that only writes can start from unfinished ones.
+        ends_early: :meth:`settled` may find that the proposals which are still written cannot change the answer.
     """
 
     name: str
     role: str = "aggregator"
     needs_aggregator: bool = True
     writes: bool = False
+    ends_early: bool = False
 
     @property
     def whole(self) -> bool:
@@ -111,6 +128,23 @@ class Aggregation(ABC):
         Raises:
             RunError: there is no answer.
         """
+
+    async def settled(self, run: Running, proposals: Sequence[Reference], outstanding: Collection[str]) -> bool:
+        """Whether no outstanding proposal can change the answer.
+
+        Args:
+            proposals: those of the last layer that have ended.
+            outstanding: the agents of that layer that still write.
+        """
+        return False
+
+    def check(self, layers: Sequence[Mapping[str, Agent]], where: str) -> None:
+        """Check that the kind fits a mixture's proposers; ``where`` opens the error message.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        return
 
     @property
     def identity(self) -> str:

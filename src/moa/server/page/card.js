@@ -14,6 +14,7 @@ export class Card {
     this.state = el("span", { class: "state" });
     this.body = el("div", { class: "text prose", tabIndex: 0, role: "group", "aria-label": `Proposal of ${part.agent}, layer ${part.layer}` });
     this.figures = el("p", { class: "figures" });
+    this.vote = el("p", { class: "vote", hidden: true });
     this.why = el("p", { class: "why", hidden: true });
     this.share = el("p", { class: "share", hidden: true });
     this.shareOfAnswer = "";
@@ -28,7 +29,7 @@ export class Card {
     this.element = el("article", { class: `card agent-${colour}`, "data-state": "waiting", "aria-label": `${part.agent}, layer ${part.layer}` },
       el("header", {}, el("h4", { title: part.agent }, el("bdi", {}, part.agent)), this.state, open),
       el("p", { class: "model", title: part.model }, part.model),
-      this.body, this.why, this.figures, this.share);
+      this.body, this.why, this.vote, this.figures, this.share);
   }
 
   draw(run) {
@@ -44,6 +45,8 @@ export class Card {
     if (thinks) put(this.body, part.reasoning.slice(-2000));
     else if (!this.isComplete) this.prose.draw(part.text);
     put(this.figures, partFigures(part, run));
+    this.vote.hidden = part.vote === undefined;
+    put(this.vote, part.vote ? `Votes for ${part.vote}` : "Gives no answer that can be compared");
   }
 
   /** Keep the end in view while the text grows. Apart from `draw`, so that the page is laid out once for all cards. */

@@ -58,6 +58,7 @@ export class Run {
     this.parts = new Map();
     this.mixture = this.schedule = "";
     this.analysis = this.speaker = this.selected = this.start = this.firstToken = this.ended = null;
+    this.count = null; // how the answers of the proposals were counted
     this.notices = [];
     this.causes = [];
     this.error = "";
@@ -137,6 +138,12 @@ export class Run {
         break;
       case "analysed":
         this.analysis = event.analysis;
+        break;
+      case "agent_voted":
+        part.vote = event.answer ?? "";
+        break;
+      case "votes_counted":
+        this.count = { way: event.way, clusters: event.clusters, agreement: event.agreement };
         break;
       case "selected":
         this.selected = event;

@@ -4,6 +4,7 @@ import { Card, partFigures } from "./card.js";
 import { Colours } from "./colours.js";
 import { Connections } from "./connections.js";
 import { el, put } from "./elements.js";
+import { plural } from "./figures.js";
 import { Prose } from "./markdown/prose.js";
 import { toolCallsText } from "./messages.js";
 import { Resemblance } from "./resemblance.js";
@@ -26,10 +27,11 @@ export class Stage {
     this.thinking = el("details", { class: "thinking", hidden: true }, el("summary", {}, "Thinking"), el("p"));
     this.problem = el("p", { class: "problem", hidden: true });
     this.tools = el("pre", { class: "tools", hidden: true, tabIndex: 0 });
+    this.votes = el("ol", { class: "votes", hidden: true, "aria-label": "Votes" });
     this.resemblance = new Resemblance(run, this.colours, this.cards, this.body, explanation);
     this.answer = el("article", { class: "answer", "data-state": "waiting", "aria-label": "Answer" },
       el("header", {}, el("h3", {}, "Answer"), this.state),
-      this.model, this.analysis, this.thinking, this.body, this.tools, this.problem, this.figures, this.resemblance.element);
+      this.model, this.votes, this.analysis, this.thinking, this.body, this.tools, this.problem, this.figures, this.resemblance.element);
     this.connections = new Connections(run, this.colours, this.cards, this.layers, this.answer);
     this.timeline = new Timeline(this.colours);
     this.notices = el("ul", { class: "notices" });
@@ -85,7 +87,8 @@ export class Stage {
     this.answer.dataset.state = state;
     put(this.state, label);
     const roles = new Set([...run.parts.values()].map((part) => part.role));
-    put(this.name, roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
+    if (run.count && this.votes.hidden) this.drawVotes(run.count);
+    put(this.name, run.count ? "Count" : roles.has("ranker") ? "Ranker" : roles.has("aggregator") || !roles.size ? "Aggregator" : "Selection");
     this.element.classList.toggle("answering", Boolean(run.answer));
     put(this.model, answerer(run));
     if (run.analysis && this.analysis.hidden) {
@@ -100,6 +103,17 @@ export class Stage {
     this.tools.hidden = !run.toolCalls.length;
     if (run.toolCalls.length) put(this.tools, toolCallsText(run.toolCalls));
     put(this.figures, speaker && !selected ? partFigures(speaker, run) : "");
+  }
+
+  /** Each answer that the proposals gave, as a bar of its share of the votes; the first has won. */
+  drawVotes({ clusters }) {
+    const all = clusters.reduce((sum, { agents }) => sum + agents.length, 0);
+    this.votes.replaceChildren(...clusters.map(({ answer, agents }) => {
+      const bar = el("span", { class: "bar" });
+      bar.style.setProperty("--share", String(agents.length / all));
+      return el("li", { title: agents.join(", ") }, bar, el("span", { class: "voted" }, answer), el("span", { class: "count" }, plural(agents.length, "vote")));
+    }));
+    this.votes.hidden = false;
   }
 
   /** The run has ended and the server has compared its answer with the proposals: draw it complete. */
