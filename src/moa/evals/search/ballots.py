@@ -22,8 +22,8 @@ class Panel:
 
     Attributes:
         columns: a column of the grid for each of the k members.
-        same: whether two members gave the same answer, of shape (items, k, k).
-        first: whether a member gave an answer that no stronger member gave, of shape (items, k).
+        same: whether two members gave the same answer, of shape (k, k, items).
+        first: whether a member gave an answer that no stronger member gave, of shape (k, items).
     """
 
     columns: Index
@@ -37,26 +37,34 @@ class Panel:
 def panel_of(grid: Grid, columns: Sequence[int] | Index, rows: Index | None = None) -> Panel:
     """The panel of these columns, in this order: ties go to the earlier one. ``rows``: which items, by default all."""
     index = np.asarray(columns, dtype=np.intp)
-    codes = grid.codes[:, index] if rows is None else grid.codes[np.ix_(rows, index)]
+    codes = np.ascontiguousarray((grid.codes if rows is None else grid.codes[rows])[:, index].T)
     answered = codes >= 0
-    same = (codes[:, :, None] == codes[:, None, :]) & answered[:, :, None]
-    earlier = np.tril(np.ones((len(index), len(index)), dtype=bool), -1)
-    return Panel(index, same, answered & ~(same & earlier).any(2))
+    same = np.empty((len(index), len(index), codes.shape[1]), dtype=bool)
+    first = answered.copy()
+    for one in range(len(index)):
+        same[one, one] = answered[one]
+        for other in range(one):
+            same[one, other] = same[other, one] = (codes[one] == codes[other]) & answered[one]
+            first[one] &= ~same[one, other]
+    return Panel(index, same, first)
 
 
 def vote_weights(panel: Panel, accuracies: Doubles) -> Doubles:
-    """The weight of each vote, of shape (items, k): log(p (K - 1) / (1 - p)), as :func:`moa.mixture.tally.vote` has it.
+    """The weight of each vote, of shape (k, items): log(p (K - 1) / (1 - p)), as :func:`moa.mixture.tally.vote` has it.
 
     Args:
         panel: the members.
-        accuracies: strictly between 0 and 1, of shape (k) or (items, k).
+        accuracies: strictly between 0 and 1, of shape (k) or (k, items).
     """
-    p = np.broadcast_to(accuracies, panel.first.shape)
-    others = np.maximum(panel.first.sum(1), 2) - 1.0
-    weakest = p.min(1)
+    p = accuracies.reshape(len(panel), -1)
+    weakest = p.min(0)
+    others = np.maximum(panel.first.sum(0), 2) - 1.0
     others = np.where(weakest * (others + 1) < 1, -np.log(weakest), np.log(others))
-    votes = np.maximum(0.0, np.log(p) - np.log1p(-p) + others[:, None])
-    return np.where(votes.any(1, keepdims=True), votes, 1.0)
+    votes: Doubles = np.maximum(0.0, np.log(p) - np.log1p(-p) + others)
+    none = ~votes.any(0)
+    if none.any():
+        votes[:, none] = 1.0
+    return votes
 
 
 def counted(panel: Panel, votes: Doubles) -> Index:
@@ -64,11 +72,19 @@ def counted(panel: Panel, votes: Doubles) -> Index:
 
     Args:
         panel: the members.
-        votes: the weight of each vote, of shape (k) or (items, k).
+        votes: the weight of each vote, of shape (k) or (k, items).
     """
-    scores = (panel.same @ np.broadcast_to(votes, panel.first.shape)[:, :, None])[:, :, 0]
-    scores = np.where(panel.first, scores.round(9), -np.inf)
-    return np.where(panel.first.any(1), scores.argmax(1), -1)
+    weights = votes.reshape(len(panel), -1)
+    best, highest = np.full(panel.first.shape[1], -1), np.full(panel.first.shape[1], -np.inf)
+    for member in range(len(panel)):
+        score = (panel.same[member] * weights).sum(0)
+        wins = panel.first[member] & (score > highest + EQUAL)
+        best[wins], highest[wins] = member, score[wins]
+    return best
+
+
+EQUAL = 1e-9
+"""Scores that differ by less are a tie."""
 
 
 def muxed(grid: Grid, groups: Sequence[Index], accuracies: Doubles) -> Index:
@@ -80,12 +96,12 @@ def muxed(grid: Grid, groups: Sequence[Index], accuracies: Doubles) -> Index:
         accuracies: of each model; ties go to the most accurate one.
     """
     every = np.concatenate(groups)
-    support = panel_of(grid, every).same.sum(2)
+    support = panel_of(grid, every).same.sum(1).T
     rows, best = np.arange(len(grid)), np.full(len(grid), -1)
     highest = np.full((len(grid), 3), -1.0)
     start = 0
     for group, accuracy in zip(groups, accuracies, strict=True):
-        counts = panel_of(grid, group).same.sum(2)
+        counts = panel_of(grid, group).same.sum(1).T
         ranks = counts * (len(every) + 1) + support[:, start : start + len(group)]
         start += len(group)
         choice = ranks.argmax(1)  # the first of equals

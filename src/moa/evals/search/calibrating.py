@@ -38,18 +38,18 @@ class Calibrated:
     changes: tuple[Doubles, ...]
 
     def votes(self, characters: Floats, expected: Doubles | None) -> Doubles:
-        """The log-odds of each member's vote, of shape (items, k).
+        """The log-odds of each member's vote, of shape (k, items).
 
         Args:
-            characters: of the responses, of the same shape.
-            expected: the expected accuracies, of the same shape; None if they do not count.
+            characters: of the responses, of shape (items, k).
+            expected: the expected accuracies, of shape (items, k); None if they do not count.
         """
-        votes = np.tile(self.base, (len(characters), 1))
+        votes = np.repeat(self.base[:, None], len(characters), 1)
         if expected is not None:
-            votes += self.scale * _log_odds(expected)
+            votes += self.scale * _log_odds(expected).T
         for member, (limits, changes) in enumerate(zip(self.limits, self.changes, strict=True)):
             known = ~np.isnan(characters[:, member])
-            votes[known, member] += changes[_place(limits, characters[known, member])]
+            votes[member, known] += changes[_place(limits, characters[known, member])]
         return votes
 
 
@@ -63,7 +63,7 @@ def calibrate(grid: Grid, panel: Panel, rows: Index, expected: Doubles | None, *
         expected: expected accuracies of the members on all rows, not made from the same rows' labels; None to ignore them.
         lengths: whether the lengths of responses count.
     """
-    same, size = panel.same[rows].astype(np.float64), len(panel)
+    same, size = panel.same.transpose(2, 0, 1)[rows].astype(np.float64), len(panel)
     columns, ridges = [same], [RIDGES["base"]] * size
     if expected is not None:
         columns.append(same @ _log_odds(expected[rows])[:, :, None])
@@ -78,7 +78,7 @@ def calibrate(grid: Grid, panel: Panel, rows: Index, expected: Doubles | None, *
         columns.append(same[:, :, member, None] * groups[:, None, :])
         ridges += [RIDGES["length"]] * len(limits[-1])
     right = grid.right[np.ix_(rows, panel.columns)].astype(np.float64)
-    theta = fitted(np.concatenate(columns, 2), panel.first[rows], right, np.array(ridges)).round(DIGITS)
+    theta = fitted(np.concatenate(columns, 2), panel.first.T[rows], right, np.array(ridges)).round(DIGITS)
     base, rest = theta[:size], theta[size:]
     scale, rest = (float(rest[0]), rest[1:]) if expected is not None else (0.0, rest)
     ends = np.cumsum([len(each) for each in limits])

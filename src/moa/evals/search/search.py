@@ -24,7 +24,7 @@ from moa.evals.search.intervals import Interval, clustered, paired, standard_err
 from moa.evals.search.matrix import Item
 from moa.evals.search.splits import parted
 from moa.evals.search.ways import KINDS, Evidence, Kind, Way, accuracies_of, fit, ranked, single
-from moa.evals.search.words import Expertise, bag_of, expertise
+from moa.evals.search.words import Expertise, Moments, bag_of, expertise, labels_of, moments
 
 __all__ = ["Limits", "Point", "Search", "search"]
 
@@ -145,6 +145,7 @@ class _Searching:
     kinds: Sequence[Kind]
     on_progress: Callable[[str], None]
     tried: set[tuple[Kind, Members]] = field(default_factory=set)
+    means: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def result(self, whole: Grid) -> Search:
         rows = np.concatenate(parted(self.here, 1, self.seed))
@@ -158,7 +159,7 @@ class _Searching:
 
         def good_at() -> Expertise:
             if not known:
-                known.append(expertise(self.here, bag, rows))
+                known.append(expertise(moments(bag, labels_of(self.here), rows)))
             return known[0]
 
         self.on_progress("fitting to the whole search part")
@@ -188,12 +189,14 @@ class _Searching:
 
     def _evidence(self, evidence: Evidence, folds: Sequence[Index]) -> Evidence:
         """With expected accuracies, each made from the other folds."""
-        expected = np.zeros((len(self.here), len(self.here.models)))
         if evidence.bag is None or not evidence.bag.words or not any("words" in kind for kind in self.kinds):
             return evidence
-        for held in folds:
-            others = np.setdiff1d(np.arange(len(self.here)), held)
-            expected[held] = expertise(self.here, evidence.bag, others).expected(evidence.bag, held)
+        expected = np.zeros((len(self.here), len(self.here.models)))
+        labels = labels_of(self.here)
+        parts = [moments(evidence.bag, labels, fold) for fold in folds]
+        for held, part in zip(folds, parts, strict=True):
+            others = sum((each for each in parts if each is not part), start=Moments.none(part))
+            expected[held] = expertise(others).expected(evidence.bag, held)
         return replace(evidence, expected=expected)
 
     def _cross_validated(
@@ -247,7 +250,7 @@ class _Searching:
                 order = list(ranked(members, accuracies))
                 weights = accuracies[order]
                 if by_words and evidence.expected is not None:
-                    weights = evidence.expected[some][:, order]
+                    weights = evidence.expected[some][:, order].T
                 return _weighted(self.here, order, some, weights)
 
             choice = Choice(score, rows, within=lambda members: self._within(members, len(members)))
@@ -271,12 +274,12 @@ class _Searching:
 
     def _takes(self, members: Members, samples: int) -> tuple[float | None, float | None]:
         """US dollars and seconds of an answer."""
-        costs, seconds = [], []
         for member in members:
-            columns = self.here.columns(member)
-            costs.append(_mean(self.here.cost[:, columns]) * samples)
-            seconds.append(_mean(self.here.seconds[:, columns]))
-        cost, slowest = float(sum(costs)), float(max(seconds))
+            if member not in self.means:
+                columns = self.here.columns(member)
+                self.means[member] = _mean(self.here.cost[:, columns]), _mean(self.here.seconds[:, columns])
+        cost = samples * sum(self.means[member][0] for member in members)
+        slowest = float(np.max([self.means[member][1] for member in members]))
         return (None if np.isnan(cost) else cost), (None if np.isnan(slowest) else slowest)
 
     def _point(self, way: Way, confirming: Evidence, baseline: Doubles) -> Point:

@@ -82,38 +82,81 @@ def _usual(words: Sequence[frozenset[str]]) -> list[str]:
     return sorted(word for word, count in counts.items() if lowest <= count <= highest)
 
 
-def expertise(grid: Grid, bag: Bag, rows: Index) -> Expertise:
-    """What the models are good at, from these rows. The figures are rounded, as a moa.toml will hold them."""
-    labels = np.stack([grid.right[np.ix_(rows, grid.columns(m))].mean(1) for m in range(len(grid.models))], 1)
-    chosen = _chosen(bag.has[rows], labels.astype(np.float32), min(MOST, len(rows) // 10))
-    has = bag.has[np.ix_(rows, chosen)]
-    means, accuracy = has.mean(0), labels.mean(0)
-    centred = has - means
-    changes = np.linalg.solve(centred.T @ centred + RIDGE * np.eye(len(chosen)), centred.T @ (labels - accuracy))
-    changes = changes.round(DIGITS)
-    return Expertise(chosen, (accuracy - means @ changes).round(DIGITS), changes)
+def labels_of(grid: Grid) -> Floats:
+    """The quality of each model on each item, of shape (items, models)."""
+    return np.stack([grid.right[:, grid.columns(model)].mean(1) for model in range(len(grid.models))], 1)
 
 
-def _chosen(has: Floats, labels: Floats, most: int) -> Index:
-    centred, left = has - has.mean(0), labels - labels.mean(0)
-    target = left
-    sizes = np.sqrt((centred**2).sum(0) + RIDGE / 2)
-    chosen: list[int] = []
-    while len(chosen) < min(most, has.shape[1]):
-        gains = ((centred.T @ left) ** 2).sum(1) / sizes**2
-        gains[chosen] = -1
-        candidates = np.argsort(-gains, kind="stable")[: 6 * ROUND]
-        candidates = candidates[gains[candidates] > 0]
-        likeness = np.abs(centred[:, candidates].T @ centred[:, candidates]) / np.outer(
-            sizes[candidates], sizes[candidates]
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sums over items, from which :func:`expertise` is computed; those of two parts can be added.
+
+    Attributes:
+        items: how many.
+        words: how many items have each word.
+        right: the sum of each model's labels.
+        pairs: how many items have two words, of shape (words, words).
+        shared: sums of labels over the items with a word, of shape (words, models).
+    """
+
+    items: int
+    words: Floats
+    right: Floats
+    pairs: Floats
+    shared: Floats
+
+    @staticmethod
+    def none(like: Moments) -> Moments:
+        """The sums over no item."""
+        return Moments(0, *(np.zeros_like(each) for each in (like.words, like.right, like.pairs, like.shared)))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.items + other.items,
+            self.words + other.words,
+            self.right + other.right,
+            self.pairs + other.pairs,
+            self.shared + other.shared,
         )
+
+
+def moments(bag: Bag, labels: Floats, rows: Index) -> Moments:
+    """The sums over these rows."""
+    has, right = bag.has[rows], labels[rows]
+    return Moments(len(rows), has.sum(0), right.sum(0), has.T @ has, has.T @ right)
+
+
+def expertise(sums: Moments) -> Expertise:
+    """What the models are good at. The figures are rounded, as a moa.toml will hold them."""
+    n = sums.items
+    means, accuracy = sums.words.astype(np.float64) / n, sums.right.astype(np.float64) / n
+    pairs = sums.pairs - n * np.outer(means, means)
+    shared = sums.shared - n * np.outer(means, accuracy)
+    chosen = _chosen(pairs, shared, min(MOST, n // 10))
+    changes = _ridge(pairs, shared, chosen, RIDGE).round(DIGITS)
+    return Expertise(chosen, (accuracy - means[chosen] @ changes).round(DIGITS), changes)
+
+
+def _ridge(pairs: Doubles, shared: Doubles, chosen: Index, ridge: float) -> Doubles:
+    return np.asarray(np.linalg.solve(pairs[np.ix_(chosen, chosen)] + ridge * np.eye(len(chosen)), shared[chosen]))
+
+
+def _chosen(pairs: Doubles, shared: Doubles, most: int) -> Index:
+    """The words that explain most, by covariances among words, and of words with labels."""
+    sizes = np.sqrt(np.diag(pairs) + RIDGE / 2)
+    chosen, left = np.zeros(0, dtype=np.intp), shared
+    while len(chosen) < min(most, len(pairs)):
+        gains = (left**2).sum(1) / sizes**2
+        gains[chosen] = 0
         found: list[int] = []
-        for place in range(len(candidates)):
-            if all(likeness[place, other] < ALIKE for other in found):
-                found.append(place)
+        for word in np.argsort(-gains, kind="stable")[: 6 * ROUND]:
+            alike = np.abs(pairs[word, found]) / (sizes[word] * sizes[found])
+            if gains[word] > 0 and not (alike >= ALIKE).any():
+                found.append(int(word))
+            if len(found) == min(ROUND, most - len(chosen)):
+                break
         if not found:
             break
-        chosen += [int(column) for column in candidates[found[: min(ROUND, most - len(chosen))]]]
-        picked = centred[:, chosen]
-        left = target - picked @ np.linalg.solve(picked.T @ picked + RIDGE / 3 * np.eye(len(chosen)), picked.T @ target)
-    return np.array(sorted(chosen), dtype=np.intp)
+        chosen = np.array([*chosen, *found], dtype=np.intp)
+        left = shared - pairs[:, chosen] @ _ridge(pairs, shared, chosen, RIDGE / 3)
+    return np.sort(chosen)
