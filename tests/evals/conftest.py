@@ -14,6 +14,7 @@ PACKAGES = missing("numpy", "rapidfuzz", "matplotlib")
 NEEDING = {
     *("test_analyses.py", "test_benchmark.py", "test_compare.py"),
     *("test_length_control.py", "test_report.py", "test_similarity.py"),
+    *("test_ballots.py", "test_choice.py", "test_search.py", "test_ways.py"),
 }
 """Files whose imports need these packages."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,8 +105,19 @@ def block(found: Search) -> Iterator[str]:
     if point.by_task is not None:
         yield f"# clustered by task: {_points(point.by_task)}"
     yield f"# {found.tried} mixtures were tried on {found.searched} other questions"
-    yield tomli_w.dumps({"mixtures": {"found": point.table}}).strip()
+    yield toml({"mixtures": {"found": point.table}})
     yield ""
+
+
+def toml(table: dict[str, Any]) -> str:
+    """A table as TOML, each array on one line."""
+    return _BREAK.sub(
+        lambda gap: {"[": "[", "]": "]"}.get(gap[0].strip(",\n ") or ",", ", "), tomli_w.dumps(table)
+    ).strip()
+
+
+_BREAK = re.compile(r"\[\n *|,\n *\]|,\n +")
+"""Line breaks inside an array; a string of TOML holds none."""
 
 
 def _points(gain: Interval) -> str:

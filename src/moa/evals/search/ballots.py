@@ -24,11 +24,13 @@ class Panel:
         columns: a column of the grid for each of the k members.
         same: whether two members gave the same answer, of shape (k, k, items).
         first: whether a member gave an answer that no stronger member gave, of shape (k, items).
+        possible: how many answers an item has to choose from; 0 where that is unknown.
     """
 
     columns: Index
     same: Flags
     first: Flags
+    possible: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -46,7 +48,7 @@ def panel_of(grid: Grid, columns: Sequence[int] | Index, rows: Index | None = No
         for other in range(one):
             same[one, other] = same[other, one] = (codes[one] == codes[other]) & answered[one]
             first[one] &= ~same[one, other]
-    return Panel(index, same, first)
+    return Panel(index, same, first, grid.possible if rows is None else grid.possible[rows])
 
 
 def vote_weights(panel: Panel, accuracies: Doubles) -> Doubles:
@@ -59,7 +61,8 @@ def vote_weights(panel: Panel, accuracies: Doubles) -> Doubles:
     p = accuracies.reshape(len(panel), -1)
     weakest = p.min(0)
     others = np.maximum(panel.first.sum(0), 2) - 1.0
-    others = np.where(weakest * (others + 1) < 1, -np.log(weakest), np.log(others))
+    chance = (panel.possible == 0) & (weakest * (others + 1) < 1)
+    others = np.where(chance, -np.log(weakest), np.log(np.maximum(others, panel.possible - 1.0)))
     votes: Doubles = np.maximum(0.0, np.log(p) - np.log1p(-p) + others)
     none = ~votes.any(0)
     if none.any():

@@ -43,6 +43,7 @@ class Grid:
         characters: the length of each response; NaN where it is unknown.
         cost: US dollars; NaN where it is unknown.
         seconds: durations; NaN where they are unknown.
+        possible: how many answers an item has to choose from, by its options; 0 where that is unknown.
         tasks: an item's task, as a number.
         left_out: models that cover too few items.
         unlabelled: how many items have no label.
@@ -56,6 +57,7 @@ class Grid:
     characters: Floats
     cost: Floats
     seconds: Floats
+    possible: NDArray[np.int16]
     tasks: Index
     left_out: tuple[str, ...] = ()
     unlabelled: int = 0
@@ -78,6 +80,7 @@ class Grid:
             characters=self.characters[chosen],
             cost=self.cost[chosen],
             seconds=self.seconds[chosen],
+            possible=self.possible[chosen],
             tasks=self.tasks[chosen],
             left_out=self.left_out,
             unlabelled=self.unlabelled,
@@ -156,6 +159,7 @@ def grid_of(items: Iterable[Item], like: Grid | None = None) -> Grid:
         characters=characters,
         cost=cost,
         seconds=seconds,
+        possible=np.array([len(item.options) for item in labelled], dtype=np.int16),
         tasks=np.array([tasks[item.task] for item in labelled], dtype=np.intp),
         left_out=tuple(model for model in counts if model not in covering),
         unlabelled=len(every) - len(labelled),

@@ -120,17 +120,19 @@ class Way:
         return table
 
     def _calibration(self, calibrated: Calibrated, names: Sequence[str], bag: Bag | None) -> dict[str, Any]:
-        agents: dict[str, dict[str, Any]] = {}
-        for place, (name, member) in enumerate(zip(names, self.members, strict=True)):
-            agents[name] = {"base": float(calibrated.base[place])}
+        table: dict[str, Any] = {}
+        agents: dict[str, dict[str, Any]] = {name: {} for name in names}
+        if self.expertise is not None and bag is not None:
+            table |= {"scale": calibrated.scale, "words": [bag.words[word] for word in self.expertise.words]}
+        for place, (agent, member) in enumerate(zip(agents.values(), self.members, strict=True)):
+            agent["base"] = float(calibrated.base[place])
             if self.expertise is not None and bag is not None:
-                changes = zip(self.expertise.words, self.expertise.changes[:, member], strict=True)
-                words = {bag.words[word]: float(change) for word, change in changes if change}
-                agents[name] |= {"accuracy": float(self.expertise.accuracy[member]), "words": words}
+                agent["accuracy"] = float(self.expertise.accuracy[member])
+                agent["changes"] = [float(change) for change in self.expertise.changes[:, member]]
             if calibrated.limits:
                 pairs = zip(calibrated.limits[place], calibrated.changes[place], strict=True)
-                agents[name]["lengths"] = [[int(limit), float(change)] for limit, change in pairs]
-        return {"scale": calibrated.scale, "agents": agents}
+                agent["lengths"] = [[int(limit), float(change)] for limit, change in pairs]
+        return table | {"agents": agents}
 
 
 def single(grid: Grid, model: int) -> Doubles:
