@@ -37,7 +37,11 @@ class Tally:
 
 
 def vote(
-    answers: Sequence[str | None], weights: Sequence[float | None] = (), *, possible: int | None = None
+    answers: Sequence[str | None],
+    weights: Sequence[float | None] = (),
+    *,
+    possible: int | None = None,
+    votes: Sequence[float] = (),
 ) -> Tally | None:
     """The answer with the highest sum of vote weights; None where there is no answer.
 
@@ -56,6 +60,7 @@ def vote(
         answers: None where a member gave no answer that can be compared; it does not vote.
         weights: accuracies strictly between 0 and 1, None where unknown; empty: all unknown.
         possible: how many answers are possible, if that is known.
+        votes: what each vote counts instead, as a log-odds; see :mod:`moa.mixture.calibration`. It may be negative.
 
     Raises:
         ConfigError: an accuracy is not strictly between 0 and 1.
@@ -65,6 +70,8 @@ def vote(
     voters = _voters(answers)
     if not voters:
         return None
+    if votes:
+        return _counted(voters, accuracies, votes)
     return _counted(voters, accuracies, _vote_weights(accuracies, _others(accuracies, len(voters), possible)))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moa.evals.search.grid import Grid, Index
 
-__all__ = ["Panel", "counted", "muxed", "panel_of", "quality", "vote_weights"]
+__all__ = ["Panel", "counted", "muxed", "open_votes", "panel_of", "quality", "vote_weights"]
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -68,6 +68,16 @@ def vote_weights(panel: Panel, accuracies: Doubles) -> Doubles:
     if none.any():
         votes[:, none] = 1.0
     return votes
+
+
+def open_votes(panel: Panel, accuracies: Doubles) -> Doubles:
+    """Votes of log(p (K - 1) / (1 - p)) that may be negative, where K is at least :data:`OPEN`. Arguments as above."""
+    others = np.log(np.maximum(panel.possible, OPEN) - 1.0)
+    return np.asarray(np.log(accuracies) - np.log1p(-accuracies) + others)
+
+
+OPEN = 5
+"""So many answers are possible where nobody knows how many."""
 
 
 def counted(panel: Panel, votes: Doubles) -> Index:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from moa.errors import ConfigError
-from moa.evals.search.ballots import Doubles, counted, panel_of, quality, vote_weights
+from moa.evals.search.ballots import Doubles, counted, open_votes, panel_of, quality, vote_weights
 from moa.evals.search.choice import Choice, Members
 from moa.evals.search.grid import Grid, Index, grid_of
 from moa.evals.search.intervals import Interval, clustered, paired, standard_error
@@ -136,6 +136,20 @@ def search(
     return _Searching(here, there, limits or Limits(), seed, kinds, on_progress).result(whole)
 
 
+class Procedure(NamedTuple):
+    """How members are chosen and a way is fitted: what cross-validation compares.
+
+    ``by_question``: the panel was chosen by votes whose weights depend on the question.
+    """
+
+    kind: Kind
+    by_question: bool
+    members: int
+
+
+ONE = Procedure("one", False, 1)
+
+
 @dataclass(slots=True)
 class _Searching:
     here: Grid
@@ -169,15 +183,15 @@ class _Searching:
         confirming = Evidence(self.there, bag_of(self.there.items, bag.words))
         baseline = best.quality(confirming)
         chosen = _choice(scores)
-        points: dict[tuple[Kind, int], Point] = {("one", 1): self._point(best, confirming, baseline)}
-        for kind, size in {*_front(scores), chosen} - {("one", 1)}:
-            way = fit(kind, panels[_by_words(kind), size], evidence, rows, good_at)
+        points = {ONE: self._point(best, confirming, baseline)}
+        for each in {*_front(scores), chosen} - {ONE}:
+            way = fit(each.kind, panels[each.by_question, each.members], evidence, rows, good_at)
             if way is not None:
-                points[kind, size] = self._point(way, confirming, baseline)
-        gain = float((scores[chosen] - scores["one", 1]).mean())
+                points[each] = self._point(way, confirming, baseline)
+        gain = float((scores[chosen] - scores[ONE]).mean())
         return Search(
             found=points[chosen],
-            best=points["one", 1],
+            best=points[ONE],
             front=tuple(sorted(points.values(), key=lambda point: point.calls)),
             searched=len(self.here),
             confirmed=len(self.there),
@@ -201,33 +215,33 @@ class _Searching:
 
     def _cross_validated(
         self, evidence: Evidence, models: Sequence[int], folds: Sequence[Index]
-    ) -> dict[tuple[Kind, int], Doubles]:
+    ) -> dict[Procedure, Doubles]:
         """The quality of each way and number of members on each item, by choices and fits without its fold."""
-        scores: dict[tuple[Kind, int], Doubles] = {}
+        scores: dict[Procedure, Doubles] = {}
         for number, held in enumerate(folds, 1):
             self.on_progress(f"choosing members, fold {number} of {len(folds)}")
             rows = np.concatenate([fold for fold in folds if fold is not held])
             panels = self._panels(evidence, models, rows)
-            for (by_words, size), members in panels.items():
-                for kind in ("one", *self.kinds) if size == 1 else self.kinds:
-                    if by_words == _by_words(kind):
-                        one = _best(self.here, models, rows) if kind == "one" else members
-                        self._score(scores, kind, one, evidence, rows, held)
+            self._score(scores, ONE, _best(self.here, models, rows), evidence, rows, held)
+            for (by_question, size), members in panels.items():
+                for kind in self.kinds:
+                    if not by_question or "words" in kind:
+                        self._score(scores, Procedure(kind, by_question, size), members, evidence, rows, held)
         return {key: score for key, score in scores.items() if not np.isnan(score).any()}
 
     def _score(
         self,
-        scores: dict[tuple[Kind, int], Doubles],
-        kind: Kind,
+        scores: dict[Procedure, Doubles],
+        procedure: Procedure,
         members: Members,
         evidence: Evidence,
         rows: Index,
         held: Index,
     ) -> None:
-        way = fit(kind, members, evidence, rows, lambda: _NO_EXPERTISE)
+        way = fit(procedure.kind, members, evidence, rows, lambda: _NO_EXPERTISE)
         if way is None or not self._within(members, way.calls):
             return
-        self.tried.add((kind, members))
+        self.tried.add((procedure.kind, members))
         part = Evidence(self.here.rows(held))
         if way.expertise is not None and evidence.expected is not None and way.calibrated is not None:
             panel = panel_of(part.grid, [int(part.grid.columns(member)[0]) for member in way.members])
@@ -238,25 +252,30 @@ class _Searching:
             reached = quality(part.grid, np.where(place < 0, -1, panel.columns[place]))
         else:
             reached = way.quality(part)
-        scores.setdefault((kind, len(members)), np.full(len(self.here), np.nan))[held] = reached
+        scores.setdefault(procedure, np.full(len(self.here), np.nan))[held] = reached
 
     def _panels(self, evidence: Evidence, models: Sequence[int], rows: Index) -> dict[tuple[bool, int], Members]:
         """The best panels of each size, by a weighted vote, and by one whose weights depend on the question."""
         accuracies = accuracies_of(self.here, rows)
         found: dict[tuple[bool, int], Members] = {}
-        for by_words in (False, True) if evidence.expected is not None else (False,):
+        for by_question in (False, True) if evidence.expected is not None else (False,):
 
-            def score(members: Members, some: Index, by_words: bool = by_words) -> Doubles:
+            def score(members: Members, some: Index, by_question: bool = by_question) -> Doubles:
                 order = list(ranked(members, accuracies))
-                weights = accuracies[order]
-                if by_words and evidence.expected is not None:
-                    weights = evidence.expected[some][:, order].T
-                return _weighted(self.here, order, some, weights)
+                if len(order) == 1:
+                    return single(self.here, order[0])[some]
+                panel = panel_of(self.here, [int(self.here.columns(member)[0]) for member in order], some)
+                if by_question and evidence.expected is not None:
+                    votes = open_votes(panel, evidence.expected[some][:, order].T)
+                else:
+                    votes = vote_weights(panel, accuracies[order])
+                place = counted(panel, votes)
+                return quality(self.here, np.where(place < 0, -1, panel.columns[place]), some)
 
             choice = Choice(score, rows, within=lambda members: self._within(members, len(members)))
             for members in choice.panels(models, self.limits.members):
-                found[by_words, len(members)] = members
-            self.tried |= {("words" if by_words else "weighted", members) for members in choice.tried}
+                found[by_question, len(members)] = members
+            self.tried |= {("words" if by_question else "weighted", members) for members in choice.tried}
         return found
 
     def _affordable(self) -> list[int]:
@@ -303,19 +322,6 @@ _NO_EXPERTISE = Expertise(np.zeros(0, np.intp), np.zeros(0), np.zeros((0, 0)))
 """Stands for expected accuracies that are known already."""
 
 
-def _by_words(kind: Kind) -> bool:
-    return "words" in kind
-
-
-def _weighted(grid: Grid, order: Sequence[int], rows: Index, accuracies: Doubles) -> Doubles:
-    """The quality of a weighted vote on these rows."""
-    if len(order) == 1:
-        return single(grid, order[0])[rows]
-    panel = panel_of(grid, [int(grid.columns(member)[0]) for member in order], rows)
-    place = counted(panel, vote_weights(panel, accuracies))
-    return quality(grid, np.where(place < 0, -1, panel.columns[place]), rows)
-
-
 def _best(grid: Grid, models: Sequence[int], rows: Index) -> Members:
     """The single model that is best on these rows."""
     return (max(models, key=lambda model: (grid.right[np.ix_(rows, grid.columns(model))].mean(), -model)),)
@@ -326,23 +332,22 @@ def _mean(values: np.typing.NDArray[np.float32]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _choice(scores: dict[tuple[Kind, int], Doubles]) -> tuple[Kind, int]:
-    """The way and the number of members whose cross-validated quality is best, for what a member must be worth."""
-    one = scores["one", 1]
-    worth = {key: float(score.mean()) - MEMBER_WORTH * key[1] for key, score in scores.items()}
-    best = max(scores, key=lambda key: (worth[key], -key[1], -_ORDER.index(key[0])))
-    differences = scores[best] - one
-    return best if differences.mean() > standard_error(differences) else ("one", 1)
+def _choice(scores: dict[Procedure, Doubles]) -> Procedure:
+    """The procedure whose cross-validated quality is best, for what a member must be worth."""
+    worth = {each: float(score.mean()) - MEMBER_WORTH * each.members for each, score in scores.items()}
+    best = max(scores, key=lambda each: (worth[each], -each.members, -_ORDER.index(each.kind)))
+    differences = scores[best] - scores[ONE]
+    return best if differences.mean() > standard_error(differences) else ONE
 
 
 _ORDER: tuple[Kind, ...] = ("one", *KINDS)
 
 
-def _front(scores: dict[tuple[Kind, int], Doubles]) -> set[tuple[Kind, int]]:
-    """The best way of each number of members."""
-    best: dict[int, tuple[Kind, int]] = {}
-    for key in sorted(scores, key=lambda key: _ORDER.index(key[0])):
-        kept = best.get(key[1])
-        if kept is None or scores[key].mean() > scores[kept].mean():
-            best[key[1]] = key
+def _front(scores: dict[Procedure, Doubles]) -> set[Procedure]:
+    """The best procedure of each number of members."""
+    best: dict[int, Procedure] = {}
+    for each in sorted(scores, key=lambda each: (_ORDER.index(each.kind), each.by_question)):
+        kept = best.get(each.members)
+        if kept is None or scores[each].mean() > scores[kept].mean():
+            best[each.members] = each
     return set(best.values())
