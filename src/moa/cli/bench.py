@@ -41,6 +41,7 @@ class Wanted:
         dry_run: only forecast.
         file: the user's own items.
         flags: the benchmark's flags that are set.
+        matrix: a file of recorded answers that gains the system's.
     """
 
     judgments: Path | None = None
@@ -49,6 +50,7 @@ class Wanted:
     dry_run: bool = False
     file: Path | None = None
     flags: frozenset[str] = frozenset()
+    matrix: Path | None = None
 
 
 def bench(benchmark: Benchmark, shared: SharedOptions, wanted: Wanted) -> int:
@@ -63,10 +65,10 @@ def bench(benchmark: Benchmark, shared: SharedOptions, wanted: Wanted) -> int:
     judgments = wanted.judgments
     if judgments is not None:
         calling = (shared.mixture, shared.judge, shared.out, shared.limit, shared.sample, wanted.file, wanted.answers)
-        if any(calling) or shared.max_cost is not None or wanted.repeat > 1 or wanted.dry_run:
+        if any(calling) or shared.max_cost is not None or wanted.repeat > 1 or wanted.dry_run or wanted.matrix:
             raise ConfigError(
                 "--judgments calls no model; remove --mixture, --judge, --out, --limit, --sample, --max-cost, --repeat, "
-                "--answers, --dry-run and FILE"
+                "--answers, --dry-run, --matrix and FILE"
             )
         with _shelf(benchmark, options, shared, beside=judgments.parent) as (shelf, _):
             name = re.sub(r"(\.jsonl?|\.gz)+$", "", judgments.name)
@@ -78,11 +80,23 @@ def bench(benchmark: Benchmark, shared: SharedOptions, wanted: Wanted) -> int:
             if wanted.dry_run:
                 return asyncio.run(_forecast(work, shared, wanted))
             results = [asyncio.run(_measured(work, shared, wanted))]
+        if wanted.matrix is not None:
+            _record(wanted.matrix, Path(results[0]["folder"]))
     if shared.as_json:
         write(json.dumps({"benchmark": benchmark.name, "results": results}, indent=2, ensure_ascii=False))
     else:
         write("\n\n".join("\n".join(in_words(benchmark, result)) for result in results))
     return 0 if any(result.get("judged") != 0 for result in results) else 1
+
+
+def _record(path: Path, folder: Path) -> None:
+    """Write a run's answers into a matrix; its repetitions are further samples."""
+    from moa.evals.reading.measured import measured
+    from moa.evals.reading.recorded import record
+
+    runs = [measured(each) for each in (folder, *sorted(folder.glob("repeat-*")))]
+    count = record(path, runs)
+    notify(f"{path}: the answers of {one_line(runs[0].name)} are in the matrix, which has {count} items")
 
 
 def _of_answered(

@@ -20,6 +20,7 @@ _Judgments = Annotated[Path | None, typer.Option(metavar="FILE", help="Score the
 _File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Questions: JSON Lines, CSV or Parquet.")]
 _Answers = Annotated[Path | None, typer.Option(metavar="RUN", help="Judge this run's answers; call no system.")]
 _Repeat = Annotated[int, typer.Option(metavar="TIMES", help="Have the system answer so often.", min=1)]
+_Matrix = Annotated[Path | None, typer.Option(metavar="FILE", help="Add the answers to a matrix for moa search.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show items, calls and dollars; call nothing.")]
 _Parameters = Annotated[
     list[str] | None, typer.Option(metavar="NAME=BILLIONS", help="A model's active parameters. Repeatable.")
@@ -62,6 +63,7 @@ def _bench(benchmark: Benchmark) -> Callable[..., int]:
         answers: Path | None,
         repeat: int,
         dry_run: bool,
+        matrix: Path | None,
         file: Path | None = None,
         **flags: bool,
     ) -> int:
@@ -69,7 +71,13 @@ def _bench(benchmark: Benchmark) -> Callable[..., int]:
 
         set_flags = frozenset(name for name, is_set in flags.items() if is_set)
         wanted = Wanted(
-            judgments=judgments, answers=answers, repeat=repeat, dry_run=dry_run, file=file, flags=set_flags
+            judgments=judgments,
+            answers=answers,
+            repeat=repeat,
+            dry_run=dry_run,
+            file=file,
+            flags=set_flags,
+            matrix=matrix,
         )
         return bench(benchmark, shared, wanted)
 
@@ -78,6 +86,7 @@ def _bench(benchmark: Benchmark) -> Callable[..., int]:
         Parameter("answers", Parameter.KEYWORD_ONLY, default=None, annotation=_Answers),
         Parameter("repeat", Parameter.KEYWORD_ONLY, default=1, annotation=_Repeat),
         Parameter("dry_run", Parameter.KEYWORD_ONLY, default=False, annotation=_DryRun),
+        Parameter("matrix", Parameter.KEYWORD_ONLY, default=None, annotation=_Matrix),
     ]
     if benchmark.takes_file:
         own.insert(0, Parameter("file", Parameter.KEYWORD_ONLY, default=None, annotation=_File))

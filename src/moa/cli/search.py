@@ -20,6 +20,9 @@ def search(
         str | None, typer.Option("-m", "--mixture", metavar="NAME", help="Its agents may be members.")
     ] = None,
     spend: Annotated[float | None, typer.Option(metavar="DOLLARS", help="Money for the whole search.", min=0)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="Time for the whole search, roughly.", min=0)
+    ] = None,
     samples: Annotated[int, typer.Option(metavar="K", help="Answers of each member to a question.", min=1)] = 1,
     recorded: Annotated[
         Path | None, typer.Option(metavar="MATRIX", help="Recorded answers of many models; no model is called.")
@@ -61,7 +64,7 @@ def search(
             check,
             models=[each.strip() for each in (models or "").split(",") if each.strip()],
             mixture=mixture,
-            limits=(spend, answer_cost, answer_seconds),
+            limits=(spend, answer_cost, answer_seconds, minutes),
             samples=samples,
             seed=seed,
             limit=limit,

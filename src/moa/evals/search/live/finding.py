@@ -13,6 +13,7 @@ Notable decisions:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -41,17 +42,21 @@ FINALISTS = 12
 ROUNDS = 4
 """Races of candidates near the leader."""
 
+RESERVED = 1.2
+"""The time kept for the confirmation, as a share of the time that the search part took."""
+
 FEWEST = 3
 """Questions of the search part without which nothing can be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an answer may cost in US dollars and take in seconds, on average; and the money for the whole search."""
+    """What an answer may cost in US dollars and take in seconds, on average; and money and minutes for the whole search."""
 
     spend: float | None = None
     answer_cost: float | None = None
     answer_seconds: float | None = None
+    minutes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,11 @@ class Search:
     _left: dict[Candidate, str] = field(default_factory=dict)
     _tried: set[Candidate] = field(default_factory=set)
     _notes: list[str] = field(default_factory=list)
+    _deadline: float = math.inf
+
+    def _is_late(self) -> bool:
+        """Whether no more time is left for races."""
+        return time.monotonic() > self._deadline
 
     @property
     def _answers(self) -> Answers:
@@ -137,7 +147,10 @@ class Search:
         Raises:
             ConfigError: no member can be asked, or the money does not suffice for any choice.
         """
+        began = time.monotonic()
         names = await self._ask_search_part()
+        if self.limits.minutes is not None:  # the confirmation takes as long as the search part
+            self._deadline = began + 60 * self.limits.minutes - RESERVED * (time.monotonic() - began)
         tasks = [task for task in self.search if task.id in self._answers.complete]
         ballots = Ballots(self._answers, names, tasks)
         best = await self._count(ballots, tasks)
@@ -205,12 +218,15 @@ class Search:
         """Race what needs calls, then what is near the leader, as long as that helps and the money lasts."""
         challengers = iter(calling(ballots, self._answers.samples, leader))
         for number in range(ROUNDS):
+            if self._is_late():
+                self._notes.append("--minutes ran out before every race")
+                break
             chosen = self._affordable(challengers, tasks)
             if not chosen:
                 break
             self._tried.update(chosen)
             self.on_step(f"race {number + 1}: {len(chosen)} candidates with calls against {leader.label}")
-            laps = await race(self.trials, leader, chosen, tasks, self._why_not)
+            laps = await race(self.trials, leader, chosen, tasks, self._why_not, self._is_late)
             self._left |= {lap.candidate: lap.left for lap in laps if lap.left}
             calling_so_far = [
                 score

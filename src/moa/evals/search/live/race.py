@@ -50,6 +50,7 @@ async def race(
     challengers: Sequence[Candidate],
     tasks: Sequence[Task],
     allowed: Callable[[Candidate, Sequence[Task]], str],
+    is_late: Callable[[], bool] = lambda: False,
 ) -> list[Lap]:
     """Race the challengers against the leader, which has answered all questions.
 
@@ -59,13 +60,14 @@ async def race(
         challengers: candidates, the most promising first.
         tasks: the questions, in the order in which they are used up.
         allowed: why a candidate is not allowed by what it has cost so far, or "".
+        is_late: whether the time for races is over; asked before each block.
 
     Returns:
         The last lap of each challenger. Those that have answered every question have no reason in ``left``.
     """
     running, laps = list(challengers), dict[Candidate, Lap]()
     for end in _blocks(len(tasks)):
-        if not running:
+        if not running or is_late():
             break
         paid = await trials.each(running, tasks[:end])
         for challenger in list(running):
@@ -81,7 +83,9 @@ async def race(
                 running.remove(challenger)
         if not paid:
             break
-    return list(laps.values())
+    unfinished = [lap for lap in laps.values() if not lap.left and lap.questions < len(tasks)]
+    late = {lap.candidate: Lap(lap.candidate, lap.questions, lap.won, lap.lost, "time ran out") for lap in unfinished}
+    return list((laps | late).values())
 
 
 def _blocks(count: int) -> Iterator[int]:
