@@ -3,7 +3,8 @@
 Notable decisions:
 - A file that exists gains the new runs' answers; what it has of the same system and items is replaced. So a matrix of
   many models grows, one ``moa bench … --matrix FILE`` after another.
-- Scores become labels from 0 to 1. Only benchmarks that check final answers have a final answer; elsewhere, there is the text.
+- Scores become labels from 0 to 1. Only benchmarks that check final answers have a final answer; elsewhere, there is the
+  text alone.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ Notable decisions:
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -39,6 +41,7 @@ class Answers:
         replies: by question and member, the samples; None for a call that failed.
         left_out: why members were left out, by name.
         complete: the questions that every member was asked.
+        until: no call begins after this time, in the seconds of :func:`time.monotonic`.
     """
 
     measurement: Measurement
@@ -47,6 +50,7 @@ class Answers:
     replies: dict[tuple[str, str], list[Reply | None]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     complete: set[str] = field(default_factory=set)
+    until: float = math.inf
     _failed: dict[str, int] = field(default_factory=dict)
     _answered: set[str] = field(default_factory=set)
     _stopped: bool = False
@@ -83,6 +87,7 @@ class Answers:
             await self._asked(task, member, sample)
 
     async def _asked(self, task: Task, member: Member, sample: int) -> None:
+        self._stopped = self._stopped or time.monotonic() > self.until
         if member.name in self.left_out or self._stopped:
             return
         known = self.replies.setdefault((task.id, member.name), [])

@@ -8,9 +8,9 @@ from statistics import fmean
 
 from moa.evals.search.live.answers import Answers
 from moa.evals.search.live.trial import right
-from moa.evals.tasks.checks import canonical
 from moa.evals.tasks.task import Task
 from moa.mixture import tally
+from moa.mixture.canonical import canonical, keys, options_of
 
 Panel = Sequence[tuple[str, int]]
 """Members by name, each with the number of its samples."""
@@ -36,13 +36,21 @@ class Ballots:
 
     def __init__(self, answers: Answers, names: Sequence[str], tasks: Sequence[Task]) -> None:
         self.names, self.tasks = list(names), list(tasks)
-        self._of = {
-            name: [
-                [_ballot(task, reply.text if reply else None) for reply in answers.of(task, name, answers.samples)]
-                for task in tasks
-            ]
-            for name in names
-        }
+        self._of: dict[str, list[list[Ballot]]] = {name: [] for name in names}
+        self._possible: list[int | None] = []
+        for task in tasks:
+            options = options_of(task.question)
+            self._possible.append(len(options) or None)
+            texts = {
+                name: [reply.text if reply else None for reply in answers.of(task, name, answers.samples)]
+                for name in names
+            }
+            forms = keys(
+                [None if text is None else canonical(text, options) for each in texts.values() for text in each]
+            )
+            known = iter(forms)
+            for name, given in texts.items():
+                self._of[name].append([_ballot(task, text, next(known)) for text in given])
 
     def scores(self, name: str) -> list[float]:
         """Whether a member's first answer to each question is right."""
@@ -63,7 +71,7 @@ class Ballots:
 
     def _counted(self, panel: Panel, weights: Mapping[str, float], *, mux: bool) -> list[float]:
         found = []
-        for place, task in enumerate(self.tasks):
+        for place in range(len(self.tasks)):
             cast = [(name, ballot) for name, samples in panel for ballot in self._of[name][place][:samples]]
             forms = [ballot.form for _, ballot in cast]
             known = [weights.get(name) for name, _ in cast] if weights else []
@@ -71,7 +79,7 @@ class Ballots:
                 absent = [index for index, (_, ballot) in enumerate(cast) if not ballot.given]
                 result = tally.mux(forms, [name for name, _ in cast], known, absent=absent)
             else:
-                result = tally.vote(forms, known, possible=len(task.options) or None)
+                result = tally.vote(forms, known, possible=self._possible[place])
             first = next((ballot.right for _, ballot in cast if ballot.given), 0.0)
             found.append(first if result is None else cast[result.index][1].right)
         return found
@@ -82,7 +90,5 @@ def mean(scores: Sequence[float]) -> float:
     return fmean(scores) if scores else 0.0
 
 
-def _ballot(task: Task, text: str | None) -> Ballot:
-    if text is None:
-        return Ballot(None, 0.0, given=False)
-    return Ballot(canonical(task, text), right(task, text))
+def _ballot(task: Task, text: str | None, form: str | None) -> Ballot:
+    return Ballot(None, 0.0, given=False) if text is None else Ballot(form, right(task, text))

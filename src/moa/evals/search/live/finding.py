@@ -31,7 +31,7 @@ from moa.evals.search.live.trial import Trials
 from moa.evals.tasks.task import Task
 
 FIRST_PART = 0.45
-"""The share of the money that the members' answers to the search part may cost."""
+"""The share of the money, and of the time, that the members' answers to the search part may take."""
 
 AT_ONCE = 4
 """Challengers of a race."""
@@ -42,8 +42,8 @@ FINALISTS = 12
 ROUNDS = 4
 """Races of candidates near the leader."""
 
-RESERVED = 1.2
-"""The time kept for the confirmation, as a share of the time that the search part took."""
+RESERVED = 1.1
+"""The time kept for the confirmation, as a multiple of the time that the search part took."""
 
 FEWEST = 3
 """Questions of the search part without which nothing can be chosen."""
@@ -147,10 +147,11 @@ class Search:
         Raises:
             ConfigError: no member can be asked, or the money does not suffice for any choice.
         """
-        began = time.monotonic()
+        began, seconds = time.monotonic(), math.inf if self.limits.minutes is None else 60 * self.limits.minutes
+        self._answers.until = began + FIRST_PART * seconds
         names = await self._ask_search_part()
-        if self.limits.minutes is not None:  # the confirmation takes as long as the search part
-            self._deadline = began + 60 * self.limits.minutes - RESERVED * (time.monotonic() - began)
+        self._deadline = began + seconds - RESERVED * (time.monotonic() - began)
+        self._answers.until = began + seconds
         tasks = [task for task in self.search if task.id in self._answers.complete]
         ballots = Ballots(self._answers, names, tasks)
         best = await self._count(ballots, tasks)
@@ -182,11 +183,13 @@ class Search:
         answered = sum(task.id in self._answers.complete for task in self.search)
         if answered < min(FEWEST, len(self.search)):
             raise ConfigError(
-                f"--spend {spend:g} pays for {answered} of {len(self.search)} questions of the search part; raise it, or "
+                f"{self._limit} suffices for {answered} of {len(self.search)} questions of the search part; raise it, or "
                 "name fewer or cheaper models; the answers so far are kept"
             )
         if answered < len(self.search):
-            self._notes.append(f"--spend pays for {answered} of {len(self.search)} questions of the search part")
+            self._notes.append(
+                f"{self._limit} suffices for {answered} of {len(self.search)} questions of the search part"
+            )
         return names
 
     async def _count(self, ballots: Ballots, tasks: Sequence[Task]) -> Candidate:
@@ -266,6 +269,14 @@ class Search:
         return chosen
 
     @property
+    def _limit(self) -> str:
+        """The limit that leaves questions out, for readers."""
+        limit = self.limits
+        if limit.minutes is not None and (limit.spend is None or time.monotonic() > self._answers.until):
+            return f"--minutes {limit.minutes:g}"
+        return f"--spend {limit.spend or 0:g}"
+
+    @property
     def _confirming(self) -> Sequence[Task]:
         """The confirmation part, as large as the search part that was paid for."""
         answered = sum(task.id in self._answers.complete for task in self.search)
@@ -339,7 +350,7 @@ class Search:
                     finding.confirmed[each] = score
             if finding.best not in finding.confirmed or len(tasks) < len(self._confirming):
                 self._notes.append(
-                    f"--spend pays for {len(tasks)} of {len(self._confirming)} questions of the confirmation part"
+                    f"{self._limit} suffices for {len(tasks)} of {len(self._confirming)} questions of the confirmation part"
                 )
                 break
 

@@ -15,7 +15,6 @@ from itertools import combinations
 
 from moa.evals.search.live.ballots import Ballots, mean
 from moa.evals.search.live.candidate import Candidate
-from moa.mixture.aggregation import AGGREGATIONS
 
 Panel = tuple[tuple[str, int], ...]
 """Members by name, each with the number of its samples."""
@@ -40,7 +39,7 @@ def counted(ballots: Ballots, samples: int) -> Iterator[Candidate]:
     for name in names:
         yield Candidate(((name, 1),))
     for panel in _panels(ballots, names, samples, weights):
-        yield from (each for each in _ways(panel, weights) if each.way in AGGREGATIONS)
+        yield from _ways(panel, weights)
     for size in range(3, min(MOST_MEMBERS, len(names)) + 1):
         yield Candidate(tuple((name, 1) for name in names[:size]), "central")
 
