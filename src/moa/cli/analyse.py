@@ -81,7 +81,7 @@ def merge(
 def _correlations(found: Merging) -> list[Row]:
     rows = []
     for each in found.correlations:
-        row = {"similarity": each.measure, "rho": f"{each.rho:.3f} ± {each.standard_error:.3f}"}
+        row = {"similarity": each.measure, "rho": f"{each.rho:.3f} (standard error {each.standard_error:.3f})"}
         for name, value in each.controls.items():
             gap = each.excess[name]
             interval = "-" if gap is None else f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
@@ -163,7 +163,8 @@ def _in_words(row: Row) -> Row:
     at_least = shown.pop("at_least")
     error = shown.pop("standard_error")
     if shown["score"] is not None:
-        shown["score"] = f"{shown['score']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+        shown["score"] = f"{shown['score']:.2f}"
+        shown["standard error"] = "-" if error is None else f"{error:.2f}"
     for name, form in (("length", ".0f"), ("tokens", ".0f"), ("length_controlled", ".2f"), ("seconds", ".1f")):
         if shown.get(name) is not None:
             shown[name] = format(shown[name], form)

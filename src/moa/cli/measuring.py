@@ -114,15 +114,19 @@ def _compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another run of the same benchmark.")],
     confidence: Annotated[float, typer.Option(metavar="LEVEL", help="Confidence level.", min=0.5, max=0.999)] = 0.95,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Benchmark files; else $MOA_DATA or download.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Compare two runs, item by item.
 
-    Prints A minus B on the items that both have, with a bootstrap confidence interval.
+    Prints A minus B on the items that both have, with a bootstrap confidence interval. For AlpacaEval also the difference
+    of the length-controlled win rates, for which both systems are fitted again to each resample.
     """
     from moa.cli.report import compare
 
-    return compare(first, second, confidence=confidence, as_json=json)
+    return compare(first, second, confidence=confidence, data=data, as_json=json)
 
 
 # -- moa analyse ------------------------------------------------------------------------------------------------------

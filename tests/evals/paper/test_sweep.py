@@ -99,13 +99,12 @@ def test_a_variant_keeps_every_other_setting() -> None:
         fanout="every",
         exact=True,
         progress=True,
-        reads="all-layers",
         prices=Prices({"paid/*": Price(1, 1)}),
     )
     (variant, *_) = sweep.proposers(of, [1])
     plan, default = variant.mixture.plan, mixture().plan
     varied = {"name", "layers", "aggregators", "aggregate", "min_proposals", "memory", "aggregation", "schedule"}
-    varied |= {"when", "first", "effort", "member_effort"}
+    varied |= {"reads", "when", "first", "effort", "member_effort"}
     for field in fields(Plan):
         if field.name not in varied:
             assert getattr(plan, field.name) == getattr(of.plan, field.name) != getattr(default, field.name)

@@ -321,11 +321,11 @@ class Measurement(Closing):
 
         try:
             for place, item in enumerate(items):
+                if len(running) >= self.concurrency:
+                    await _first_ended(running)
                 if self._unread >= UNREADABLE and not self._read:
                     self.stopped = _no_verdicts(self.reasons, len(items) - place)
                     break
-                if len(running) >= self.concurrency:
-                    await _first_ended(running)
                 running.add(asyncio.create_task(one(item)))
             while running:
                 await _first_ended(running)

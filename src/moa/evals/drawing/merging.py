@@ -43,7 +43,7 @@ def section(page: Page, analyses: Sequence[Mapping[str, Any]]) -> None:
             f"{analysis['closest_is_best']:.1%}, by chance in {1 / analysis['proposals']:.1%}.",
             "dim",
         )
-        page.table(["similarity", "rho", *controls], rows)
+        page.table(["similarity", "rho ± standard error", *controls], rows)
     if correlations:
         drawing = plots.intervals(correlations, "mean rank correlation", zero=0)
         page.drawing("merging", drawing, "With 95 % intervals.")

@@ -48,7 +48,9 @@ class Variant:
         }
 
 
-REMADE = frozenset({"name", "layers", "aggregators", "aggregate", "schedule", "min_proposals", "when", "first"})
+REMADE = frozenset(
+    {"name", "layers", "aggregators", "aggregate", "schedule", "min_proposals", "reads", "when", "first"}
+)
 NOT_KEPT = frozenset({"aggregation", "memory", "effort", "member_effort"})
 """Fields of a plan that a variant has of its own, and those that it goes without: no benchmark's request sets an effort."""
 
@@ -63,7 +65,8 @@ def remade(
 ) -> Mixture:
     """The mixture with other agents, named ``moa/NAME-label``; every other setting stays.
 
-    ``min_proposals`` and a quorum shrink with the layers, and ``when`` applies where enough proposers are left.
+    ``min_proposals`` and a quorum shrink with the layers, ``when`` applies where enough proposers are left, and
+    ``reads`` where a layer reads another.
     """
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
     settings = {
@@ -81,6 +84,7 @@ def remade(
             aggregate=aggregate or mixture.aggregate,
             schedule=_reachable(mixture.schedule, layers),
             min_proposals=min(mixture.min_proposals, smallest),
+            reads=mixture.plan.reads if len(layers) > 1 else None,
             **settings,
             **also,
         )

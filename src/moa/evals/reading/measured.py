@@ -28,7 +28,8 @@ class Measured:
         folder: its folder.
         settings: its ``run.json``.
         result: the system's result.
-        scores: by item, in the units of the benchmark's metric; items without a valid judgment are left out.
+        scores: by item, in the units of the benchmark's metric; items without a valid judgment are left out. With
+            ``--repeat``, the mean over the runs.
         answers: the journal's rows of calls of the system.
         judgments: the journal's rows of calls of the judge.
     """
@@ -103,12 +104,13 @@ def measured(folder: Path) -> Measured:
     except ConfigError as error:
         raise ConfigError(f"{folder}: {error}") from None
     journal = read_rows(folder / "journal.jsonl")
+    repeats = [folder / f"repeat-{number}" for number in range(2, results[0].get("repeats", {}).get("runs", 1) + 1)]
     return Measured(
         benchmark,
         folder,
         settings,
         results[0],
-        scores_of(read_rows(folder / "judgments.jsonl"), benchmark),
+        scores_of((row for run in (folder, *repeats) for row in read_rows(run / "judgments.jsonl")), benchmark),
         [row for row in journal if row["key"].startswith("answer/")],
         [row for row in journal if row["key"].startswith("judgment/")],
     )

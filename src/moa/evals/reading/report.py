@@ -158,6 +158,14 @@ def _differences(page: Page, runs: Sequence[Measured], names: Sequence[str]) -> 
         unit = benchmark.metric.label
         page.heading("Differences, item by item", 3)
         page.table(["pair", f"difference ({unit})", "95 % interval", "items", "better", "worse", "equal"], rows)
+        if len(rows) > 1:
+            by_chance = 1 - 0.95 ** len(rows)
+            page.text(
+                f"{len(rows)} comparisons: if no two systems differed, at least one of so many independent 95 % intervals "
+                f"would exclude 0 with a probability of {by_chance:.0%}. Settle beforehand which comparison counts, or "
+                "confirm a difference on other items.",
+                "note",
+            )
         caption = "Paired differences with bootstrap intervals; an interval that contains 0 shows no difference."
         drawing = plots.intervals({"": bars}, f"difference, {unit}", zero=0)
         page.drawing(f"{benchmark.name}-differences", drawing, caption)

@@ -126,21 +126,21 @@ def contrast(first: Sequence[Row], second: Sequence[Row], shelf: Shelf, confiden
     """
     texts = known_texts(shelf)
     places = {text: place for place, text in enumerate(texts)}
-    notes: list[str] = []
-    both = [_controllable(columns_of(rows, texts, places), shelf, notes) for rows in (first, second)]
-    if both[0] is None or both[1] is None:
-        raise ConfigError(notes[-1])
     lc = loaded()
+    judged = [columns_of(rows, texts, places) for rows in (first, second)]
     has = [
-        {index for index, value in zip(one.index, one.preferences, strict=True) if value == value}
-        for one in both
-        if one
+        {index for index, value in zip(one.index, one.preference, strict=True) if not math.isnan(value)}
+        for one in (own.only(range(len(own.index) - own.foreign)) for own in judged)
     ]
     shared = sorted(has[0] & has[1])
     if len(shared) < lc.FEWEST:
         raise ConfigError(
             f"no length-controlled difference: {len(shared)} shared items are too few; it takes {lc.FEWEST}"
         )
+    notes: list[str] = []
+    both = [_controllable(one, shelf, notes) for one in judged]
+    if both[0] is None or both[1] is None:
+        raise ConfigError(notes[-1])
     counts = lc.resamples(len(shared))
     figures, weights = [], []
     for one in (both[0].only(shared), both[1].only(shared)):
