@@ -174,6 +174,8 @@ async def test_an_aggregator_that_keeps_asking_is_brought_to_an_end() -> None:
     proposers, last = panel(), last_of(*[asks()] * MOST_CALLS, "It is.")
     _, answer = await asked(Mixture([proposers], last, when="tool"))
     assert answer.text == "It is." and len(proposers[0].requests) == 1
+    ids = [message["tool_call_id"] for message in last.requests[-2].messages if message["role"] == "tool"]
+    assert len({*ids}) == len(ids) == MOST_CALLS - 1
     assert "tools" not in last.requests[-1].body and "\nit is\n" in prompt_of(last, MOST_CALLS)
     last = last_of(*[asks()] * (MOST_CALLS + 1))
     spare = Scripted("spare", name="x/spare")
@@ -300,6 +302,22 @@ async def test_where_it_cannot_ask_the_proposers_are_called_first(
     assert last.requests[0].body.get("tools") == fields.get("tools")
 
 
+async def test_an_aggregator_that_turns_out_to_call_no_tools_is_reported() -> None:
+    """Its server refused the tool, and the model answered without it: the next request calls the proposers first."""
+
+    class Learned(Scripted):
+        @property
+        def traits(self) -> Traits:
+            return Traits(profile=Profile(tools=False if self.requests else None))
+
+    proposers, last = panel(), Learned("It is.", name="x/last")
+    mixture = Mixture([proposers], last, when="tool")
+    _, answer = await asked(mixture)
+    assert answer.degraded == ("the proposers were not called: last calls no tools",)
+    _, answer = await asked(mixture)
+    assert len(answer.proposals) == 2
+
+
 async def test_a_demanded_call_is_still_demanded() -> None:
     """tool_choice "required": a private call alone does not count as the call."""
     last = last_of(asks(), calling(("look", "{}")))
@@ -375,7 +393,9 @@ async def test_closing_a_run_cancels_the_proposers() -> None:
 
 async def test_other_aggregations_are_refused() -> None:
     """The aggregator has to write."""
-    with pytest.raises(ConfigError, match="when is 'tool', which takes an aggregator that writes"):
+    with pytest.raises(
+        ConfigError, match=r"when is 'tool', which takes an aggregator that writes at once; .* not 'select'"
+    ):
         Mixture([panel()], Scripted("x"), when="tool", aggregate="select")
     events = await events_of(Mixture([panel()], Scripted("x", name="x/l"), when="tool"))
     assert sum(isinstance(event, AgentFinished) for event in events) == 1

@@ -38,10 +38,11 @@ async def test_an_agent_consults_a_mixture(upstream: Upstream, tmp_path: Path) -
         assert {tool.name for tool in (await client.list_tools()).tools} == {
             *("consult", "list_mixtures", "submit", "status", "result", "cancel")
         }
-        arguments = {"question": "Why?", "mixture": "trio", "background": "It rains."}
+        arguments = {"question": "Why?", "mixture": "trio", "background": "It rains.", "effort": "low"}
         result = await client.call_tool("consult", arguments, progress_callback=on_progress)
         assert text_in(result) == "the whole answer" and not result.is_error
         assert {"a (layer 1) has answered", "last writes the answer"} <= set(messages)
+        assert upstream.calls("a")[-1].body["reasoning_effort"] == "low"
         assert upstream.calls("a")[-1].body["messages"][0] == {"role": "system", "content": "It rains."}
         listed = (await client.call_tool("list_mixtures", {})).structured_content
         assert listed is not None and "moa/trio" in [each["id"] for each in listed["result"]]

@@ -157,6 +157,20 @@ async def test_a_run_with_a_panel_is_continued_with_it(
     assert not any("moa" in each.body for each in upstream.requests)
 
 
+async def test_a_level_of_a_callers_mixture_reaches_nothing_that_is_not_configured(
+    http: aiohttp.ClientSession, server: Served, upstream: Upstream
+) -> None:
+    """Its models are checked as members are."""
+    table = {"layers": [["up/a"]], "aggregator": "up/last", "effort": {"low": {"model": "nowhere/x"}}}
+    body = {"mixture": table, "messages": [{"role": "user", "content": "Why?"}]}
+    status, answer = await call(http, "POST", server, "/runs", body)
+    assert (status, answer["error"]["param"]) == (404, "mixture.effort.low.model")
+    table["effort"] = {"low": {"model": "up/x"}}
+    status, answer = await call(http, "POST", server, "/runs", {**body, "reasoning_effort": "low"})
+    await ended(http, server, answer["run"])
+    assert called(upstream) == {"x": 1}
+
+
 async def test_proposals_of_one_panel_are_not_those_of_another(
     http: aiohttp.ClientSession, server: Served, upstream: Upstream
 ) -> None:

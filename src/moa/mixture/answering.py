@@ -113,7 +113,9 @@ class Answering:
                 await self._answer_from(self._proposals or ())
         else:
             await self._answer_from(await self._complete())
-        if self._proposals is None:  # the aggregator did not ask the proposers
+        if self._proposals is None:  # the aggregator did not ask the proposers, or has turned out to be unable to
+            if why := why_not(self._plan.aggregator, self.request):
+                self.notice(f"the proposers were not called: {why}", degrades=True)
             self._begin_answer(())
         if missing := self._demands.missing(self._draft):
             self.notice(missing, degrades=True)

@@ -25,7 +25,7 @@ class Card:
         answer_tokens: of its longest answer.
         images: some agent sees images.
         tools: the answering models may call tools.
-        efforts: some agent takes ``reasoning_effort``.
+        efforts: some agent takes ``reasoning_effort``, or it chooses the part of the mixture that answers.
         prompt, completion: US dollars for one token of the request, and of each answer: the sum over all agents.
     """
 
@@ -42,7 +42,7 @@ def card_of(mixture: Mixture, prices: Prices) -> Card:
     """The facts about a mixture."""
     models = list(_models(mixture.agents))
     answering = list(_answering(mixture))
-    profiles = {model.name: traits_of(model).profile for model in models}
+    profiles = {model.name: traits_of(model).profile for model in [*models, *answering]}
     own = [profiles[model.name] for model in answering]
     contexts = [_context(model, profiles[model.name]) for model in answering]
     known = [prices.per_million(model.name, provider=traits_of(model).provider) for model in models]
@@ -52,7 +52,7 @@ def card_of(mixture: Mixture, prices: Prices) -> Card:
         answer_tokens=min((profile.answer_tokens for profile in own if profile.answer_tokens), default=None),
         images=any(profile.images for profile in profiles.values()),
         tools=all(profile.tools is not False for profile in own),
-        efforts=any(profile.efforts for profile in profiles.values()),
+        efforts=bool(mixture.effort) or any(profile.efforts for profile in profiles.values()),
         prompt=None if costs is None else sum(each.input for each in costs) / 1e6,
         completion=None if costs is None else sum(each.output for each in costs) / 1e6,
     )
@@ -60,7 +60,8 @@ def card_of(mixture: Mixture, prices: Prices) -> Card:
 
 def _answering(mixture: Mixture) -> Iterator[Model]:
     """The models that may write a mixture's answer; of a mixture among its agents, those of that one."""
-    for agent in [*mixture.aggregators.values()] or mixture.layers[-1].values():
+    alone = [level.model for level in mixture.effort.values() if level.model]
+    for agent in [*mixture.aggregators.values(), *alone] or mixture.layers[-1].values():
         if isinstance(agent.model, Mixture):
             yield from _answering(agent.model)
         else:

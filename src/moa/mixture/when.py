@@ -44,8 +44,8 @@ def check_when(
         raise ConfigError(f"{where}: when is {when!r}, but there is no layer of proposers; add one, or remove when")
     if when == "tool" and aggregation.whole:
         raise ConfigError(
-            f"{where}: when is 'tool', which takes an aggregator that writes at once, but aggregate is "
-            f'{aggregation.identity!r}; expected aggregate = "synthesize", without analysis'
+            f"{where}: when is 'tool', which takes an aggregator that writes at once; expected aggregate = "
+            f'"synthesize" without analysis and window, not {aggregation.identity!r}'
         )
     if when == "disagree":
         _check_first(first if isinstance(first, int) else FIRST, len(layers[0]), schedule, where)

@@ -66,11 +66,12 @@ class Consulting:
             for row in self._model_list.listed(key)
         ]
 
-    async def start(self, key: Key, question: str, mixture: str, context: str = "") -> str:
-        """Start a run; returns its ID."""
+    async def start(self, key: Key, question: str, mixture: str, context: str = "", effort: str | None = None) -> str:
+        """Start a run; returns its ID. ``effort``: its ``reasoning_effort``."""
         system = [{"role": "system", "content": context}] if context else []
         messages = [*system, {"role": "user", "content": question}]
-        order = await self._runner.order({"model": mixture, "messages": messages}, self.desk.owner(key))
+        body = {"model": mixture, "messages": messages, **({"reasoning_effort": effort} if effort else {})}
+        order = await self._runner.order(body, self.desk.owner(key))
         self.desk.check_models(key, order.chosen)
         return await self._runner.start(order, key)
 

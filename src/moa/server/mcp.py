@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
@@ -32,6 +32,10 @@ ABOUT = (
 Question = Annotated[str, Field(min_length=1, description="The question, with all that is needed to answer it.")]
 Mixture = Annotated[str, Field(description="The mixture's name; list_mixtures names them.")]
 Background = Annotated[str, Field(description="What the models should know before they answer: code, facts, rules.")]
+Effort = Annotated[
+    Literal["minimal", "low", "medium", "high", "xhigh"] | None,
+    Field(description="How much work the answer is worth; by default the mixture's usual."),
+]
 Run = Annotated[str, Field(description="The run's ID, from submit.")]
 
 T = TypeVar("T")
@@ -46,11 +50,15 @@ def mcp_server(consulting: Consulting) -> MCPServer[Any]:
         return consulting.desk.caller(Request({"type": "http", "headers": headers}))
 
     async def consult(
-        context: Context[Any, Any], question: Question, mixture: Mixture = "auto", background: Background = ""
+        context: Context[Any, Any],
+        question: Question,
+        mixture: Mixture = "auto",
+        background: Background = "",
+        effort: Effort = None,
     ) -> str:
         """Ask a mixture of models a question, and wait for the answer."""
         key = key_of(context)
-        run = await _shown(consulting, consulting.start(key, question, mixture, background))
+        run = await _shown(consulting, consulting.start(key, question, mixture, background, effort))
         try:
             await _report(consulting, key, run, context)
         except asyncio.CancelledError:
@@ -64,10 +72,14 @@ def mcp_server(consulting: Consulting) -> MCPServer[Any]:
         return consulting.mixtures(key_of(context))
 
     async def submit(
-        context: Context[Any, Any], question: Question, mixture: Mixture = "auto", background: Background = ""
+        context: Context[Any, Any],
+        question: Question,
+        mixture: Mixture = "auto",
+        background: Background = "",
+        effort: Effort = None,
     ) -> str:
         """Ask a question without waiting; returns the run's ID for status, result and cancel."""
-        return await _shown(consulting, consulting.start(key_of(context), question, mixture, background))
+        return await _shown(consulting, consulting.start(key_of(context), question, mixture, background, effort))
 
     async def status(context: Context[Any, Any], run: Run) -> dict[str, Any]:
         """How far a run is, which models have answered, and what it has cost in US dollars."""

@@ -148,7 +148,7 @@ def _agents(table: MixtureTable) -> list[tuple[str, str | AgentTable]]:
                 (_place("mixture", "aggregator", "fallbacks", place), agent)
                 for place, agent in enumerate(table.aggregator.fallbacks)
             ]
-    agents += [(_place("mixture", "effort", name, "model"), agent) for name, agent in table.alone.items()]
+    agents += [(_place("mixture", "effort", name), agent) for name, agent in table.alone.items()]
     return agents
 
 
