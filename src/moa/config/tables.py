@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from moa.config.calibration import CalibrationTable
 from moa.config.profile_table import ProfileTable
 from moa.config.schedules import AnySchedule
 from moa.config.schema import STRICT, Count, Positive
@@ -93,6 +94,7 @@ class MixtureTable(Table):
     analysis: bool = False
     window: Count | None = None
     weights: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
+    calibration: CalibrationTable | None = None
     references: Place = "user"
     anonymous: bool = True
     prompt: str | None = None
@@ -141,6 +143,8 @@ class MixtureTable(Table):
     def _check_weights(self) -> Self:
         if self.weights and self.aggregate not in ("vote", "mux"):
             raise ValueError(f'weights belongs to aggregate = "vote" or "mux", not {self.aggregate!r}')
+        if self.calibration and self.aggregate != "vote":
+            raise ValueError(f'calibration belongs to aggregate = "vote", not {self.aggregate!r}')
         return self
 
 

@@ -203,7 +203,7 @@ class _Searching:
 
     def _evidence(self, evidence: Evidence, folds: Sequence[Index]) -> Evidence:
         """With expected accuracies, each made from the other folds."""
-        if evidence.bag is None or not evidence.bag.words or not any("words" in kind for kind in self.kinds):
+        if evidence.bag is None or not evidence.bag.words or "words" not in self.kinds:
             return evidence
         expected = np.zeros((len(self.here), len(self.here.models)))
         labels = labels_of(self.here)
@@ -225,7 +225,7 @@ class _Searching:
             self._score(scores, ONE, _best(self.here, models, rows), evidence, rows, held)
             for (by_question, size), members in panels.items():
                 for kind in self.kinds:
-                    if not by_question or "words" in kind:
+                    if not by_question or kind == "words":
                         self._score(scores, Procedure(kind, by_question, size), members, evidence, rows, held)
         return {key: score for key, score in scores.items() if not np.isnan(score).any()}
 

@@ -5,7 +5,7 @@ A fitted way chooses exactly what a mixture with its table chooses at run time: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,21 +20,10 @@ from moa.mixture.selection import most_central
 
 __all__ = ["KINDS", "Evidence", "Kind", "Way", "accuracies_of", "fit", "ranked", "single"]
 
-Kind = Literal[
-    "one", "vote", "weighted", "samples", "mux", "central", "fitted", "lengths", "words", "words and lengths"
-]
-KINDS: tuple[Kind, ...] = (
-    "vote",
-    "weighted",
-    "samples",
-    "mux",
-    "central",
-    "fitted",
-    "lengths",
-    "words",
-    "words and lengths",
-)
-"""Every way but a single model. ``samples``: a weighted vote of all samples of each model. The last four are calibrated."""
+Kind = Literal["one", "vote", "weighted", "samples", "mux", "central", "lengths", "words"]
+KINDS: tuple[Kind, ...] = ("vote", "weighted", "samples", "mux", "central", "lengths", "words")
+"""Every way but a single model. ``samples``: a weighted vote of all samples of each model. ``lengths``, ``words``: votes
+calibrated to the lengths of responses, and to the words of the question as well."""
 
 DIGITS = 4
 
@@ -180,26 +169,20 @@ def fit(
         return None
     if kind == "central" and not _has_texts(grid):
         return None
-    if kind not in _CALIBRATED:
+    if kind not in ("lengths", "words"):
         return Way(kind, order, chosen, samples)
-    words, lengths = _CALIBRATED[kind]
+    words = kind == "words"
     panel = panel_of(grid, [int(grid.columns(member)[0]) for member in order])
-    if words and (here.expected is None or expertise is None):
-        return None
-    if lengths and np.isnan(grid.characters[np.ix_(rows, panel.columns)]).mean() > 0.5:
+    lengths = bool(np.isnan(grid.characters[np.ix_(rows, panel.columns)]).mean() < UNKNOWN)
+    if (words and (here.expected is None or expertise is None)) or not (words or lengths):
         return None
     expected = here.expected[:, order] if words and here.expected is not None else None
     calibrated = calibrate(grid, panel, rows, expected, lengths=lengths)
     return Way(kind, order, chosen, samples, calibrated, expertise() if words and expertise is not None else None)
 
 
-_CALIBRATED: Mapping[str, tuple[bool, bool]] = {
-    "fitted": (False, False),
-    "lengths": (False, True),
-    "words": (True, False),
-    "words and lengths": (True, True),
-}
-"""Whether the words of the question count, and whether the length of the response counts."""
+UNKNOWN = 0.5
+"""Lengths do not count where a greater share of them is unknown."""
 
 
 def _has_texts(grid: Grid) -> bool:

@@ -21,13 +21,20 @@ from moa.mixture.tally import Tally, checked_accuracy
 class Ballot(NamedTuple):
     """A member and its proposal; None while it has none.
 
-    ``sampled`` is equal for members that are samples of one model: the same model with the same persona.
+    ``sampled`` is equal for members that are samples of one model: the same model with the same persona. ``vote`` is what
+    its vote counts where the aggregation has a calibration.
     """
 
     agent: str
     sampled: str
     weight: float | None
     proposal: Reference | None
+    vote: float = 0.0
+
+    @property
+    def model(self) -> str:
+        """The name of the member's model."""
+        return self.sampled.partition("\n")[0]
 
 
 class Counting(Aggregation):
@@ -58,14 +65,21 @@ class Counting(Aggregation):
         return f"{self.name} {sorted(self.weights.items())}" if self.weights else self.name
 
     def check(self, layers: Sequence[Mapping[str, Agent]], where: str) -> None:
+        self.check_names(self.weights, layers, f"{where}: weights")
+
+    @staticmethod
+    def check_names(names: Iterable[str], layers: Sequence[Mapping[str, Agent]], where: str) -> None:
+        """Check that each of these is a proposer or a proposer's model.
+
+        Raises:
+            ConfigError: one is not.
+        """
         known = [each for layer in layers for name, agent in layer.items() for each in (name, agent.model.name)]
-        for name in self.weights:
+        for name in names:
             if name not in known:
                 near = get_close_matches(name, known, n=1, cutoff=0.3)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(dict.fromkeys(known))}"
-                raise ConfigError(
-                    f"{where}: weights names {name!r}, which is no proposer and no proposer's model; {hint}"
-                )
+                raise ConfigError(f"{where} names {name!r}, which is no proposer and no proposer's model; {hint}")
 
     def seats(self, aggregators: Mapping[str, Agent], layer: int) -> tuple[Seat, ...]:
         return tuple(
@@ -140,8 +154,13 @@ class Counting(Aggregation):
         layer = next(iter(given))[0] if given else len(run.layers)
         agents = run.layers[layer - 1] if 0 < layer <= len(run.layers) else {}
         if len(given) < len([*proposals]) or not all(at == layer and name in agents for at, name in given):
-            return [self._ballot(proposal.agent, None, proposal) for proposal in proposals]
-        return [self._ballot(name, agent, given.get((layer, name))) for name, agent in agents.items()]
+            return self.calibrated(run, [self._ballot(proposal.agent, None, proposal) for proposal in proposals])
+        ballots = [self._ballot(name, agent, given.get((layer, name))) for name, agent in agents.items()]
+        return self.calibrated(run, ballots)
+
+    def calibrated(self, run: Running, ballots: list[Ballot]) -> list[Ballot]:
+        """The ballots, with what their votes count for this question."""
+        return ballots
 
     def _ballot(self, name: str, agent: Agent | None, proposal: Reference | None) -> Ballot:
         model = agent.model.name if agent else name
