@@ -186,7 +186,8 @@ class Call:
         agent: the agent's name, unique within its layer.
         layer: counted from 1; the aggregator is in the last.
         model: ``provider/name``.
-        role: ``proposer``, ``aggregator``, ``ranker`` (an aggregator that picks a proposal), ``analyst`` (one that
+        role: ``proposer``, ``aggregator``, ``ranker`` (an aggregator that picks a proposal),
+            ``moderator`` (one that chooses which proposals of a layer go on), ``analyst`` (one that
             compares the proposals before it answers), or ``step`` (one that merges a part of them for its answer).
         text: the text of the call; for a failed or dropped call, the text up to that point.
         finish_reason: as the server gave it; None when the call did not complete.
@@ -237,6 +238,7 @@ class Answer:
         degraded: why the answer is less than the mixture promises (a proposer dropped, a fallback used), one line each.
         error: why there is no answer, a :class:`~moa.errors.RunError`; None when there is one.
         run_id: the run's ID, 32 hexadecimal digits.
+        passed_over: complete proposals, of this run's calls or recalled, that a moderator dropped; ``dropped`` says so.
         analysis: what the aggregator noted of the proposals before it answered; None where it made no analysis. The
             ``reasoning`` begins with it.
     """
@@ -255,13 +257,14 @@ class Answer:
     degraded: tuple[str, ...] = ()
     error: Exception | None = None
     run_id: str = ""
+    passed_over: tuple[Call, ...] = ()
     analysis: Analysis | None = None
 
     @property
     def proposals(self) -> tuple[Call, ...]:
         """The proposers' calls whose text became a reference, those of earlier runs first."""
-        used = (call for call in self.calls if call.role == "proposer" and call.dropped is None and call.text)
-        return (*self.recalled, *used)
+        proposers = (*self.recalled, *(call for call in self.calls if call.role == "proposer"))
+        return tuple(call for call in proposers if call.dropped is None and call.text)
 
     def __str__(self) -> str:
         return self.text

@@ -27,6 +27,7 @@ from moa.mixture.events import (
     AnswerBegan,
     Cluster,
     Event,
+    Moderated,
     Noticed,
     RunFailed,
     RunFinished,
@@ -190,6 +191,10 @@ LINES: list[tuple[Event, str]] = [
         ),
     ),
     (AnswerBegan(at=2.5, references=(), recalled=True), '{"event":"answer_began","at":2.5,"recalled":true}'),
+    (
+        Moderated(kept=("a",), dropped=("b",), **P),
+        '{"event":"moderated","at":2.0,"agent":"p","layer":1,"kept":["a"],"dropped":["b"],"ends":false}',
+    ),
     (
         Analysed(analysis=Analysis(consensus=("a",)), **P),
         (

@@ -134,6 +134,11 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
         yield "schedule", _schedule(settings.get("schedule"))
         yield "exact", "yes: always waits for complete proposals" if settings["exact"] else "no"
         yield "min_proposals", f"{settings['min_proposals']} per layer"
+        if keep := settings.get("keep"):
+            yield (
+                "keep",
+                f"{keep}: of each layer, the proposals that the aggregator chooses go on; it may end the run early",
+            )
         yield "fanout", f"{fanout} ({FANOUT[fanout]})"
         yield "progress", "yes: servers stream the proposals as reasoning" if settings["progress"] else "no"
     if prompt := settings.get("prompt_file") or settings.get("prompt"):

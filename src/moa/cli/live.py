@@ -29,6 +29,7 @@ from moa.mixture.events import (
     AgentStarted,
     Analysed,
     Event,
+    Moderated,
     Noticed,
     RunFailed,
     RunFinished,
@@ -135,6 +136,9 @@ class View:
                     self._prose.add(event.delta.text)
             case AgentFailed() | AgentDropped() if self._aggregator and event.agent == self._aggregator.seat.agent:
                 self._break_off(f"failed here: {one_line(self._aggregator.why)}")
+            case Moderated() if self._show is not Show.ANSWER:
+                names = ", ".join(map(one_line, event.kept))
+                self._print_line(Text(f"layer {event.layer}: the moderator keeps {names}", style="dim"))
             case Analysed():
                 self._print_analysis(event)
             case VotesCounted():

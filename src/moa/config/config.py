@@ -274,6 +274,7 @@ class Config(AsyncClosing):
             max_cost=table.max_cost,
             reads=table.reads,
             rounds=table.rounds,
+            keep=table.keep,
             fanout=table.fanout,
             progress=table.progress,
             when=table.when,

@@ -107,6 +107,7 @@ class MixtureTable(Table):
     max_cost: Positive | None = None
     reads: Count | Literal["all-layers"] | None = None
     rounds: Count = 1
+    keep: Count | None = None
     fanout: Fanout = "turn"
     progress: bool = False
     when: When = "always"

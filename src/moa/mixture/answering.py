@@ -81,6 +81,7 @@ class Answering:
             seed=seed,
             writes=self._acts or plan.aggregation.writes,
             settled=partial(plan.aggregation.settled, self) if plan.aggregation.ends_early and not self._acts else None,
+            asides=self.asides,
             calls=self._calls,
             budget=self._budget,
             emit=emit,

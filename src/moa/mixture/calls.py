@@ -14,6 +14,7 @@ from moa.mixture.events import (
     AgentDropped,
     AgentFailed,
     AgentFinished,
+    AgentRecalled,
     AgentSaid,
     AgentSkipped,
     AgentSpent,
@@ -64,6 +65,13 @@ class Calls:
             return
         self._started.add(draft)
         self._emit(AgentStarted(at=at, agent=name, layer=layer, model=model.name, role=role, references=names))
+
+    def recall(self, draft: Draft, model: Model, reference: Reference) -> None:
+        """End a draft with the proposal of an earlier run; no call is made."""
+        draft.append(Delta(text=reference.text))
+        draft.finish("it was cut short in an earlier run" if reference.cut else None)
+        at, agent, layer, text, cut = self._now(), draft.agent, draft.layer, reference.text, reference.cut
+        self._emit(AgentRecalled(at=at, agent=agent, layer=layer, model=model.name, text=text, cut=cut))
 
     def warm(self, draft: Draft, model: Model, request: Request) -> None:
         """Record that a call begins that only warms a cache, until :meth:`pause`."""

@@ -43,8 +43,9 @@ def _lacks_figures(call: Call, answer: Answer) -> bool:
 
 
 def _read_by(call: Call, answer: Answer) -> int:
-    """Tokens of the proposals that a call read: those of the previous layer."""
-    read = (each for each in answer.calls if each.layer == call.layer - 1 and each.dropped is None)
+    """Tokens of the proposals that a call read: those of the previous layer; a moderator's, those of its own."""
+    layer = call.layer if call.role == "moderator" else call.layer - 1
+    read = (each for each in answer.calls if each.layer == layer and each.role == "proposer" and each.dropped is None)
     return sum(estimated_tokens(each.text) for each in read)
 
 

@@ -153,6 +153,17 @@ class AgentRecalled(AgentEvent, frozen=True, kw_only=True):
     cut: bool = _flag()
 
 
+class Moderated(AgentEvent, frozen=True, kw_only=True):
+    """A moderator has chosen which proposals of its layer go on. ``kept`` and ``dropped`` name their agents.
+
+    ``ends``: the answer is made from those kept, and the layers after are skipped. A dropped proposal degrades nothing.
+    """
+
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    ends: bool = _flag()
+
+
 class AnswerBegan(Event, frozen=True, kw_only=True):
     """The proposals are complete, and the answer is made from these.
 
@@ -233,7 +244,7 @@ EVENTS: dict[str, type[Event]] = {
     _line_name(kind.__name__): kind
     for kind in (
         *(RunStarted, AgentStarted, AgentContinued, AgentSaid, AgentSpent, AgentFinished, AgentFailed, AgentDropped),
-        *(AgentSkipped, AgentRecalled, AnswerBegan, Analysed, AgentVoted, VotesCounted, Selected, Noticed),
+        *(AgentSkipped, AgentRecalled, Moderated, AnswerBegan, Analysed, AgentVoted, VotesCounted, Selected, Noticed),
         *(RunFinished, RunFailed, RunStopped),
     )
 }

@@ -19,6 +19,7 @@ from moa.mixture.events import (
     Analysed,
     AnswerBegan,
     Event,
+    Moderated,
     Noticed,
     RunFailed,
     RunFinished,
@@ -52,6 +53,7 @@ class Fold:
         self._answering: _OpenCall | None = None
         self._selected: Selected | None = None
         self._analysed: Analysed | None = None
+        self._passed_over: set[tuple[int, str]] = set()
         self._agreement: float | None = None
         self._degraded: list[str] = []
         self._error: RunError | None = None
@@ -99,6 +101,9 @@ class Fold:
                 for reference in event.references:
                     seat = self._seats.get((reference.layer, reference.agent))
                     self._recall(reference, seat.model if seat else "")
+            case Moderated():
+                for name in event.dropped:
+                    self._pass_over((event.layer, name), f"{event.agent} kept other proposals")
             case Analysed():
                 self._analysed = event
             case VotesCounted():
@@ -115,6 +120,13 @@ class Fold:
     def _recall(self, reference: Reference, model: str) -> None:
         call = Call(reference.agent, reference.layer, model, text=reference.text, cut=reference.cut)
         self._recalled[reference.layer, reference.agent] = call
+
+    def _pass_over(self, place: tuple[int, str], reason: str) -> None:
+        self._passed_over.add(place)
+        if place in self._calls:
+            self._calls[place].call = replace(self._calls[place].call, dropped=reason)
+        elif place in self._recalled:
+            self._recalled[place] = replace(self._recalled[place], dropped=reason)
 
     def _spend(self, event: AgentSpent) -> None:
         key = (event.layer, event.agent)
@@ -151,6 +163,9 @@ class Fold:
             degraded=tuple(self._degraded),
             error=self._error,
             run_id=self._run_id,
+            passed_over=tuple(
+                call for call in (*self._recalled.values(), *calls) if (call.layer, call.agent) in self._passed_over
+            ),
             analysis=self._analysed.analysis if self._analysed else None,
         )
         if self._selected:

@@ -82,6 +82,7 @@ class Mixture(Settings, AsyncClosing):
             each agent differently (recursive self-aggregation); ``all-layers``: all, and those of earlier layers, too. The
             aggregator reads the whole last layer. None: the layer before, whole.
         rounds: how often the last layer stands in the mixture.
+        keep: how many proposals of each layer go on; the aggregator chooses them, and may end the run early. None: all.
         fanout: ``turn``: proposers answer each user message once, and requests with its tool results reuse their proposals;
             ``every``: they are called at every step.
         exact: always wait for complete proposals, whatever the schedule: for tasks where late content changes the beginning
@@ -123,6 +124,7 @@ class Mixture(Settings, AsyncClosing):
         max_cost: float | None = None,
         reads: Reads | None = None,
         rounds: int = 1,
+        keep: int | None = None,
         fanout: Fanout = "turn",
         exact: bool = False,
         progress: bool = False,
@@ -155,6 +157,7 @@ class Mixture(Settings, AsyncClosing):
             max_cost=max_cost,
             reads=reads,
             rounds=rounds,
+            keep=keep,
             fanout=fanout,
             exact=exact,
             progress=progress,

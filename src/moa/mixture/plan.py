@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
@@ -17,13 +17,16 @@ from moa.mixture.schedules.barrier import Barrier
 from moa.mixture.schedules.checked import CheckedSchedule
 from moa.mixture.schedules.protocol import Schedule
 from moa.mixture.silence import PATIENCE
-from moa.mixture.subsets import Reads, check_rounds, is_reads
+from moa.mixture.subsets import Reads, check_rounds, is_number, is_reads
 from moa.mixture.when import When, check_when
 from moa.models import traits_of
 from moa.models.catalog import Catalog
 from moa.prices import FREE_PROVIDERS, Prices
 
 Fanout = Literal["turn", "every"]
+
+MODERATOR = "moderator"
+"""The role of the aggregator's calls between layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Plan:
     patience: float | None = PATIENCE
     max_cost: float | None = None
     reads: Reads | None = None
+    keep: int | None = None
     fanout: Fanout = "turn"
     exact: bool = False
     progress: bool = False
@@ -80,6 +84,7 @@ class Plan:
         self._check("references", self.references in places, f"one of {', '.join(places)}")
         self._check("fanout", self.fanout in fanouts, f"one of {', '.join(fanouts)}")
         self._check("reads", is_reads(self.reads), 'a number of answers from 1, or "all-layers"')
+        self._check("keep", self.keep is None or is_number(self.keep), "a number of proposals from 1")
         self._check("deadline", self.deadline is None or self.deadline > 0, "seconds above 0")
         self._check("patience", self.patience is None or self.patience > 0, "seconds above 0")
         self._check("max_cost", self.max_cost is None or self.max_cost > 0, "US dollars above 0")
@@ -123,8 +128,11 @@ class Plan:
         for number, layer in enumerate(layers, 1):
             if not layer:
                 raise ConfigError(f"{name}: layer {number} is []; expected at least one proposer")
-        if aggregator is None and (aggregation.needs_aggregator or not layers):
-            raise ConfigError(f"{name} needs an aggregator")
+        keep = settings.get("keep")
+        if aggregator is None and (aggregation.needs_aggregator or not layers or keep is not None):
+            raise ConfigError(f"{name} needs an aggregator" + (f", which moderates: keep is {keep!r}" if keep else ""))
+        if keep is not None and not layers:
+            raise ConfigError(f"{name}: keep is {keep!r}, but there are no layers whose proposals could be kept")
         check_rounds(rounds, reads, len(layers), name)
         seats = tuple(seated([agent_of(member, catalog, name) for member in layer]) for layer in layers)
         seats += seats[-1:] * (rounds - 1)
@@ -186,17 +194,26 @@ class Plan:
             for name, agent in layer.items()
         )
         aggregators = self.aggregators if self.has_aggregator else {}
-        return (*proposers, *self.aggregation.seats(aggregators, self.depth))
+        return (*proposers, *self._moderators, *self.aggregation.seats(aggregators, self.depth))
+
+    @property
+    def _moderators(self) -> Iterator[Seat]:
+        """The moderator of each layer that it may have to choose from; the last only where the answer is written."""
+        name, agent = next(iter(self.aggregators.items()))
+        for number, layer in enumerate(self.layers if self.keep else (), 1):
+            if len(layer) > (self.keep or 0) and (number < len(self.layers) or self.aggregation.writes):
+                yield Seat(agent=moderator_name(name, layer), layer=number, model=agent.model.name, role=MODERATOR)
 
     @property
     def proposal_identity(self) -> str:
         """Everything but the conversation that proposals depend on: the proposers, and how they are called.
 
-        Equal for two mixtures that differ in their aggregator alone.
+        Equal for two mixtures that differ in their aggregator alone, unless that moderates.
         """
         layers = [_identities(layer) for layer in self.layers]
         how = (self.references, self.anonymous, self.prompt, self.reads, self.when, self.first)
-        return repr((self.name, layers, *how))
+        moderated = self.keep and (self.keep, _identities(self.aggregators))
+        return repr((self.name, layers, *how, moderated))
 
     @property
     def identity(self) -> str:
@@ -208,6 +225,14 @@ class Plan:
             for name, level in self.effort.items()
         ]
         return repr((self.proposal_identity, rest, limits, effort))
+
+
+def moderator_name(aggregator: str, layer: Mapping[str, Agent]) -> str:
+    """The name of the agent that moderates a layer; no other agent of the layer has it."""
+    name = f"{aggregator} (moderator)"
+    while name in layer:
+        name += "'"
+    return name
 
 
 def _is_list(value: object) -> bool:

@@ -17,24 +17,25 @@ from functools import partial
 from moa.answers import is_blank
 from moa.closing import cancelled
 from moa.errors import ScheduleError
-from moa.messages import Delta, Reference, Request
+from moa.messages import Reference, Request
 from moa.mixture.agent import Agent
+from moa.mixture.asides import Asides
 from moa.mixture.asking import first_seed, proposer_request
 from moa.mixture.budget import Budget
 from moa.mixture.calls import Calls
 from moa.mixture.draft import Draft
 from moa.mixture.early_end import Settled, end_early
-from moa.mixture.events import AgentRecalled, Event, Noticed
+from moa.mixture.events import Event, Noticed
+from moa.mixture.moderator import Moderator
 from moa.mixture.plan import Plan
 from moa.mixture.private_tool import with_question
 from moa.mixture.probe import Probe, probe_of
 from moa.mixture.schedules.checked import CheckedSchedule
-from moa.mixture.schedules.drafts import reference_of, references_of
+from moa.mixture.schedules.drafts import references_of
 from moa.mixture.schedules.protocol import Reading, single_reading
-from moa.mixture.selection import most_central
 from moa.mixture.shortage import shortage, with_repeating
 from moa.mixture.silence import drop_silent
-from moa.mixture.subsets import chosen_by, with_earlier
+from moa.mixture.subsets import chosen_by
 from moa.mixture.writer import Writer
 from moa.models import traits_of
 from moa.models.hedge import Hedged
@@ -73,6 +74,7 @@ class Proposing:
         seed: int,
         writes: bool,
         settled: Settled | None = None,
+        asides: Asides,
         calls: Calls,
         budget: Budget,
         emit: Callable[[Event], None],
@@ -81,6 +83,7 @@ class Proposing:
         self._calls, self._budget, self._emit, self._seed = calls, budget, emit, seed
         self._settled = settled
         self._residual = writes and plan.reads == "all-layers"
+        self._moderator = Moderator(plan, asides, emit, writes=writes)
         self._now = asyncio.get_running_loop().time
         self._layers = [
             [(agent, Draft(name, number)) for name, agent in layer.items()]
@@ -111,12 +114,12 @@ class Proposing:
             self._start()
         if self._probe:
             await self._probe.decided()
-            if self.agreement:
+            if self.agreeing:
                 yield Reading(self._final(()))
                 return
         async with aclosing(self._schedule.readings(self._drafts, self._give_up)) as readings:
             async for reading in readings:
-                yield Reading(self._final(reading.references)) if reading.last else reading
+                yield await self._last(reading) if reading.last else reading
 
     def ask(self, questions: Sequence[str]) -> None:
         """Put these questions to the proposers, after the conversation. Only before they are started."""
@@ -130,6 +133,7 @@ class Proposing:
     async def end(self) -> None:
         """Cancel the tasks of all proposers."""
         await cancelled(*self._watchers, *self._tasks.values())
+        await self._moderator.end()
 
     def pass_deadline(self, seconds: float) -> None:
         """The run's deadline has passed."""
@@ -147,7 +151,7 @@ class Proposing:
         drafts = self._drafts
         for agent, draft in (seated for layer in self._layers for seated in layer):
             if reference := self._kept.get((draft.layer, draft.agent)):
-                self._recall(agent, draft, reference)
+                self._calls.recall(draft, agent.model, reference)
         if self._plan.when == "disagree":
             self._probe = probe_of(self._plan, self._request, drafts[0], self._patient(0), self._give_up)
             self._watchers.append(asyncio.create_task(self._compare_first(self._probe)))
@@ -190,27 +194,12 @@ class Proposing:
             for draft in self._tasks:
                 self._give_up(draft, "the first proposals agree")
 
-    def _recall(self, agent: Agent, draft: Draft, reference: Reference) -> None:
-        """Use an earlier run's proposal as this run's."""
-        draft.append(Delta(text=reference.text))
-        draft.finish("it was cut short in an earlier run" if reference.cut else None)
-        self._emit(
-            AgentRecalled(
-                at=self._now(),
-                agent=draft.agent,
-                layer=draft.layer,
-                model=agent.model.name,
-                text=reference.text,
-                cut=reference.cut,
-            )
-        )
-
     def _give_up(self, draft: Draft, reason: str, *, skipped: bool = False) -> None:
         """Drop a draft that a schedule does not wait for, and cancel its task."""
         if not draft.ended:
             if draft not in self._tasks:
                 raise ValueError(f"give_up was called with a draft of {draft.agent} that this run did not make")
-            self._calls.drop(draft, reason, skipped=skipped or self.agreement is not None)
+            self._calls.drop(draft, reason, skipped=skipped or bool(self.agreeing))
             self._tasks[draft].cancel()
 
     def _end_draft(self, draft: Draft, task: asyncio.Task[None]) -> None:
@@ -229,16 +218,6 @@ class Proposing:
 
     # -- the proposals -----------------------------------------------------------------------------------------------
 
-    def _agreeing(self, layers: Sequence[Sequence[Draft]]) -> Reference | None:
-        """The most central proposal of the first complete layer whose proposals agree, if any does."""
-        for layer in layers:
-            if all(draft.ended for draft in layer):
-                usable = [draft for draft in layer if draft.usable]
-                texts = [draft.text for draft in usable]
-                if self._schedule.agree(texts):
-                    return reference_of(usable[most_central(texts)])
-        return None
-
     def _exit_early(self, agreement: Reference) -> None:
         """Answer from this proposal alone."""
         self.agreement, self.agreeing = agreement, (agreement,)
@@ -256,9 +235,9 @@ class Proposing:
         """
         if self._schedule_error:
             raise self._schedule_error
-        if not self.agreement and (agreement := self._agreeing(self._drafts)):
+        if not self.agreeing and (agreement := self._schedule.agreed(self._drafts)):
             self._exit_early(agreement)
-        if self.agreement:
+        if self.agreeing:
             return self.agreeing
         cut_short = self._closed or self._short_of_money
         if cut_short:
@@ -267,10 +246,15 @@ class Proposing:
             references = with_repeating(self._drafts, references, needed, partial(self._notice, degrades=True))
         if len(references) < needed:
             raise shortage(self._drafts, self._plan.min_proposals, self._closed if self.late else None)
-        if not self._residual:
-            return references
-        deepest = max(reference.layer for reference in references)
-        return with_earlier([*map(references_of, self._drafts[: deepest - 1])], references)
+        return references
+
+    async def _last(self, reading: Reading) -> Reading:
+        """What the aggregator reads at last: of the last layer what the moderator keeps, and earlier layers where it reads
+        those, too."""
+        references = self._final(reading.references)
+        if not self.agreeing:
+            references = await self._moderator.read_last(self._request, self._drafts, references)
+        return Reading(references)
 
     def _close(self, reason: str) -> None:
         """Stop all proposers. Text so far is used, marked as cut; a proposer without text is dropped."""
@@ -295,7 +279,7 @@ class Proposing:
         try:
             await writer.write(self._proposer_readings(agent, draft, before))
         except _Skipped as skipped:
-            self._calls.drop(draft, str(skipped), skipped=self.agreement is not None)
+            self._calls.drop(draft, str(skipped), skipped=bool(self.agreeing))
 
     async def _proposer_readings(
         self, agent: Agent, draft: Draft, before: Sequence[Sequence[Draft]]
@@ -309,14 +293,15 @@ class Proposing:
         readings = self._schedule.readings(before, self._give_up) if before else single_reading(())
         async with aclosing(readings):
             async for reading in readings:
-                if not self.agreement and (agreement := self._agreeing(before)):
+                if not self.agreeing and (agreement := self._schedule.agreed(before)):
                     self._exit_early(agreement)
-                if self.agreement:
-                    raise _Skipped("the proposals of the layer before agree")
-                if before and reading.last and len(reading.references) < plan.min_proposals:
-                    raise _Skipped("too few proposals in the layer before")
+                if self.agreeing:
+                    raise _Skipped("the proposals of a layer before suffice")
                 if before:
-                    reading = replace(reading, references=choose(reading.references))
+                    if reading.last and len(reading.references) < plan.min_proposals:
+                        raise _Skipped("too few proposals in the layer before")
+                    references = await self._passing(reading.references)
+                    reading = replace(reading, references=self._moderator.undropped(choose(references)))
                 lengths = [len(reference.text) for reference in reading.references]
                 if first and (reason := self._reason_to_skip(agent, draft)):
                     self._notice(f"{draft.agent} is skipped: {reason}", degrades=True)
@@ -325,6 +310,16 @@ class Proposing:
                 if not len(draft) and self._budget.exceeded(agent.model, lengths):
                     raise self._skipped_for_cost()
                 yield reading
+
+    async def _passing(self, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+        """The proposals of a layer that go on to the next one; raises _Skipped where the moderator ends the run."""
+        passing = await self._moderator.passing(self._request, references)
+        if self._moderator.ended and not self.agreeing:
+            self.agreeing = self._moderator.ended
+            self._notice(f"the moderator ends the run after layer {references[0].layer}; the others are skipped")
+        if self.agreeing:
+            raise _Skipped("the moderator has ended the run")
+        return passing
 
     def _skipped_for_cost(self) -> _Skipped:
         limit = f"the cost limit of ${self._plan.max_cost:g}"

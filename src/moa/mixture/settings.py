@@ -109,6 +109,10 @@ class Settings:
         return self.plan.reads
 
     @property
+    def keep(self) -> int | None:
+        return self.plan.keep
+
+    @property
     def fanout(self) -> Fanout:
         return self.plan.fanout
 

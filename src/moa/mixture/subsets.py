@@ -33,9 +33,12 @@ Choose = Callable[[Sequence[Reference]], tuple[Reference, ...]]
 
 def is_reads(value: object) -> bool:
     """Whether a value can be a mixture's ``reads``."""
-    if isinstance(value, int):
-        return value >= 1 and not isinstance(value, bool)
-    return value in (None, "all-layers")
+    return value in (None, "all-layers") or is_number(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def check_rounds(rounds: object, reads: object, layers: int, where: str) -> None:
@@ -44,7 +47,7 @@ def check_rounds(rounds: object, reads: object, layers: int, where: str) -> None
     Raises:
         ConfigError: it is no number from 1, or the settings do not fit so many layers.
     """
-    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+    if not is_number(rounds) or not isinstance(rounds, int):
         raise ConfigError(f"{where}: rounds is {rounds!r}; expected 1 or more")
     if rounds > 1 and not layers:
         raise ConfigError(f"{where}: rounds is {rounds}, but there is no layer to repeat; add one to layers")

@@ -20,9 +20,10 @@ def schedule_for(plan: Plan, request: Request) -> CheckedSchedule:
     """The mixture's schedule, or a barrier where a request cannot use it."""
     schedule = CheckedSchedule(plan.schedule)
     whole = acts(request) or bool(request.body.get("stop"))  # a stop sequence may lie across two pieces
-    if schedule.grows and (plan.exact or plan.aggregation.whole or whole):
+    needs_whole = plan.aggregation.whole or plan.keep is not None
+    if schedule.grows and (plan.exact or needs_whole or whole):
         return CheckedSchedule(Barrier())
-    if schedule.warm and (plan.references != "user" or plan.aggregation.whole):
+    if schedule.warm and (plan.references != "user" or needs_whole):
         return CheckedSchedule(Barrier())
     return schedule
 

@@ -88,7 +88,11 @@ def proposals_of(answer: Answer) -> list[Reference]:
         *answer.recalled,
         *(call for call in answer.calls if call.role == "proposer" and call.duration is not None),
     ]
-    return [Reference(call.agent, call.text, call.cut, call.layer) for call in calls if call.text and not call.dropped]
+    return [
+        Reference(call.agent, call.text, call.cut, call.layer)
+        for call in calls
+        if call.text and (not call.dropped or call in answer.passed_over)
+    ]
 
 
 def row_object(row: Row) -> dict[str, Any]:

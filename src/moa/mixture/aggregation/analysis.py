@@ -24,7 +24,7 @@ from moa.mixture.asking import side_request
 from moa.mixture.draft import Draft
 from moa.mixture.events import Analysed
 from moa.mixture.prompts import Layout
-from moa.models import traits_of
+from moa.mixture.structured import structured
 from moa.models.json_schema import json_in
 
 ROLE = "analyst"
@@ -106,13 +106,9 @@ def seat_of(aggregator: str, taken: Mapping[str, Agent]) -> str:
 
 
 def analysis_request(agent: Agent, request: Request, layout: Layout, references: Sequence[Reference]) -> Request:
-    """What an aggregator is sent that analyses: the schema as a ``response_format`` where its model may follow one."""
+    """What an aggregator is sent that analyses."""
     sent = side_request(agent, request, replace(layout, prompt=ANALYSE), references, FORM)
-    traits = traits_of(agent.model)
-    if traits.composite or traits.profile.json_schema is False or "response_format" in traits.profile.refuses:
-        return sent
-    named = {"name": "analysis", "schema": SCHEMA, "strict": True}
-    return sent.replaced(response_format={"type": "json_schema", "json_schema": named})
+    return structured(agent, sent, "analysis", SCHEMA)
 
 
 def analysis_of(reply: str) -> Analysis | None:

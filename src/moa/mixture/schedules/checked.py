@@ -10,7 +10,9 @@ from typing import cast
 from moa.errors import ConfigError, ScheduleError
 from moa.messages import Reference
 from moa.mixture.draft import Draft
+from moa.mixture.schedules.drafts import references_of
 from moa.mixture.schedules.protocol import Exit, GiveUp, Reading, Schedule
+from moa.mixture.selection import most_central
 from moa.models.refusals import one_line
 
 
@@ -80,6 +82,16 @@ class CheckedSchedule:
             return bool(agree(texts))
         except Exception as error:
             raise self._raised("agree", error) from error
+
+    def agreed(self, layers: Sequence[Sequence[Draft]]) -> Reference | None:
+        """The most central proposal of the first complete layer whose proposals agree, if any does."""
+        for layer in layers:
+            if all(draft.ended for draft in layer):
+                references = references_of(layer)
+                texts = [reference.text for reference in references]
+                if self.agree(texts):
+                    return references[most_central(texts)]
+        return None
 
     async def readings(self, layers: Sequence[Sequence[Draft]], give_up: GiveUp) -> AsyncGenerator[Reading, None]:
         """The schedule's readings, up to the last.

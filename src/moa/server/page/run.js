@@ -136,6 +136,11 @@ export class Run {
       case "answer_began":
         if (event.recalled) this.restoreProposals(event.references ?? [], at);
         break;
+      case "moderated":
+        for (const name of event.dropped ?? []) {
+          Object.assign(this.part({ agent: name, layer: event.layer }), { state: "dropped", why: `${event.agent} kept other proposals` });
+        }
+        break;
       case "analysed":
         this.analysis = event.analysis;
         break;
