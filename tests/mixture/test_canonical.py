@@ -67,6 +67,7 @@ SAME = {
     "rows": ["<answer>\n1 2\n3 4\n</answer>", "The grid:\n\n1  2\n3 4", "Answer:\n1 2\n3 4"],
 }
 DIFFERENT = [
+    *("x = 6 or x = 5", "x = 5 or x = 6", "0.333...", "at least 5", "> 5", "5 °C", "5 °F", "The answer is 9? No."),
     *(
         "1.500",
         "1.5",
@@ -247,7 +248,7 @@ def test_a_choice_is_read_as_models_write_it(text: str) -> None:
 def test_a_text_that_is_no_choice_is_none() -> None:
     """A letter that the question does not list, an article, two letters."""
     assert list(OPTIONS) == ["A", "B", "C", "D"] and OPTIONS["D"] == "12"
-    for text in ("H", "A dog", "I think", "B or C", "The answer is not B", "A or B"):
+    for text in ("H", "A dog", "I think", "B or C", "The answer is not B", "A or B", "(C) is incorrect.", "(A) or (B)"):
         form = canonical(text, OPTIONS)
         assert form is None or form.kind == "text", text
     assert options_of("A) only one") == {} and options_of("Tell me about A. Smith and B. Jones.") != {"A": ""}

@@ -78,7 +78,8 @@ def _typed(text: str, options: Mapping[str, str]) -> Form | None:
     if form := choice_form(plain, options) or date_form(plain) or number_form(plain):
         return _option(form, options) or form
     if match := _VARIABLE.fullmatch(plain):
-        value = _typed(bare(match[2].rpartition("=")[2]), {})
+        computed, _, last = match[2].rpartition("=")
+        value = None if re.search("[^\\W\\d_]", computed) else _typed(bare(last), {})  # x = 5 or x = 6 is no number
         if value and value.kind in ("number", "math") and not value.tag:
             return value._replace(tag=f"{match[1]}=", shown=value.shown or value.value)
         return None

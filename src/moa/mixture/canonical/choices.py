@@ -11,6 +11,11 @@ _OPTION = re.compile(r"(?:^|(?<=\s))(?:\*\*)?\(?([A-J])(?:\*\*)?[).:](?:\*\*)?[ 
 _WORD = r"(?:(?:the |my )?(?:final |correct |best |right )?(?:option|choice|answer|letter)\s*:?\s*)?"
 _ALONE = re.compile(rf"{_WORD}[(\[]?([A-J])[)\]]?[.):]?", re.IGNORECASE)
 _LABELLED = re.compile(rf"{_WORD}(?:[(\[]([A-J])[)\]]|([A-J])(\)|[.:]))\s*(\S.*)", re.IGNORECASE | re.DOTALL)
+_SAYS_MORE = re.compile(
+    r"(?:is|isn['’]t|are|was|can|can['’]t|cannot|could|would|seems|looks|and|or|nor|not|but|vs|versus|to|through)\b|[^\w\s]",
+    re.IGNORECASE,
+)
+"""What begins a sentence about an option, or names another one."""
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+|\s*&\s*)\(?[A-J]\)?)+")
 
 
@@ -46,6 +51,8 @@ def choice_form(text: str, options: Mapping[str, str]) -> Form | None:
         clear = alone[1].isupper() or text.startswith(("(", "[")) or bool(options)
         return _choice(alone[1], options) if clear else None
     labelled = _LABELLED.fullmatch(text)
+    if labelled and _SAYS_MORE.match(labelled[4]):
+        return None
     if labelled and (options or labelled[1] or labelled[3] == ")"):
         form = _choice(labelled[1] or labelled[2], options)
         return form if options or not form else form._replace(tag=" ".join(labelled[4].casefold().split()).rstrip("."))

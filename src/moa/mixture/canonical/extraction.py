@@ -41,7 +41,7 @@ _RESULT = re.compile(
     r"average|mean|median|number of [\w ]{1,40}|next number|result of [^=\n]{1,60}) (?:is|are|equals|=)[*_`:\s]*(?=\S)",
     re.IGNORECASE,
 )
-_EXPLAINED = re.compile(r"[,;]?\s+(?:because|since|as|which|so|where|not)\b|[.。!?]\s|[.。!?]\**$|\s+[-–—(]\s*|\n")
+_EXPLAINED = re.compile(r"[,;]?\s+(?:because|since|as|which|so|where|not)\b|[.。!]\s|[.。!]\**$|\s+[-–—(]\s*|\n")
 _CORRECT = re.compile(r"(.{1,40}?) is (?:the |my )?(?:final |correct|right|best|answer)", re.IGNORECASE)
 _FORMULA = re.compile(r"(?<!\$)\$([^$]+)\$[.*_ ]*$")
 _COMPUTED = re.compile(

@@ -97,6 +97,8 @@ def number_form(text: str) -> Form | None:
     value, end = found
     if (scale := _SCALE.match(text, end)) and isinstance(value, Fraction):
         value, end = value * 10 ** _TIMES[scale[1].lower()], scale.end()
+    if text.endswith(("..", "…")):
+        return None  # 0.333… is a third
     tail = text[end:].rstrip(" .")
     unit = _UNIT.fullmatch(tail) if tail else None
     if tail and not unit:
