@@ -59,9 +59,8 @@ class Proposing:
     Attributes:
         started: whether any proposer was started.
         late: whether the deadline has passed.
-        agreement: the proposal that represents those that agree; None until the schedule finds such a layer, or the first
-            members of the first layer agree.
-        agreeing: the proposals that the answer is made from where there is an agreement.
+        agreement: the proposal that represents those that agree; None until a layer, or its first members do.
+        agreeing: the proposals that the answer is then made from.
     """
 
     def __init__(
@@ -99,8 +98,7 @@ class Proposing:
         self.agreeing: tuple[Reference, ...] = ()
         self._probe: Probe | None = None
         self._closed: str | None = None
-        self._short_of_money = False
-        self.late = False
+        self._short_of_money = self.late = False
         self._schedule_error: ScheduleError | None = None
 
     async def readings(self) -> AsyncGenerator[Reading, None]:
@@ -114,9 +112,6 @@ class Proposing:
             self._start()
         if self._probe:
             await self._probe.decided()
-            if self.agreeing:
-                yield Reading(self._final(()))
-                return
         async with aclosing(self._schedule.readings(self._drafts, self._give_up)) as readings:
             async for reading in readings:
                 yield await self._last(reading) if reading.last else reading
