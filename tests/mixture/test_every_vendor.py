@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from moa import Mixture
+from moa import Mixture, Scripted
 from moa.models.endpoint import Endpoint
 from moa.models.profile import Profile
 from moa.models.profiles import FACTS
 from tests.fakes.strict_vendors import VENDORS, Vendor
-from tests.fakes.upstream import Upstream
+from tests.fakes.upstream import Body, Script, Upstream, call_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +99,22 @@ async def test_what_the_table_knows_saves_refused_calls(upstream: Upstream) -> N
         await Mixture([models], models[0]).answer(copy.deepcopy(REQUEST))
         calls.append(len(upstream.requests) - before)
     assert calls[0] < calls[1] * 0.8
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
+@pytest.mark.parametrize("knowing", [True, False])
+async def test_every_vendor_can_ask_the_proposers(upstream: Upstream, vendor: Vendor, knowing: bool) -> None:
+    """It takes the private tool beside the caller's, and its own call with the proposals as the result."""
+
+    def script(body: Body) -> Script:
+        if [*vendor.faults(body)] or "response 1" in str(body) or "deliberate" not in str(body):
+            return vendor.script(body)
+        return call_tool("deliberate", {"question": "Which?"}, call_id="call_2")
+
+    model = seats(upstream, knowing=knowing)[VENDORS.index(vendor)]
+    upstream.script(vendor.model, script)
+    member = Scripted("A jay.", name="x/jay")
+    await Mixture([[model]], model).answer(copy.deepcopy(REQUEST))  # learns what the vendor takes, by its refusals
+    answer = await Mixture([[member]], model, when="tool").answer(copy.deepcopy(REQUEST))
+    assert (answer.text, len(answer.proposals)) == (f"From {vendor.name}.", 1)
+    assert "A jay." in str(upstream.requests[-1].body) and not answer.tool_calls

@@ -11,6 +11,7 @@ import pytest
 from moa.messages import Request, collected
 from moa.mixture.mixture import Mixture
 from moa.models.endpoint import Endpoint
+from moa.models.scripted import Scripted
 from moa.models.vendors.endpoint import VendorEndpoint
 from tests.fakes.packages import needs
 from tests.fakes.upstream import Upstream, say
@@ -101,6 +102,23 @@ async def test_thinking_survives_a_tool_loop_of_a_mixture(upstream: Upstream) ->
             async for _ in mixture.stream(Request.of({"messages": messages, **fields})):
                 pass
             assert _thinking(claudes.calls[-1].body["messages"]) == []
+
+
+async def test_signed_thinking_goes_back_with_the_call_that_asks_the_proposers() -> None:
+    """The maker demands it with the result of a tool that was called after thinking."""
+    asks = claude(
+        thinks("Hard.", signature="SIG0"), uses("deliberate", '{"question": "Rain?"}', call="toolu_0"), stop="tool_use"
+    )
+    async with VendorServer() as claudes:
+        claudes.answers(asks, claude(thinks("So.", signature="SIG1"), says("Sunny.")))
+        async with VendorEndpoint("anthropic", "anthropic", claudes.url, api_key="k") as anthropic:
+            model = anthropic.model("claude-sonnet-5-5")
+            mixture = Mixture([[Scripted("No rain.", name="x/member")]], model, when="tool")
+            answer = await mixture.answer("How is the weather?", reasoning_effort="high")
+        assert answer.text == "Sunny." and not answer.tool_calls
+        after = claudes.calls[1].body["messages"]
+        assert [each["signature"] for each in _thinking(after)] == ["SIG0"]
+        assert "No rain." in str(after[-1]) and "toolu_0" in str(after[-1])
 
 
 def _unmarked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
