@@ -84,6 +84,8 @@ def at_level(plan: Plan, level: Level | None) -> Plan:
         aggregate="synthesize",
         schedule=Barrier(),
         min_proposals=1,
+        reads=None,
+        keep=None,
         when="always",
         first=None,
     )
