@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moa.errors import ConfigError
 from moa.evals.asking.data import Shelf, read_rows
 from moa.evals.benchmarks.alpaca_eval import length_control as lc
+from moa.evals.benchmarks.alpaca_eval.controlled import contrast
 from moa.evals.benchmarks.alpaca_eval.win_rates import score
 from tests.fakes.recordings import DATA
 from tests.fakes.small_benchmarks import gamed
@@ -60,6 +62,122 @@ def test_a_fit_satisfies_the_conditions_of_its_minimum() -> None:
         assert slope[~at_zero] == pytest.approx(-np.sign(fit[~at_zero]), abs=1e-5)
         assert (np.abs(slope[at_zero]) <= 1 + 1e-9).all()
     assert not lc._fitted(columns, preferences, weights, 1e-4).any()
+
+
+def noisy(count: int, seed: int = 3, **settings: float) -> tuple[lc.Floats, lc.Floats]:
+    """As :func:`made`, with a judge that is not always of the same opinion."""
+    preferences, columns = made(count, **settings)
+    noise = np.random.default_rng(seed).normal(0, 1.5, count)
+    margins = np.log(preferences / (1 - preferences)) + noise
+    return lc.expit(margins), columns
+
+
+def test_the_interval_is_that_of_refitting_and_far_wider_than_the_leaderboards_error() -> None:
+    """It holds the win rate, and shrinks with the number of items."""
+    widths = []
+    for count in (200, 800):
+        preferences, columns = noisy(count)
+        fit = lc.length_controlled(preferences, columns, variants(count), 1.0)
+        counts = lc.resamples(count, 60)
+        drawn = lc.resampled(preferences, columns, variants(count), fit, counts)
+        low, high = lc.ends(lc.win_rates(drawn, columns[:, 1], counts))
+        assert low < fit.win_rate < high
+        widths.append(high - low)
+    assert fit.standard_error is not None
+    assert widths[0] > 1.5 * widths[1]
+    assert widths[1] > 4 * fit.standard_error
+
+
+def test_a_resample_of_every_item_once_has_the_weights_of_the_fit() -> None:
+    """Refitting starts from the first fit and ends there."""
+    preferences, columns = noisy(150)
+    fit = lc.length_controlled(preferences, columns, variants(150), 1.0)
+    once = np.ones((1, 150), dtype=np.int64)
+    assert lc.resampled(preferences, columns, variants(150), fit, once)[0] == pytest.approx(fit.weights, abs=1e-5)
+
+
+def test_a_system_wins_half_against_itself() -> None:
+    """And more against one with a smaller constant."""
+    weights, difficulty = np.array([[-1.0, 0.5, 0.3]]), np.array([0.5, np.nan, -0.5])
+    assert lc.against(weights, weights, difficulty) == pytest.approx([50])
+    assert lc.against(weights, weights - np.array([0, 0, 1.0]), difficulty) == pytest.approx(
+        [100 * lc.expit(np.array(1.0))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "controlled", "extreme"),
+    [
+        (20, 9.9, True),
+        (20, 10.1, False),
+        (20, 41, True),
+        (50, 37, True),
+        (50, 38, False),
+        (50, 63, True),
+        (95, 99, False),
+    ],
+)
+def test_extreme_changes_are_those_of_the_original(raw: float, controlled: float, extreme: bool) -> None:
+    """By more than ten points, and by more than a quarter of what is possible."""
+    assert lc.is_extreme(raw, controlled) is extreme
+
+
+def rows_of(count: int, system: str, constant: float, **fields: object) -> list[dict[str, object]]:
+    preferences, _ = noisy(count, constant=constant)
+    row = {"generator_1": "gpt4_1106_preview", "generator_2": system, "annotator": "weighted_alpaca_eval_gpt4_turbo"}
+    return [
+        {
+            **row,
+            "index": place,
+            "len_1": 1000 + 7 * (place % 50),
+            "len_2": 1100,
+            "preference": 1 + float(value),
+            **fields,
+        }
+        for place, value in enumerate(preferences)
+    ]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Shelf:
+    (tmp_path / "df_gamed.csv").write_text(gamed(120))
+    (tmp_path / "glm_weights.csv").write_text(f",{','.join(lc.WEIGHT_NAMES)}\nA,-1.0,0.5,0.2\n")
+    return Shelf(tmp_path)
+
+
+def test_a_result_has_the_interval_and_notes_what_its_fit_is_worth(files: Shelf) -> None:
+    """Recorded fits are for their own baseline and judge; fewer rows than instructions are noted."""
+    (whole,) = score(rows_of(120, "A", 0.4), files)
+    assert whole["length_controlled_winrate_low"] < whole["length_controlled_winrate"]
+    assert whole["length_controlled_winrate"] < whole["length_controlled_winrate_high"]
+    assert whole["win_rate_low"] < whole["win_rate"] < whole["win_rate_high"]
+    assert "recorded_fit" in whole
+    assert whole["notes"] == []
+    (other,) = score(rows_of(110, "A", 0.4, annotator="another"), files)
+    assert "recorded_fit" not in other
+    assert other["notes"][0].startswith("110 of 120 instructions: ")
+    assert "for another against gpt4_1106_preview it is an approximation" in other["notes"][1]
+    (few,) = score(rows_of(99, "A", 0.4), files)
+    assert few["length_controlled_winrate"] is None
+    assert "its fit to 99 items says nothing" in few["notes"][-1]
+
+
+def test_no_figure_stands_where_all_weights_are_zero(files: Shelf) -> None:
+    """A fit that only says a half says nothing."""
+    (result,) = score(rows_of(120, "A", 0.0, preference=1.5), files)
+    assert result["length_controlled_winrate"] is None or any(result["length_control"]["weights"])
+
+
+def test_two_systems_are_compared_at_equal_length(files: Shelf) -> None:
+    """Both are fitted again to each resample; the order changes the sign alone."""
+    better, worse = rows_of(120, "A", 0.9), rows_of(120, "B", -0.4)
+    found, back = contrast(better, worse, files, 0.95), contrast(worse, better, files, 0.95)
+    assert 0 < found["difference_low"] < found["difference"] < found["difference_high"]
+    assert 50 < found["head_to_head_low"] < found["head_to_head"] < found["head_to_head_high"]
+    assert back["difference"] == pytest.approx(-found["difference"])
+    assert back["head_to_head"] == pytest.approx(100 - found["head_to_head"])
+    with pytest.raises(ConfigError, match="99 shared items are too few"):
+        contrast(better, worse[:99], files, 0.95)
 
 
 def test_rows_without_a_judgment_are_predicted_but_not_fitted() -> None:
