@@ -291,7 +291,9 @@ async def test_the_event_survives_a_line_of_json() -> None:
 async def test_a_mixture_without_proposals_writes_no_analysis() -> None:
     """There is nothing to compare."""
     aggregator = last()
-    answer = await Mixture([], aggregator, aggregate=Synthesize(analysis=True)).answer("Why?")
+    alone = Mixture([], aggregator, aggregate=Synthesize(analysis=True))
+    assert [seat.role for seat in alone.seats] == ["aggregator"]
+    answer = await alone.answer("Why?")
     assert (answer.text, len(aggregator.requests)) == ("merged", 1)
 
 

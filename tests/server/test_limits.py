@@ -20,6 +20,7 @@ from starlette.requests import Request as HTTPRequest
 
 from moa.answers import Answer, Cost
 from moa.messages import Request
+from moa.mixture.aggregation import Synthesize
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
 from moa.prices import Price, Prices
@@ -229,6 +230,8 @@ def test_a_forecast_goes_by_prices_and_sizes_and_then_by_runs() -> None:
     assert forecast.dollars(mixture, request) == pytest.approx(2.0)
     assert forecast.dollars(mixture_of("up/a", max_cost=1e-4), request) == 1e-4
     assert forecast.dollars(mixture_of("up/free"), request) == 0
+    analysing = mixture_of("up/a", "up/a", "up/b", aggregate=Synthesize(analysis=True))
+    assert forecast.dollars(analysing, request) > reading + writing + ANSWER * 20e-6
     nested = Mixture([[mixture]], Scripted("", name="up/a"))
     assert forecast.dollars(nested, request) > reading + writing
 

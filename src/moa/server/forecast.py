@@ -75,6 +75,9 @@ class Forecast:
                 count += 1
                 self._add(costs, agent, references)
             references = count
+        for seat in plan.seats:
+            if seat.role in ("moderator", "analyst"):  # further calls of the aggregator
+                self._add(costs, plan.aggregator, len(plan.layers[min(seat.layer, len(plan.layers)) - 1]))
         return costs
 
     def _add(self, costs: _Costs, agent: Agent, references: int) -> None:

@@ -45,7 +45,7 @@ class Synthesize(Aggregation):
 
     def seats(self, aggregators: Mapping[str, Agent], layer: int) -> tuple[Seat, ...]:
         seats = super().seats(aggregators, layer)
-        if not self.analysis:
+        if not self.analysis or layer == 1:  # without proposers there is nothing to compare
             return seats
         first = seats[0]
         return (Seat(agent=seat_of(first.agent, aggregators), layer=layer, model=first.model, role=ROLE), *seats)

@@ -39,6 +39,7 @@ export class Draft {
   /** Choose how the proposals become the answer; every way but "central" needs an aggregator. */
   setAggregate(way, models) {
     this.fields.aggregate = way;
+    if (way !== "synthesize") for (const field of ["analysis", "window"]) delete this.fields[field];
     if (way !== "central") this.fields.aggregator ??= this.agentLike(this.fields.layers[0]?.[0], models);
   }
 

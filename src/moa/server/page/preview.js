@@ -3,7 +3,8 @@
 import { Colours } from "./colours.js";
 import { el } from "./elements.js";
 
-export function previewOf({ layers = [], aggregator, aggregate }) {
+export function previewOf({ layers: written = [], aggregator, aggregate, rounds = 1, reads }) {
+  const layers = [...written, ...written.slice(-1).flatMap((last) => Array(rounds - 1).fill(last))];
   const colours = new Colours();
   const card = (agent) => {
     const name = agent.name || agent.model.split("/").pop();
@@ -18,6 +19,7 @@ export function previewOf({ layers = [], aggregator, aggregate }) {
     el("section", { class: "layer last", "aria-label": "Aggregator" }, el("h3", { class: "layer-name" }, "Aggregator"), answer));
   const stage = el("div", { class: "stage", "data-layers": String(columns.length) }, flow);
   stage.style.setProperty("--layers", String(columns.length));
-  const lead = "Several models answer, layer by layer; each reads all answers of the layer before it. Ask a question, and watch.";
+  const read = reads === "all-layers" ? "all answers before it" : `${reads ?? "all"} answers of the layer before it`;
+  const lead = `Several models answer, layer by layer; each reads ${read}. Ask a question, and watch.`;
   return el("section", { class: "idle-stage", "aria-label": "The mixture that will answer" }, el("h2", { class: "lead" }, lead), stage);
 }
