@@ -38,7 +38,7 @@ SAME = {
     "a mixed fraction": ["1 1/2", "1½", r"\boxed{1\frac{1}{2}}", "3/2", "1.5"],
     "Chinese": ["答案是四十二。", "答案：42", "42", "正解は42", "Die Antwort lautet: 42"],
     "money": ["$18", "18 dollars", "The answer is $18.00.", r"\boxed{\$18}", "18 USD"],
-    "a length": ["5 km", "5km", "5 kilometres", r"\boxed{5\text{ km}}", "Answer: 5 Kilometers"],
+    "a length": ["5 km", "5km", "5 kilometres", r"\boxed{5\text{ km}}", "Answer: 5 Kilometers", "Thus, 5 km."],
     "a large number": ["5 million", "5,000,000", "5e6", r"5 \times 10^6", "5 × 10⁶"],
     "a power of ten": ["1e999999999", "10e999999998"],
     "a variable": ["x = 5", r"So $x=5$.", r"\boxed{x = 5}", "x = 2 + 3 = 5"],

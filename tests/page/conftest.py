@@ -28,6 +28,11 @@ aggregator = "up/last"
 layers = [["up/a", "up/b"], ["up/a", "up/b"]]
 aggregator = "up/last"
 schedule = { kind = "barrier", early_exit = 0.9 }
+
+[mixtures.counted]
+layers = [["up/a", "up/b", "up/c"]]
+aggregate = "vote"
+min_proposals = 3
 """
 
 

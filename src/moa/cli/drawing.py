@@ -19,6 +19,8 @@ AGGREGATE = {
     "synthesize": "the aggregator writes the answer from the proposals",
     "select": "the aggregator picks a proposal, word for word",
     "central": "the proposal most similar to the others, without a call",
+    "vote": "a proposal with the most frequent answer, without a call",
+    "mux": "a proposal of the model that agrees most with itself, without a call",
 }
 REFERENCES = {"user": "after the last user message", "system": "in the system message, as in the paper"}
 FANOUT = {
@@ -54,6 +56,11 @@ def drawing(listed: Listed, width: int, places: Sequence[str] = ()) -> Iterator[
     aggregate = listed.settings["aggregate"]
     if aggregate == "central":
         yield "layer", " ├─ no aggregator: the proposal most similar to the others"
+    elif aggregate in ("vote", "mux"):
+        yield "layer", f" ├─ {AGGREGATE[aggregate]}"
+        if listed.aggregators:
+            yield "layer", " ├─ aggregator: writes the answer where the proposals' answers cannot be compared"
+            yield from _agents(listed.aggregators[:1], width)
     elif listed.aggregators:
         writes = "writes the answer" if listed.layers else "answers alone"
         yield "layer", f" ├─ aggregator: {'picks a proposal' if aggregate == 'select' else writes}"
@@ -124,6 +131,8 @@ def _settings(listed: Listed) -> Iterator[tuple[str, str]]:
     if listed.layers:
         aggregate, fanout = settings["aggregate"], settings["fanout"]
         yield "aggregate", f"{aggregate} ({AGGREGATE[aggregate]})" if aggregate in AGGREGATE else aggregate
+        if settings["weights"]:
+            yield "weights", ", ".join(f"{one_line(name)} {value:g}" for name, value in settings["weights"].items())
         names = "" if settings["anonymous"] else ", with the proposers' names"
         yield "when", _when(settings)
         if window := settings.get("window"):

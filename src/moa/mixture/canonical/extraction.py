@@ -43,6 +43,9 @@ _RESULT = re.compile(
 )
 _EXPLAINED = re.compile(r"[,;]?\s+(?:because|since|as|which|so|where|not)\b|[.。!]\s|[.。!]\**$|\s+[-–—(]\s*|\n")
 _CORRECT = re.compile(r"(.{1,40}?) is (?:the |my )?(?:final |correct|right|best|answer)", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"[*_]*(?:so|thus|therefore|hence|in total|finally)\b[,:]?\s+(?:we get |that makes )?(.+)", re.IGNORECASE
+)
 _FORMULA = re.compile(r"(?<!\$)\$([^$]+)\$[.*_ ]*$")
 _COMPUTED = re.compile(
     r"(?:^|[^\W\d_]{2,}[,:]?\s+|[:$]\s*)[\d\s+\-*/×÷·().,^%]*[\d)%]\s*=\s*([^=<>]+)$"  # and so 3 × 6 = 18
@@ -111,6 +114,8 @@ def _at_the_end(lines: list[str]) -> Iterator[Stated]:
         return
     last = lines[-1] if lines else ""
     yield Stated(last, "statement")
+    if match := _CONCLUDES.match(last):
+        yield Stated(match[1], "statement")
     if match := _CORRECT.match(last):
         yield Stated(match[1], "statement")
     for match in reversed([*_RESULT.finditer(last)]):
