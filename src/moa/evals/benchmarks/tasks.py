@@ -110,8 +110,8 @@ async def _measured(
     measurement: Measurement, tasks: Tasks, system: Model, judge: Model | None
 ) -> tuple[list[Row], int]:
     """Have the system reply and the checks decide; the verdicts, and how many items failed."""
-    known = {row["id"]: row["moa"]["task"] for row in measurement.rows("judgments")}
-    if any(known.get(task.id, digest) != digest for task in tasks if (digest := _digest(task))):
+    digests = {task.id: _digest(task) for task in tasks}
+    if any(digests.get(row["id"], row["moa"]["task"]) != row["moa"]["task"] for row in measurement.rows("judgments")):
         measurement.renew("answers", "judgments")
 
     async def one(task: Task) -> None:
@@ -134,7 +134,7 @@ async def _measured(
         about: Row = {
             "system": system.name,
             "judge": judge.name if judge and found.said else None,
-            "task": _digest(task),
+            "task": digests[task.id],
         }
         about |= {"date": reply.date, "length": len(reply.text), "file": tasks.path.name}
         measurement.write(
@@ -142,8 +142,7 @@ async def _measured(
         )
 
     failed = await measurement.each(tasks, one)
-    ids = {task.id for task in tasks}
-    return [row for row in measurement.rows("judgments") if row["id"] in ids], failed
+    return [row for row in measurement.rows("judgments") if row["id"] in digests], failed
 
 
 def _digest(task: Task) -> str:

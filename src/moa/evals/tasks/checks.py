@@ -13,11 +13,12 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from moa.evals.tasks import instructions, patterns
 from moa.evals.tasks.task import LETTERS, Task, as_text
 from moa.mixture.canonical import Form, keys
-from moa.mixture.canonical import canonical as form_of
+from moa.mixture.canonical import canonical as canonical_form
 from moa.mixture.canonical.numbers import number_form
 from moa.mixture.canonical.structures import structure_form
 
@@ -26,6 +27,10 @@ Forming = Callable[[str, Task, bool], Form | None]
 
 NUMBER = re.compile(r"[-−+]?[$€£¥]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?%?|[-−+]?\.\d+")
 WORD = re.compile(r"[^\W_]+|[%+]")
+
+
+form_of = lru_cache(256)(canonical_form)
+"""Cached, as a reference is looked at to guess its check, to find faults, and for each reply."""
 
 
 def _answer(text: str, task: Task, complete: bool = True) -> Form | None:
@@ -106,6 +111,8 @@ def guess(task: Task) -> str:
         return "judge"
     if task.options and all(_choice(text, task, True) for text in texts):
         return "choice"
+    if all(isinstance(answer, int | float) and not isinstance(answer, bool) for answer in task.answers):
+        return "number"
     kinds = {form.kind if (form := form_of(text)) else "text" for text in texts}
     if kinds == {"number"}:
         return "number"
@@ -161,7 +168,7 @@ def _choice(text: str, task: Task, complete: bool = True) -> Form | None:
     whole = [letter for letter, option in options.items() if _words(option) == _words(text) != ""]
     if len(whole) == 1:
         return Form("choice", whole[0])
-    form = form_of(text, options, complete=complete)
+    form = canonical_form(text, options, complete=complete)
     return form if form and form.kind == "choice" else None
 
 

@@ -59,7 +59,7 @@ class Tasks(Collection[Task]):
         return self.counts.total()
 
     def __iter__(self) -> Iterator[Task]:
-        for _, task, _ in self._read():
+        for _, task, _ in self._read(checked=True):
             assert task is not None
             yield task
 
@@ -104,13 +104,13 @@ class Tasks(Collection[Task]):
             why = "has no rows" if not self.left_out else f"has {self.left_out} rows, and none can be checked"
             raise ConfigError(f"{self.path}: the file {why}; write a question and an answer in each")
 
-    def _read(self) -> Iterator[tuple[str, Task | None, str]]:
-        """Each row's place, its task, and its problem: a task or a problem."""
+    def _read(self, checked: bool = False) -> Iterator[tuple[str, Task | None, str]]:
+        """Each row's place, its task, and its problem: a task or a problem. ``checked``: the tasks are known to be sound."""
         self.left_out = 0
         with closing(file_rows(self.path)) as rows:
-            yield from self._tasks(islice(rows, self._limit))
+            yield from self._tasks(islice(rows, self._limit), checked)
 
-    def _tasks(self, rows: Iterable[FileRow]) -> Iterator[tuple[str, Task | None, str]]:
+    def _tasks(self, rows: Iterable[FileRow], checked: bool) -> Iterator[tuple[str, Task | None, str]]:
         for found in rows:
             if found.problem:
                 yield found.place, None, found.problem
@@ -132,5 +132,5 @@ class Tasks(Collection[Task]):
                 continue
             if not task.check:
                 task = replace(task, check=checks.guess(task), guessed=True)
-            fault = checks.fault_of(task)
+            fault = "" if checked else checks.fault_of(task)
             yield found.place, None if fault else task, fault
