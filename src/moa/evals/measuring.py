@@ -218,6 +218,7 @@ class Measuring:
         return {
             "notes": notes,
             "limit": self.options.limit,
+            **({"data": _digest_of(self.options.file)} if self.options.file else {}),
             **({"sample": self.options.sample, "seed": self.options.seed} if self.options.sample else {}),
             **(
                 {"reasons": dict((measurement.reasons | reasons).most_common(5))}
@@ -234,6 +235,12 @@ class Measuring:
             **({"judgments_cost": asdict(summed(judgments))} if self.judge else {}),
             "folder": str(measurement.folder),
         }
+
+
+def _digest_of(file: Path) -> Row:
+    """The SHA-256 of a user's file. A run may continue with a corrected file, so its result says which one it is of."""
+    with file.open("rb") as content:
+        return {file.name: hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def is_trial(row: Row) -> bool:

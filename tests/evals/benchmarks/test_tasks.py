@@ -18,6 +18,7 @@ from moa.evals.metric import proportion
 from moa.evals.reading import report
 from moa.evals.reading.compare import compared
 from moa.evals.reading.measured import measured
+from moa.evals.tasks.reading import Tasks
 from moa.messages import Request, text_of
 from moa.models.scripted import Scripted
 
@@ -113,12 +114,13 @@ async def test_a_judge_decides_where_a_row_has_a_rubric(tmp_path: Path) -> None:
 
     def judge(request: Request) -> str:
         seen.append(text_of(request.messages[-1]))
-        return verdicts[next(name for name in verdicts if f"Hello {name}" in seen[-1])]
+        return verdicts[next((name for name in verdicts if f"Hello {name}" in seen[-1]), "Bob")]
 
     file = written(tmp_path, rows)
     system = Scripted(lambda request: f"Hello {text_of(request.messages[-1])[6:-1]}!")
     result = await measuring(file, Scripted(judge, name="scripted/judge")).measure(system, {}, tmp_path / "run")
     assert (result["accuracy"], result["judged"], result["failed"], result["judge"]) == (50, 2, 1, "scripted/judge")
+    assert seen[0].endswith("# Reply\n\nI do not know."), "it is tried before an answer is paid for"
     assert all("# Question\n\nGreet" in text and "# Criteria\n\nIt is polite." in text for text in seen)
 
 
@@ -155,6 +157,19 @@ async def test_two_systems_are_compared_and_reported(tmp_path: Path) -> None:
     assert "37.55 to 96.38" in html
     assert "By tag" in html
     assert "By check" in html
+
+
+async def test_a_sample_has_its_share_of_each_tag(tmp_path: Path) -> None:
+    """It is the same in every run with the same seed, and decides alone whether a judge is needed."""
+    rows: list[Row] = [{"question": f"{n}?", "answer": n, "tags": ["rare"] if n < 2 else ["usual"]} for n in range(10)]
+    file = written(tmp_path, [*rows, {"question": "Greet.", "rubric": "Polite?", "tags": ["usual"]}])
+    for seed in range(4):
+        tasks = [*Tasks(file, sample=5, seed=seed)]
+        assert tasks == [*Tasks(file, sample=5, seed=seed)]
+        assert (len(tasks), [task.tags for task in tasks].count(("rare",))) == (5, 1)
+        assert BENCHMARK.judged is not None
+        options = Options(file=file, sample=5, seed=seed)
+        assert BENCHMARK.judged(Shelf(tmp_path), options) == any(task.check == "judge" for task in tasks)
 
 
 async def test_only_the_first_rows_are_measured_with_a_limit(tmp_path: Path) -> None:

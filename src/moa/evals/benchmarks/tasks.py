@@ -21,12 +21,12 @@ from urllib.parse import quote
 from moa.errors import ConfigError
 from moa.evals.asking.data import File, Row, Shelf
 from moa.evals.asking.harness import Measurement
-from moa.evals.benchmark import Benchmark, Options
+from moa.evals.benchmark import JUDGE, Benchmark, Options
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page, number
 from moa.evals.metric import Figure, Metric, proportion, standard_error
+from moa.evals.tasks import grading
 from moa.evals.tasks.checks import CHECKS, canonical
-from moa.evals.tasks.grading import verdict
 from moa.evals.tasks.reading import Converting, Tasks
 from moa.evals.tasks.task import Task
 from moa.messages import Request
@@ -62,12 +62,16 @@ def benchmark_of(
             raise ConfigError(f"{name} needs a file with questions: moa bench {name} FILE")
         path = options.file or shelf.path(file) if file else options.file
         assert path is not None
-        return _opened(path, options.limit, converted, _stamp(path))
+        return _opened(path, options.limit, options.sample, options.seed, converted, _stamp(path))
 
     async def measure(
         measurement: Measurement, shelf: Shelf, system: Model, judge: Model | None, options: Options
     ) -> tuple[list[Row], int]:
         return await _measured(measurement, tasks(shelf, options), system, judge)
+
+    async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
+        first = next(task for task in tasks(shelf, options) if CHECKS[task.check].judged)
+        return await grading.trial(measurement, first, judge)
 
     return Benchmark(
         name=name,
@@ -83,6 +87,8 @@ def benchmark_of(
         figures=figures,
         section=section,
         takes_file=True,
+        judging=grading.SAMPLING if judge else {},
+        trial=trial if judge else None,
         judged=lambda shelf, options: tasks(shelf, options).judged,
         checked=lambda shelf, options: tasks(shelf, options).notices,
     )
@@ -98,9 +104,16 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, limit: int | None, converted: Converting | None, stamp: tuple[int, int]) -> Tasks:
+def _opened(
+    path: Path,
+    limit: int | None,
+    sample: int | None,
+    seed: int,
+    converted: Converting | None,
+    stamp: tuple[int, int],
+) -> Tasks:
     """The tasks of a file; checked once, however often a measurement opens it."""
-    return Tasks(path, limit, converted)
+    return Tasks(path, limit, converted, sample=sample, seed=seed)
 
 
 # -- replies and verdicts ---------------------------------------------------------------------------------------------
@@ -121,7 +134,7 @@ async def _measured(
             "answers", task.id, {"instruction": task.question, "output": reply.text, "generator": system.name}
         )
         complete = reply.finish_reason != "length"
-        found = await verdict(measurement, f"judgment/{place}", task, reply.text, judge, complete=complete)
+        found = await grading.verdict(measurement, f"judgment/{place}", task, reply.text, judge, complete=complete)
         row = {
             "id": task.id,
             "passed": found.passed,
@@ -266,6 +279,4 @@ def _cells(results: Iterable[Row], group: str, part: str) -> Iterator[str]:
         yield f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f}; {row['items']})" if row else "-"
 
 
-BENCHMARK = benchmark_of(
-    NAME, "Your own questions", "Your own questions, each with its own check.", judge="openai/gpt-5.4"
-)
+BENCHMARK = benchmark_of(NAME, "Your own questions", "Your own questions, each with its own check.", judge=JUDGE)

@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 
 from moa.evals.asking.harness import Measurement
+from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
 from moa.evals.tasks.checks import CHECKS, passed
 from moa.evals.tasks.task import Task
-from moa.messages import Request, text_of
+from moa.messages import text_of
 from moa.models import Model
 
 SYSTEM = (
@@ -56,10 +57,24 @@ async def verdict(
         except TimeoutError:
             return Verdict(None, f"the check {task.check} took too long on the reply")
     assert judge is not None
-    judgment = await measurement.call(key, judge, Request({"messages": messages(task, reply), **SAMPLING}))
+    found = await _judged(measurement, key, task, reply, judge)
+    measurement.judged(found.why_not)
+    return found
+
+
+async def trial(measurement: Measurement, task: Task, judge: Model) -> str:
+    """Have the judge grade a stand-in reply to a task; what its judgment lacks."""
+    return (await _judged(measurement, TRIAL, task, STAND_IN, judge)).why_not
+
+
+async def _judged(measurement: Measurement, key: str, task: Task, reply: str, judge: Model) -> Verdict:
+    def is_readable(text: str) -> bool:
+        return VERDICT.search(text) is not None
+
+    judgment = await Judge.of(judge).reply(measurement, key, messages(task, reply), SAMPLING, is_readable)
     found = VERDICT.findall(judgment.text)
     if not found:
-        return Verdict(None, "the judge gave no line with Verdict: pass or Verdict: fail", judgment.text)
+        return Verdict(None, "no line with Verdict: pass or Verdict: fail", judgment.text)
     return Verdict(found[-1].lower() == "pass", said=judgment.text)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from moa.errors import ConfigError
 from moa.evals.asking.data import Row
+from moa.evals.sampling import chosen
 from moa.evals.tasks import checks
 from moa.evals.tasks.files import FileRow, file_rows
 from moa.evals.tasks.task import BadRow, Task, task_of
@@ -34,7 +35,8 @@ class Tasks(Collection[Task]):
 
     Args:
         path: the file.
-        limit: only the first rows; None for all.
+        limit: only the first tasks; None for all.
+        sample: only so many, drawn with ``seed``, in which each first tag has its share; None for all.
         converted: turns a row of a published format into one as :func:`~moa.evals.tasks.task.task_of` reads it; into None
             if it cannot be checked.
 
@@ -48,20 +50,32 @@ class Tasks(Collection[Task]):
         ConfigError: the file cannot be read, has no row, or has bad rows; the error lists them.
     """
 
-    def __init__(self, path: Path, limit: int | None = None, converted: Converting | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limit: int | None = None,
+        converted: Converting | None = None,
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.path, self._limit, self._converted = path, limit, converted
+        self._drawn: set[int] | None = None
         self.guessed: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.left_out = 0
         self._check()
+        if sample is not None:
+            self._draw(sample, seed)
 
     def __len__(self) -> int:
         return self.counts.total()
 
     def __iter__(self) -> Iterator[Task]:
-        for _, task, _ in self._read(checked=True):
+        for place, (_, task, _) in enumerate(self._read(checked=True)):
             assert task is not None
-            yield task
+            if self._drawn is None or place in self._drawn:
+                yield task
 
     def __contains__(self, task: object) -> bool:
         return any(each == task for each in self)
@@ -104,11 +118,16 @@ class Tasks(Collection[Task]):
             why = "has no rows" if not self.left_out else f"has {self.left_out} rows, and none can be checked"
             raise ConfigError(f"{self.path}: the file {why}; write a question and an answer in each")
 
+    def _draw(self, sample: int, seed: int) -> None:
+        strata = [(place, task.tags[:1]) for place, task in enumerate(self)]
+        self._drawn = {place for place, _ in chosen(strata, None, sample, seed, lambda each: each[1])}
+        self.counts = Counter(task.check for task in self)
+
     def _read(self, checked: bool = False) -> Iterator[tuple[str, Task | None, str]]:
         """Each row's place, its task, and its problem: a task or a problem. ``checked``: the tasks are known to be sound."""
         self.left_out = 0
         with closing(file_rows(self.path)) as rows:
-            yield from self._tasks(islice(rows, self._limit), checked)
+            yield from islice(self._tasks(rows, checked), self._limit)
 
     def _tasks(self, rows: Iterable[FileRow], checked: bool) -> Iterator[tuple[str, Task | None, str]]:
         for found in rows:
