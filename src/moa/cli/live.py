@@ -174,7 +174,7 @@ class View:
             self._print_line(Text(clean("\n".join(["analysis", *lines])), style="italic dim"))
         else:
             counts = ", ".join(f"{title.lower()} {len(points)}" for title, points in kinds)
-            self._print_line(Text(f"analysis: {counts} (--proposals shows it)", style="italic dim"))
+            self._print_line(Text(f"analysis: {counts} (--show proposals shows it)", style="italic dim"))
 
     # -- printed once ----------------------------------------------------------------------------------------
 
