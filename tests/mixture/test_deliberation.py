@@ -88,6 +88,7 @@ async def test_the_proposers_answer_the_question_and_the_aggregator_reads_them()
     call, result = last.requests[1].messages[-2:]
     assert json.loads(call["tool_calls"][0]["function"]["arguments"]) == {"question": "Is it so?"}
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert "have answered your question" in text_of(result)
     assert "\nit is\n" in text_of(result) and "\nit is not\n" in text_of(result)
     assert [event.references for event in events if isinstance(event, AgentContinued)] == [("ann", "bob")]
 
@@ -275,17 +276,33 @@ async def test_a_fallback_reads_the_proposals_that_exist() -> None:
 
 
 class Toolless(Scripted):
-    """A model that is known to call no tools."""
+    """A model that is known to call no tools, or, with ``images=False``, only to see no images."""
+
+    def __init__(self, text: str, *, name: str, images: bool | None = None) -> None:
+        super().__init__(text, name=name)
+        self._images = images
 
     @property
     def traits(self) -> Traits:
-        return Traits(profile=Profile(tools=False))
+        return Traits(profile=Profile(tools=None if self._images is False else False, images=self._images))
+
+
+SEEN = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "What?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+        ],
+    }
+]
 
 
 @pytest.mark.parametrize(
     ("fields", "aggregator", "why"),
     [
         ({}, Toolless("It is.", name="x/last"), "last calls no tools"),
+        ({"messages": SEEN}, Toolless("It is.", name="x/last", images=False), "last does not see"),
         ({"response_format": {"type": "json_object"}}, None, "it asks for a response format"),
         ({"tools": [LOOK], "tool_choice": "none"}, None, "its tool_choice leaves"),
         ({"functions": [LOOK["function"]]}, None, "it has functions"),

@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from moa import Mixture, Price, Prices, Request, Scripted
+from moa.server.forecast import Forecast
 from tests.fakes.run_client import begin, call, ended, record
 from tests.fakes.serving import Served, asking, post
 from tests.fakes.upstream import Upstream, call_tool, refuse, say
@@ -140,6 +142,19 @@ async def test_effort_chooses_the_panel_in_every_api(
     status, answer = await call(http, "POST", server, path, body)
     assert status == 200, answer
     assert called(upstream) == models
+
+
+def test_a_panel_is_expected_to_cost_what_its_members_cost() -> None:
+    """Before its first run by prices, afterwards by its own runs, not by those of the whole mixture."""
+    prices = Prices({name: Price(1.0, 1.0) for name in ("x/a", "x/b", "x/last")})
+    members = [Scripted("one", name="x/a"), Scripted("two", name="x/b")]
+    whole = Mixture([members], Scripted("merged", name="x/last"), prices=prices)
+    part, request, forecast = whole.with_panel(layers=0), Request.of("Why?"), Forecast(prices)
+    assert forecast.dollars(part, request) < forecast.dollars(whole, request) / 2
+    forecast.learn(whole, 5.0)
+    assert forecast.dollars(part, request) < 1.0 and forecast.dollars(whole, request) == 5.0
+    forecast.learn(whole.with_panel(layers=0), 2.0)
+    assert forecast.dollars(part, request) == 2.0
 
 
 async def test_a_run_with_a_panel_is_continued_with_it(

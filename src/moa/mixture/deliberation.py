@@ -41,6 +41,9 @@ NONE = "None of the models has answered. Answer the request from what you know."
 
 AGAIN = "The models have answered already; their responses are above. Answer the user's request now."
 
+ANSWERED = ("have answered the user's latest request", "have answered your question")
+"""What the default prompt says of the proposers, and what it says here."""
+
 KEPT = ("reasoning_details", "thinking_blocks")
 """Fields of a message that its model needs back with the results of its calls."""
 
@@ -123,7 +126,8 @@ class Consultation:
         if not references:
             return f"{NONE}\n\n{closing}" if closing else NONE
         block = reference_block(references, key_of(self._request.messages), anonymous=self._layout.anonymous)
-        return f"{self._layout.prompt}\n\n{block}\n\n{closing}".rstrip()
+        prompt = self._layout.prompt.replace(*ANSWERED)
+        return f"{prompt}\n\n{block}\n\n{closing}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

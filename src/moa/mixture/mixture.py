@@ -327,16 +327,15 @@ class Mixture(Settings, AsyncClosing):
         """A part, made once for the latest of them: what is learned of its costs belongs to it."""
         if level is None and panel == Panel():
             return self
-        key = panel, level
-        if key not in self._parts:
+        part = self._parts.pop((panel, level), None)
+        if part is None:
             part = copy(self)
             part.plan = part_of(self.plan, panel, self.plan.effort[level] if level else None)
             part._open, part._parts = AsyncExitStack(), OrderedDict()
-            self._parts[key] = part
-        self._parts.move_to_end(key)
+        self._parts[panel, level] = part
         if len(self._parts) > MOST_PARTS:
             self._parts.popitem(last=False)
-        return self._parts[key]
+        return part
 
     async def aclose(self) -> None:
         """Close the connections and embedded models that this mixture opened for itself."""

@@ -169,6 +169,7 @@ def _fitting(schedule: Schedule, layers: Layers) -> Schedule:
 def _unknown(field: str, wanted: str, plan: Plan, layers: Layers) -> PanelError:
     names = [known for layer in layers for name, agent in layer.items() for known in (name, agent.model.name)]
     near = get_close_matches(wanted, names, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(dict.fromkeys(names))}"
+    known = ", ".join(dict.fromkeys(names)) or "none"
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {known}"
     kind = "agent" if field == "aggregator" else "proposer"
     return PanelError(field, f"no {kind} of {plan.name} is called {wanted!r}; {hint}")

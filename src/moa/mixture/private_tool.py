@@ -18,7 +18,7 @@ from typing import Any
 from moa.messages import Message, Request, with_text
 from moa.mixture.agent import Agent
 from moa.models import traits_of
-from moa.models.demands import demanded_call
+from moa.models.demands import asks_about_images, demanded_call
 
 NAME = "deliberate"
 
@@ -75,6 +75,8 @@ def why_not(agent: Agent, request: Request) -> str | None:
     body = request.body
     if traits_of(agent.model).profile.tools is False:
         return f"{agent.label} calls no tools"
+    if traits_of(agent.model).profile.images is False and asks_about_images(request):
+        return f"{agent.label} does not see the request's images"
     if body.get("response_format"):
         return "it asks for a response format, which many servers do not combine with tools"
     if body.get("functions"):
