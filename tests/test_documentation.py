@@ -48,7 +48,7 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PROVIDED = "http://127.0.0.1:8000"
 """The address of ``moa serve`` in the documentation."""
 
-MEASURING = {"docs/howto/measure.md", "docs/reference/evals.md"}
+MEASURING = {"docs/howto/measure.md", "docs/howto/search.md", "docs/reference/evals.md"}
 """Pages whose commands take seconds each, to load numpy and to draw: their blocks are slow tests."""
 
 CONFIG = """
