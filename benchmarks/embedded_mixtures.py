@@ -200,9 +200,8 @@ def report(items: list[Item], names: list[str], samples: int) -> None:
             continue
         low, high = interval(gains)
         p = sign_test(gains)
-        print(
-            f"| {label} | {calls} | {fmean(right):.3f} | {100 * fmean(gains):+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {p:.3f} |"
-        )
+        ends = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        print(f"| {label} | {calls} | {fmean(right):.3f} | {100 * fmean(gains):+.1f} | {ends} | {p:.3f} |")
     oracle = fmean(max(s.correct or 0.0 for name in names for s in item.answers[name]) for item in items)
     print(f"| any of all {samples * len(names)} | | {oracle:.3f} | | | |\n")
     print("by kind, once: " + "; ".join(_kinds(items, once, names)))

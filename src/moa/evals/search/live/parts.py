@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from moa.evals.tasks.task import Task
 def parted(tasks: Sequence[Task], seed: int, kept: Path) -> tuple[list[Task], list[Task]]:
     """The search part and the confirmation part, each in the order in which it is asked.
 
-    Questions with the same text stay together. A question keeps its part as long as the file ``kept`` exists, so that one
-    that was searched on never confirms; new ones join the smaller part.
+    Both parts have about as many questions of each first tag. Questions with the same text stay together. A question keeps
+    its part as long as the file ``kept`` exists, so that one that was searched on never confirms; new ones join the smaller
+    part.
 
     Args:
         tasks: the questions.
@@ -38,12 +40,16 @@ def parted(tasks: Sequence[Task], seed: int, kept: Path) -> tuple[list[Task], li
             raise ConfigError(f"{kept} was made with --seed {made_with}; give that, or another --out")
     order = list(tasks)
     random.Random(seed).shuffle(order)
-    sizes = [sum(part == each for part in known.values()) for each in (0, 1)]
+    sizes = Counter(known.values())
+    by_tag = Counter(
+        (tag, part) for task in order if (part := known.get(_text(task))) is not None for tag in task.tags[:1]
+    )
     for task in order:
-        text = _text(task)
+        text, tag = _text(task), "".join(task.tags[:1])
         if text not in known:
-            known[text] = 0 if sizes[0] <= sizes[1] else 1
+            known[text] = min((0, 1), key=lambda part: (by_tag[tag, part], sizes[part], part))
             sizes[known[text]] += 1
+            by_tag[tag, known[text]] += 1
     write_whole(kept, {"seed": seed, "parts": known})
     return [task for task in order if known[_text(task)] == 0], [task for task in order if known[_text(task)] == 1]
 

@@ -67,8 +67,8 @@ async def recheck(
     members, left_out = members_of(config, asked["models"], asked["mixture"])
     by_name = {member.name: member for member in members}
     found, best = (candidate_of(before["chosen"][name]) for name in ("found", "best"))
-    needed = list(dict.fromkeys([*found.names, *best.names, *([found.aggregator] if found.aggregator else [])]))
-    if missing := [name for name in needed if name not in by_name]:
+    needed = list(dict.fromkeys([*found.names, *best.names]))
+    if missing := [name for name in [*needed, found.aggregator] if name and name not in by_name]:
         raise ConfigError(f"{missing[0]} cannot be asked any more: {left_out.get(missing[0], 'it is not configured')}")
     searched, confirming = parted(tasks, asked["seed"], folder / "parts.json")
     chosen = [*confirming, *searched][:items]

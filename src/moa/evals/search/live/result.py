@@ -87,7 +87,7 @@ def block(result: Row, name: str = "found") -> str:
     lines = [f"# found by moa search on {result['search']['items']} questions; {result['tried']} candidates were tried"]
     if confirmed["accuracy"] is not None:
         lines.append(f"# on {confirmed['items']} other questions: {confirmed['accuracy']:.1%} right")
-        if "model" not in found:
+        if confirmed["way"] != "single":
             lines += [
                 f"# the best single model, {confirmed['best_model']}: {confirmed['best']:.1%}",
                 f"# gain {_points(confirmed['gain'])} points, 95 % interval {_points(confirmed['low'])} to "
@@ -96,8 +96,10 @@ def block(result: Row, name: str = "found") -> str:
     if confirmed.get("cost") is not None:
         lines.append(f"# an answer costs ${confirmed['cost']:.4g} and takes {confirmed['seconds']:.1f} s")
     lines = [re.sub(r"[\x00-\x1f\x7f]", " ", line) for line in lines]
+    if confirmed["way"] == "single":
+        lines.append(f"# one model is best: {confirmed['label']}")
     if "model" in found:
-        return "\n".join([*lines, f"# one model is best: {found['model']}"]) + "\n"
+        return "\n".join(lines) + "\n"
     return "\n".join(lines) + "\n" + tomli_w.dumps({"mixtures": {name: found}})
 
 
