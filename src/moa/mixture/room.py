@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from moa.answers import CHARACTERS_PER_TOKEN
 from moa.errors import CallRejected
 from moa.messages import Reference, Request
 from moa.mixture.continuation import MakeRequest
@@ -92,7 +93,7 @@ class Room:
 
     def surely_holds(self, characters: int) -> bool:
         """Whether the model can hold so many characters, counted without looking at them, or its context is unknown."""
-        context = self._context(characters)
+        context = self._context(characters // CHARACTERS_PER_TOKEN)
         return context is None or characters <= context // 2  # no text has more tokens than characters
 
     def fits(self, request: Request) -> bool:
