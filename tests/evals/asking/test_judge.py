@@ -93,7 +93,14 @@ async def test_unreadable_grades_are_counted_with_their_commonest_reason(text: s
 
 @pytest.mark.parametrize(
     ("text", "grade"),
-    [("[[10]]/10", 10), ("评分：[[8]]", 8), ("Note : [[7.5]]", 7.5), ("see [[85]] … Rating: [[9]]", 9)],
+    [
+        ("[[10]]/10", 10),
+        ("[[ 8 ]]", 8),
+        ("[[8/10]]", 8),
+        ("评分：[[8]]", 8),
+        ("Note : [[7.5]]", 7.5),
+        ("see [[85]] … Rating: [[9]]", 9),
+    ],
 )
 async def test_grades_in_other_words_are_read(text: str, grade: float, tmp_path: Path) -> None:
     """The brackets count, not the language; a number off the scale is no grade."""

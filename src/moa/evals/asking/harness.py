@@ -94,7 +94,7 @@ class Measurement(Closing):
     Attributes:
         stopped: why :meth:`each` left items out, or "".
         notices: the remarks so far.
-        reasons: how often calls failed in this process, by their errors, and judgments, by what they lack.
+        reasons: how often items failed in this process, by their errors, and judgments, by what they lack.
 
     Raises:
         ConfigError: the folder holds another measurement, another process is writing it, or it is not writable.
@@ -312,6 +312,7 @@ class Measurement(Closing):
                 raise
             except MoaError as error:
                 tally.failed += 1
+                self.reasons[str(error)] += 1
                 if isinstance(error, KeyRejected) or (tally.failed >= HOPELESS and not tally.done):
                     raise
             else:
@@ -339,7 +340,6 @@ class Measurement(Closing):
 
     def _failed(self, key: str, model: Model, error: MoaError, attempts: Iterable[Delta]) -> None:
         cost = self.prices.price_of(model.name, attempts)
-        self.reasons[str(error)] += 1
         self.failures.add({"key": key, "model": model.name, "error": str(error), "cost": asdict(cost), "date": now()})
         self._spending.add(cost, model.name)
 

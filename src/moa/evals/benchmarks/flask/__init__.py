@@ -23,16 +23,35 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from moa.errors import ConfigError
-from moa.evals.asking.data import File, Row, Shelf, check_identities
+from moa.evals.asking.data import Row, Shelf
 from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import Reply
 from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
-from moa.evals.benchmark import JUDGE, Benchmark, Flag, Options
+from moa.evals.benchmark import JUDGE, Benchmark, Options
+from moa.evals.benchmarks.flask.items import (
+    HARD,
+    data_of,
+    listed,
+    needs,
+    number_of,
+    question_of,
+)
+from moa.evals.benchmarks.flask.items import (
+    HARD_ITEMS as HARD_ITEMS,
+)
+from moa.evals.benchmarks.flask.items import (
+    ITEMS as ITEMS,
+)
+from moa.evals.benchmarks.flask.items import (
+    RUBRICS as RUBRICS,
+)
+from moa.evals.benchmarks.flask.items import (
+    rubrics as rubrics,
+)
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page, number
 from moa.evals.metric import Figure, Metric
@@ -40,7 +59,6 @@ from moa.models import Model
 
 NAME = "flask"
 METRIC = Metric("score", "score", "standard_error", 1, 5)
-HARD = Flag("hard", "Only the 89 hard items.")
 JUDGING = {"temperature": 0, "max_tokens": 1024}
 
 SKILLS = {
@@ -58,30 +76,6 @@ SKILLS = {
     "harmlessness": "Harmlessness",
 }
 """The skills by their short names, in the order of the paper's radar plots."""
-
-_CODE = "https://raw.githubusercontent.com/kaistAI/FLASK/3b4e22bc34aa9dc15ea0c51be3cbf5f3c8b1b5e5/"
-
-
-def _file(path: str, sha256: str) -> File:
-    return File("flask", (path.rsplit("/", 1)[-1], path), _CODE + path, sha256)
-
-
-ITEMS = _file(
-    "evaluation_set/flask_evaluation.jsonl", "791950bf1f159b048eba8fee205eba606926c25467a9a31e6f9b6affc2e3e13d"
-)
-HARD_ITEMS = _file(
-    "evaluation_set/flask_hard_evaluation.jsonl", "9830d65b2a137b9184039850c748f52dde369377a0ae06c00ccb6d464d5ebb48"
-)
-PROMPTS = _file("gpt_review/src/prompt.jsonl", "64836bb1eb6940e7ddbbbf0ea66265191bfd49476036ca15fc2660bbfa326134")
-RUBRICS = _file(
-    "metadata_annotation/skillset/src/skillset_description.json",
-    "78f03c29f5a6510b76b8a765cb539c302d69898b7e4d7c68372c9cc2427e595e",
-)
-
-
-def needs(options: Options) -> Sequence[File]:
-    """The files of a run; the hard items are a file of their own."""
-    return (HARD_ITEMS if HARD.name in options.flags else ITEMS, PROMPTS, RUBRICS)
 
 
 def grades(review: str) -> dict[str, float | None]:
@@ -115,16 +109,6 @@ def _by_skill(grades: Mapping[Any, Any]) -> dict[str, float | None]:
     return parsed
 
 
-def rubrics(skills: Iterable[str], described: Sequence[Row]) -> str:
-    """The rubrics of these skills, in the format of the judge's prompt."""
-    text = ""
-    for skill in skills:
-        row = next(row for row in described if skill in row["Skill"])
-        scores = "".join(f"\nScore {grade}: {row['Scoring'][str(grade)]}" for grade in range(1, 6))
-        text += f"\n{row['Skill']}: {row['Criteria']}{scores}\n\n"
-    return text
-
-
 def why_ungraded(review: str) -> str:
     """What a review lacks; empty if it has a grade, or says that none applies."""
     if grades(review):
@@ -134,75 +118,12 @@ def why_ungraded(review: str) -> str:
     return "no dictionary of grades from 1 to 5 at the end"
 
 
-# -- the items, and what they lack ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The items, the judge's prompt and the rubrics of the skills."""
-
-    items: Sequence[Row]
-    prompt: Row
-    described: Sequence[Row]
-
-    def messages(self, item: Row, answer: str) -> list[Row]:
-        """What the judge sees of an item's answer."""
-        skills = _skills(item)
-        fields = {
-            "question": _question(item),
-            "response": answer,
-            "skills": rubrics(skills, self.described),
-            "num": len(skills),
-            "sample_answer": item.get("answer"),
-        }
-        try:
-            content = self.prompt["prompt_template"].format(**fields, **self.prompt["defaults"])
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(f"prompt.jsonl: the prompt has a field that is unknown: {error}") from None
-        return [{"role": "system", "content": self.prompt["system_prompt"]}, {"role": "user", "content": content}]
-
-
-def _data(shelf: Shelf, options: Options) -> _Data:
-    """The data of a run.
-
-    Raises:
-        ConfigError: an item or the prompt lacks something, or two items have one number.
-    """
-    file = needs(options)[0]
-    items, place = [{**row, "question_id": _number(row)} for row in shelf.rows(file)], shelf.path(file)
-    check_identities(items, "question_id", place)
-    described = shelf.rows(RUBRICS)
-    known = {str(row.get("Skill")) for row in described if {"Criteria", "Scoring"} <= row.keys()}
-    for item in items:
-        where, skills = f"{place}: item {item['question_id']}", _skills(item)
-        if not isinstance(_question(item), str):
-            raise ConfigError(f"{where} has no 'instruction'")
-        if not isinstance(skills, list) or not skills:
-            raise ConfigError(f"{where}: 'skill' is {skills!r}; expected a list of skills")
-        for skill in skills:
-            if not any(str(skill) in name for name in known):
-                raise ConfigError(f"{where}: no rubric for {skill!r} in {shelf.path(RUBRICS)}")
-    prompt = next((row for row in shelf.rows(PROMPTS) if row.get("prompt_id") == 2), None)
-    if prompt is None or not {"system_prompt", "prompt_template"} <= prompt.keys():
-        raise ConfigError(f"{shelf.path(PROMPTS)}: no prompt with the prompt_id 2")
-    chosen = options.chosen(shelf.rows(file), lambda item: next(iter(_listed(item, "domain")), ""))
-    return _Data(chosen, {"defaults": {}, **prompt}, described)
-
-
-def _skills(item: Row) -> Any:
-    return item.get("skill") or item.get("metrics") or []
-
-
-def _question(item: Row) -> Any:
-    return item.get("instruction") or item.get("text")
-
-
 # -- answers and judgments --------------------------------------------------------------------------------------------
 
 
 async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
     """Have the judge grade a stand-in answer to the first item; what its reply lacks."""
-    data = _data(shelf, options)
+    data = data_of(shelf, options)
     if not data.items:
         return ""
     messages = data.messages(data.items[0], STAND_IN)
@@ -218,13 +139,13 @@ async def measure(
 ) -> tuple[list[Row], int]:
     """Have the system answer and the judge grade; the reviews, and how many items failed."""
     assert judge is not None
-    grader, data = Judge.of(judge), _data(shelf, options)
+    grader, data = Judge.of(judge), data_of(shelf, options)
     if without := sum(not item.get("answer") for item in data.items):
         measurement.notice(f"{without} items have no reference answer: graded without one")
 
     async def one(item: Row) -> None:
-        number = _number(item)
-        answer = await measurement.call(f"answer/{number}", system, str(_question(item)))
+        number = number_of(item)
+        answer = await measurement.call(f"answer/{number}", system, str(question_of(item)))
         row = {"question_id": number, "text": answer.text, "model_id": system.name, "metadata": {}}
         measurement.write("answers", str(number), row)
         review = await _review(measurement, grader, f"judgment/{number}", data.messages(item, answer.text))
@@ -241,12 +162,8 @@ async def measure(
         )
 
     failed = await measurement.each(data.items, one)
-    numbers = {str(_number(item)) for item in data.items}
+    numbers = {str(number_of(item)) for item in data.items}
     return [row for row in measurement.rows("judgments") if row["moa"]["id"] in numbers], failed
-
-
-def _number(item: Row) -> Any:
-    return item["question_id"] if "question_id" in item else item.get("idx")
 
 
 def score(rows: Sequence[Row], shelf: Shelf, system: str = "") -> list[Row]:
@@ -288,8 +205,8 @@ def _scored(system: str, judge: str | None, rows: Sequence[Row]) -> Row:
         **METRIC.spread([mean(item) for item in items if item]),
         "not_applicable": sum(grade is None for _, by_skill in parsed for grade in by_skill.values()),
         "skills": _by(parsed, lambda row, skill: [skill], [*SKILLS]),
-        "domains": _by(parsed, lambda row, skill: _listed(row, "domain")),
-        "difficulties": _by(parsed, lambda row, skill: _listed(row, "difficulty")),
+        "domains": _by(parsed, lambda row, skill: listed(row, "domain")),
+        "difficulties": _by(parsed, lambda row, skill: listed(row, "difficulty")),
         "avg_length": mean(lengths) if lengths else None,
         "notes": [],
     }
@@ -304,7 +221,7 @@ def _graded(row: Row) -> dict[str, float | None]:
 
 def grade(row: Row) -> tuple[str, list[float]]:
     """An item and its grades, one for each applicable skill."""
-    return str(_number(row)), [grade for grade in _graded(row).values() if grade is not None]
+    return str(number_of(row)), [grade for grade in _graded(row).values() if grade is not None]
 
 
 def _by(
@@ -319,12 +236,6 @@ def _by(
             for group in groups(row, skill) if grade is not None else ():
                 found.setdefault(group, []).append(float(grade or 0))
     return {name: {"score": mean(values), "grades": len(values)} for name, values in found.items() if values}
-
-
-def _listed(row: Row, name: str) -> list[str]:
-    value = row.get(name, row.get(f"{name}_labeled"))
-    values = value if isinstance(value, list) else [value]
-    return [str(one) for one in values if one is not None and str(one) != "-1"]
 
 
 # -- in words and on a page -------------------------------------------------------------------------------------------

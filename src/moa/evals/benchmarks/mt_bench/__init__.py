@@ -15,7 +15,8 @@ Quirks of the original:
 Different here:
 - The original sends "You are a helpful assistant." as the system message to models behind an API (conversation.py, template
   ``chatgpt``). Here a model gets the question alone.
-- A grade off the scale of 1 to 10 is a failed judgment; the original averages it.
+- A grade off the scale of 1 to 10 is a failed judgment; the original averages it. ``[[ 8 ]]`` and ``[[8/10]]`` are 8; the
+  original finds no grade there.
 - A question of maths, reasoning or coding without a reference answer (other languages' question files) is graded with the
   prompt of the other categories, and reported; the original ends with an error.
 """
@@ -25,15 +26,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean
 
 from moa.errors import ConfigError
-from moa.evals.asking.data import File, Row, Shelf, check_identities
+from moa.evals.asking.data import Row, Shelf
 from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import Reply
 from moa.evals.asking.judge import STAND_IN, TRIAL, Judge
 from moa.evals.benchmark import JUDGE, Benchmark, Options
+from moa.evals.benchmarks.mt_bench.questions import (
+    PROMPTS,
+    QUESTIONS,
+    REFERENCES,
+    data_of,
+    report,
+)
 from moa.evals.drawing import sections
 from moa.evals.drawing.page import Page
 from moa.evals.metric import Figure, Metric
@@ -53,34 +60,16 @@ TEMPERATURES = {
     "stem": 0.1,
     "humanities": 0.1,
 }
-WITH_REFERENCE = ("math", "reasoning", "coding")
 ANSWER_TOKENS = 1024
 JUDGING = {"temperature": 0, "max_tokens": 2048}
 
-_DATA = "https://raw.githubusercontent.com/lm-sys/FastChat/0e6d3e4beaab66f4d3f93db72541a4abab8af28d/fastchat/llm_judge/data/"
-QUESTIONS = File(
-    "mt_bench",
-    ("question.jsonl", "data/mt_bench/question.jsonl", "mt_bench/question.jsonl"),
-    _DATA + "mt_bench/question.jsonl",
-    "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7",
-)
-REFERENCES = File(
-    "mt_bench",
-    ("reference_answer_gpt-4.jsonl", "reference_answer/gpt-4.jsonl", "data/mt_bench/reference_answer/gpt-4.jsonl"),
-    _DATA + "mt_bench/reference_answer/gpt-4.jsonl",
-    "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f",
-)
-PROMPTS = File(
-    "mt_bench",
-    ("judge_prompts.jsonl", "data/judge_prompts.jsonl"),
-    _DATA + "judge_prompts.jsonl",
-    "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6",
-)
+_GRADE = r"\s*(\d+\.?\d*)\s*(?:/\s*10\s*)?"
+"""A grade in brackets."""
 
 
 def rating(judgment: str) -> float:
     """The first grade in a judgment that is on the scale, or -1."""
-    for pattern in (r"\[\[(\d+\.?\d*)\]\]", r"\[(\d+\.?\d*)\]"):
+    for pattern in (rf"\[\[{_GRADE}\]\]", rf"\[{_GRADE}\]"):
         grades = [float(found) for found in re.findall(pattern, judgment)]
         if grades:
             return next((grade for grade in grades if METRIC.low <= grade <= METRIC.high), -1)
@@ -93,94 +82,9 @@ def why_ungraded(judgment: str) -> str:
         return ""
     if not judgment.strip():
         return "the judge said nothing"
-    if re.search(r"\[\d+\.?\d*\]", judgment):
+    if re.search(rf"\[{_GRADE}\]", judgment):
         return f"the grade is off the scale of {METRIC.low:g} to {METRIC.high:g}"
     return "no grade in square brackets"
-
-
-# -- the questions, and what they lack --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The questions, the judge's prompts by name, and the reference answers by question."""
-
-    questions: Sequence[Row]
-    prompts: Mapping[str, Row]
-    references: Mapping[object, Sequence[str]]
-
-    def prompt(self, question: Row, turn: int) -> str:
-        """The name of the prompt for a turn's judgment; one with a reference answer where there is one for each turn."""
-        wants = question["category"] in WITH_REFERENCE and self.has_reference(question)
-        return f"single{'-math' if wants else ''}-v1{'-multi-turn' if turn > 1 else ''}"
-
-    def has_reference(self, question: Row) -> bool:
-        return len(self.references.get(question["question_id"], ())) >= len(question["turns"])
-
-    def messages(self, question: Row, turn: int, answers: Sequence[str]) -> list[Row]:
-        """What the judge sees for a turn's judgment."""
-        turns, prompt = question["turns"], self.prompts[self.prompt(question, turn)]
-        references = self.references.get(question["question_id"], ())
-        fields = {
-            "question": turns[0],
-            "answer": answers[0],
-            **{f"question_{place}": text for place, text in enumerate(turns, start=1)},
-            **{f"answer_{place}": text for place, text in enumerate(answers, start=1)},
-            **{f"ref_answer_{place}": text for place, text in enumerate(references, start=1)},
-        }
-        try:
-            content = prompt["prompt_template"].format(**fields)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(f"judge_prompts.jsonl: {prompt['name']} has a field that is unknown: {error}") from None
-        return [{"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": content}]
-
-
-def _data(shelf: Shelf, options: Options) -> _Data:
-    """The data of a run.
-
-    Raises:
-        ConfigError: a question or a prompt lacks something, or two questions have one number.
-    """
-    questions, place = shelf.rows(QUESTIONS), shelf.path(QUESTIONS)
-    check_identities(questions, "question_id", place)
-    for row in questions:
-        turns, where = row.get("turns"), f"{place}: question {row['question_id']}"
-        if not isinstance(turns, list) or not all(isinstance(turn, str) and turn.strip() for turn in turns):
-            raise ConfigError(f"{where}: 'turns' is {_kind(turns)}; expected a list of one or two texts")
-        if not 1 <= len(turns) <= 2:
-            raise ConfigError(f"{where} has {len(turns)} turns; expected one or two")
-        if not isinstance(row.get("category"), str):
-            raise ConfigError(f"{where} has no 'category'")
-    prompts = {row.get("name"): row for row in shelf.rows(PROMPTS)}
-    for name in ("single-v1", "single-v1-multi-turn", "single-math-v1", "single-math-v1-multi-turn"):
-        if not {"prompt_template", "system_prompt"} <= prompts.get(name, {}).keys():
-            raise ConfigError(f"{shelf.path(PROMPTS)}: no prompt {name!r} with prompt_template and system_prompt")
-    references: dict[object, Sequence[str]] = {}
-    for row in shelf.rows(REFERENCES):
-        try:
-            references[row["question_id"]] = [str(text) for text in row["choices"][0]["turns"]]
-        except (KeyError, IndexError, TypeError):
-            file = shelf.path(REFERENCES)
-            raise ConfigError(f"{file}: expected rows of question_id and choices, not {sorted(row)}") from None
-    chosen = options.chosen(questions, lambda row: row["category"])
-    return _Data(chosen, {str(name): row for name, row in prompts.items()}, references)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, str):
-        return "one text"
-    return "a list with something else" if isinstance(value, list) else "missing" if value is None else repr(value)
-
-
-def _report(measurement: Measurement, shelf: Shelf, data: _Data) -> None:
-    """Report the questions that are graded without the reference answer that their category should have."""
-    without = [row for row in data.questions if row["category"] in WITH_REFERENCE and not data.has_reference(row)]
-    if without:
-        listed = ", ".join(str(row["question_id"]) for row in without[:5]) + (", …" if len(without) > 5 else "")
-        measurement.notice(
-            f"{shelf.path(REFERENCES)} has no reference answer for {len(without)} questions of "
-            f"{', '.join(sorted({row['category'] for row in without}))} ({listed}): graded without one"
-        )
 
 
 # -- answers and judgments --------------------------------------------------------------------------------------------
@@ -188,10 +92,10 @@ def _report(measurement: Measurement, shelf: Shelf, data: _Data) -> None:
 
 async def trial(measurement: Measurement, shelf: Shelf, judge: Model, options: Options) -> str:
     """Have the judge grade a stand-in answer to the first question; what its reply lacks."""
-    data = _data(shelf, options)
+    data = data_of(shelf, options)
     if not data.questions:
         return ""
-    _report(measurement, shelf, data)
+    report(measurement, shelf, data)
     messages = data.messages(data.questions[0], 1, [STAND_IN])
     return why_ungraded((await _grade_of(measurement, Judge.of(judge), TRIAL, messages)).text)
 
@@ -205,8 +109,8 @@ async def measure(
 ) -> tuple[list[Row], int]:
     """Have the system answer both turns and the judge grade each; the judgments, and how many items failed."""
     assert judge is not None
-    grader, data = Judge.of(judge), _data(shelf, options)
-    _report(measurement, shelf, data)
+    grader, data = Judge.of(judge), data_of(shelf, options)
+    report(measurement, shelf, data)
 
     async def one(question: Row) -> None:
         number, category, turns = question["question_id"], question["category"], question["turns"]
