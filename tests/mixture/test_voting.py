@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from moa import Mixture, Scripted
+from moa import Mixture, Scripted, fold
 from moa.errors import ConfigError, NoProposals, UpstreamFailed
 from moa.events import AgentDropped, AgentStarted, AgentVoted, Event, Noticed, Selected, VotesCounted
 from moa.messages import Answer, Reference
 from moa.mixture.aggregation import Aggregate, Mux, Vote
+from moa.mixture.codec import encoded_event, events_of
 from moa.schedules import Barrier, EarlyExit, Quorum, Schedule, Staircase
+from moa.store.figures import run_object
 from tests.mixture.writers import long_text, run
 
 SCHEDULES = [Barrier(), Barrier(warm=True), Quorum(4), Staircase(), EarlyExit(Barrier())]
@@ -186,3 +188,12 @@ def test_weights_are_a_part_of_the_identity() -> None:
     mixtures = [Mixture([members("1", "2")], aggregate=way) for way in ways]
     assert len({mixture.traits.identity for mixture in mixtures}) == len(ways)
     assert len({mixture.proposal_identity for mixture in mixtures}) == 1
+
+
+def test_a_saved_run_has_the_votes_and_the_agreement() -> None:
+    """Lines of JSON hold them, and so does the moa object of an answer; where nothing was counted, the field is left out."""
+    events, answer = answered(members("42", "42", "41"))
+    read = fold(events_of([encoded_event(event) for event in events]))
+    assert read.agreement == answer.agreement and run_object(read)["agreement"] == pytest.approx(2 / 3)
+    _, plain = run(Mixture([members("1", "2")], Scripted("3", name="x/last")))
+    assert "agreement" not in run_object(plain)
