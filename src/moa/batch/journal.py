@@ -30,7 +30,8 @@ OUTPUT = "output"
 """The fact that tells how far the output file is right."""
 
 _MARK = b"moaJ"
-_BETWEEN_WRITES = 0.02
+_BETWEEN_WRITES = 0.05
+"""Seconds in which entries are gathered while there are many; the first one after a pause is written at once."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
   place INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL UNIQUE, digest BLOB NOT NULL, error TEXT,

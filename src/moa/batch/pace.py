@@ -210,52 +210,43 @@ class Paced(Wrapper):
         Raises:
             ModelError: the call failed; a RateLimited after :data:`PATIENCE` seconds of refusals, or where it is final.
         """
-        now = asyncio.get_running_loop().time
-        until, attempt, key = now() + PATIENCE, 0, (self.name, request.tokens.bit_length() // 2)
+        now, pace = asyncio.get_running_loop().time, self._pace
+        until, refusals, key = now() + PATIENCE, 0, (self.name, request.tokens.bit_length() // 2)
         while True:
-            if self._pace.in_use >= int(self._pace.limit) or attempt:
+            if pace.in_use >= int(pace.limit):
                 yield Delta(in_flight=0)
-                await self._pace.take()
+                await pace.take()
                 yield Delta(in_flight=1)
             else:
-                await self._pace.take()
+                await pace.take()
+            began, waits, waited = now(), False, False
             try:
-                async with aclosing(self._once(request, key)) as deltas:
+                async with aclosing(self.model.stream(request)) as deltas:
                     async for delta in deltas:
                         yield delta
-                return
-            except RateLimited as error:
-                attempt += 1
-                wait = error.retry_after or min(_LONGEST_WAIT, 0.5 * 2 ** min(attempt - 1, 10))
-                if not error.retryable or now() + wait > until:
-                    raise
-            finally:
-                self._pace.free()
-            yield Delta(in_flight=0)
-            await asyncio.sleep(wait * random.uniform(1.0, 1.5))
-
-    async def _once(self, request: Request, key: object) -> AsyncGenerator[Delta, None]:
-        """One call; its pace learns how it went."""
-        now = asyncio.get_running_loop().time
-        began, first, waits, waited = now(), 0.0, False, False
-        try:
-            async with aclosing(self.model.stream(request)) as deltas:
-                async for delta in deltas:
-                    if not first:
+                        if delta.speaks:
+                            break
                         if delta.in_flight is not None and not delta.attempt and waits == bool(delta.in_flight):
                             waits, waited = not waits, True
-                            self._pace.held_up(1 if waits else -1)
+                            pace.held_up(1 if waits else -1)
                             began = now()
-                        elif delta.speaks:
-                            first = now()
-                    yield delta
-        except ModelError as error:
-            if isinstance(error, RateLimited | TimedOut) or error.status in OVERLOADED:
-                self._pace.pushed_back(began)
-            raise
-        else:
-            if not waited:
-                self._pace.answered(key, began, first or now())
-        finally:
-            if waits:
-                self._pace.held_up(-1)
+                    first = now()
+                    async for delta in deltas:
+                        yield delta
+                if not waited:
+                    pace.answered(key, began, first)
+                return
+            except ModelError as error:
+                if isinstance(error, RateLimited | TimedOut) or error.status in OVERLOADED:
+                    pace.pushed_back(began)
+                wait = error.retry_after or min(_LONGEST_WAIT, 0.5 * 2 ** min(refusals, 10))
+                if not isinstance(error, RateLimited) or not error.retryable or now() + wait > until:
+                    raise
+            finally:
+                if waits:
+                    pace.held_up(-1)
+                pace.free()
+            refusals += 1
+            yield Delta(in_flight=0)
+            await asyncio.sleep(wait * random.uniform(1.0, 1.5))
+            yield Delta(in_flight=1)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moa.cli.options import ConfigFile, MixtureName
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 
 def batch(
@@ -54,7 +58,17 @@ def batch(
         deadline=_seconds(deadline),
         retry_failed=retry_failed,
     )
-    return asyncio.run(answer_rows(rows, out.expanduser(), mixture, options, config, dry_run=dry_run, as_json=json))
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        return runner.run(answer_rows(rows, out.expanduser(), mixture, options, config, dry_run=dry_run, as_json=json))
+
+
+def _fast_loop() -> Callable[[], AbstractEventLoop] | None:
+    """What makes event loops that take less CPU than asyncio's; None where there is none (Windows)."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    return new_event_loop
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

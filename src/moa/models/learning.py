@@ -64,6 +64,7 @@ class Learning(Wrapper):
         self._known, self._fields = profile, dict(fields or {})
         self._memory: MutableMapping[str, Profile] = {} if memory is None else memory
         self._merged = _NOTHING, profile  # what was learned, and what is known with it
+        self._made: tuple[Traits, Profile, str, Traits] | None = None  # what the traits were made of, and the traits
 
     @property
     def learned(self) -> Profile:
@@ -80,16 +81,20 @@ class Learning(Wrapper):
     @property
     def traits(self) -> Traits:
         traits, extra, profile = super().traits, self._known.extra_body, self.profile
-        identity = f"{traits.identity} {json.dumps(extra, sort_keys=True, default=str)}" if extra else traits.identity
         continuing = self._continuing
+        if (last := self._made) and last[0] is traits and last[1] is profile and last[2] == continuing:
+            return last[3]
+        identity = f"{traits.identity} {json.dumps(extra, sort_keys=True, default=str)}" if extra else traits.identity
         way = WAYS.get(continuing)
-        return replace(
+        made = replace(
             traits,
             profile=profile,
             identity=identity,
             continuation=way.kind if way else None,
             learn_continuation=self._learn_continuation if continuing == "auto" else None,
         )
+        self._made = traits, profile, continuing, made
+        return made
 
     @property
     def _continuing(self) -> str:

@@ -104,9 +104,14 @@ _PLACES = (
 _PLACES_IN_CHOICE = (("usage",), ("message", "usage"), ("delta", "usage"))  # Moonshot
 _COUNTS_OF_CHUNK = ("prompt_eval_count", "eval_count")  # Ollama
 
+_FIRST = frozenset(names[0] for names in _PLACES) | frozenset(_COUNTS_OF_CHUNK)
+_FIRST_IN_CHOICE = frozenset(names[0] for names in _PLACES_IN_CHOICE)
+
 
 def bill_in(chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> Bill:
     """What a chunk reports: the counts and the cost of the first place that has them."""
+    if _FIRST.isdisjoint(chunk) and _FIRST_IN_CHOICE.isdisjoint(choice):
+        return Bill()
     places = [_at(chunk, names) for names in _PLACES] + [_at(choice, names) for names in _PLACES_IN_CHOICE]
     if any(name in chunk for name in _COUNTS_OF_CHUNK):
         places.append(chunk)
