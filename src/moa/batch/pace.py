@@ -31,7 +31,7 @@ MOST = 4096
 SLOWER = 2.0
 """The ratio of a round's time to the first token to the best one's from which an endpoint counts as overloaded."""
 
-NEAR = 0.9
+NEAR = 0.95
 """Up to this share of the number at which the endpoint pushed back, growth is fast."""
 
 PATIENCE = 600.0
@@ -41,6 +41,8 @@ OVERLOADED = frozenset({503, 529})
 
 _SMALLEST_ROUND = 32
 _LONGEST_WAIT = 30.0
+_HELD_UP = 0.1
+"""Seconds from which a call counts as held up by a limit per minute, so that more calls at a time would be no use."""
 
 
 def connections() -> int:
@@ -78,7 +80,9 @@ class Pace:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._elsewhere = 0
         self._on_change = on_change
-        self._rounds: dict[object, tuple[int, float]] = {}
+        self._rounds: dict[
+            object, tuple[int, int, float]
+        ] = {}  # by key: calls of the round, calls so far, their seconds
         self._best: dict[object, float] = {}
 
     @property
@@ -121,37 +125,40 @@ class Pace:
             key: calls with the same key take about the same time.
             began, first: when the call was sent, and when its first token came, on the loop's clock.
         """
-        if began < self._cut:
-            return
-        if self._slower(key, first - began):
-            self.pushed_back(began)
+        rise = self._rise(key, first - began) if began >= self._cut else 1.0
+        if rise > SLOWER:
+            self.pushed_back(began, self.limit * SLOWER / rise)
         elif self._queue:
             self.limit = min(self.most, self.limit + (1.0 if self.limit < NEAR * self._ceiling else 1 / self.limit))
             if self.limit > 1.25 * self._ceiling:
                 self._ceiling = float("inf")
             self._hand_out()
 
-    def pushed_back(self, began: float) -> None:
-        """The endpoint refused a call that was sent at this time; of calls that were in flight together, only one counts."""
+    def pushed_back(self, began: float, ceiling: float | None = None) -> None:
+        """The endpoint refused a call that was sent at this time; of calls that were in flight together, only one counts.
+
+        Args:
+            ceiling: the number of calls that it seems to take; None for as many as now.
+        """
         if began < self._cut:
             return
-        self._ceiling = self.limit
-        self.limit = max(1.0, self.limit / 2)
+        self._ceiling = ceiling or self.limit
+        self.limit = max(1.0, min(self.limit / 2, self._ceiling))
         self._cut = asyncio.get_running_loop().time()
         self._rounds.clear()
 
-    def _slower(self, key: object, seconds: float) -> bool:
-        """Count a time to the first token; whether a round of calls is complete, and was much slower than the best."""
-        count, total = self._rounds.get(key, (0, 0.0))
+    def _rise(self, key: object, seconds: float) -> float:
+        """Count a time to the first token; once a round of calls is complete, its mean as a multiple of the best round's."""
+        size, count, total = self._rounds.get(key) or (max(_SMALLEST_ROUND, int(self.limit)), 0, 0.0)
         count, total = count + 1, total + seconds
-        if count < max(_SMALLEST_ROUND, self.limit):
-            self._rounds[key] = count, total
-            return False
+        if count < size:
+            self._rounds[key] = size, count, total
+            return 1.0
         self._rounds.pop(key, None)
         mean, best = total / count, self._best.get(key)
         # The best is forgotten slowly: prompts and endpoints change.
         self._best[key] = mean if best is None else min(mean, best * 1.02)
-        return best is not None and mean > max(SLOWER * best, best + 0.05)
+        return 1.0 if best is None else mean / max(best, 0.05)  # below that, the time is this process's own
 
     def _hand_out(self) -> None:
         while self._queue and self.in_use < int(self.limit):
@@ -227,9 +234,10 @@ class Paced(Wrapper):
                         if delta.speaks:
                             break
                         if delta.in_flight is not None and not delta.attempt and waits == bool(delta.in_flight):
-                            waits, waited = not waits, True
+                            # A limit per minute, or none: the endpoint's own limits report it before they know.
+                            waited = waited or (waits and now() - began > _HELD_UP)
+                            waits, began = not waits, now()
                             pace.held_up(1 if waits else -1)
-                            began = now()
                     first = now()
                     async for delta in deltas:
                         yield delta
