@@ -177,6 +177,10 @@ class Reader:
         place.parent.mkdir(parents=True)
         place.write_text(self.config)
         (self.folder / "question.txt").write_text("Why is the sky blue?")
+        rows = '{"prompt": "Why is the sky blue?"}\n{"prompt": "And the sea?"}\n'
+        (self.folder / "prompts.jsonl").write_text(rows)
+        (self.folder / "in").mkdir()
+        (self.folder / "in" / "more.jsonl").write_text(rows)
         for make in (small_benchmarks.alpaca_eval, small_benchmarks.mt_bench, small_benchmarks.flask):
             make(self.folder / "data")
         if any(re.search(r"moa runs \w+ 0f3c", block.text) for block in BLOCKS if block.page == self.page):

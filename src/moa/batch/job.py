@@ -51,6 +51,7 @@ SPARE_ROWS = 4
 """Rows at a time beyond the calls that endpoints take; those of a mixture whose models are on this machine."""
 
 _MOST_RECORDING = 1000
+_CANCELLED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,10 +308,11 @@ class Job(Closing):
 
     async def _end(self, began: float, *, interrupted: bool) -> None:
         """Cancel the rows in flight, and write what is answered."""
-        running = [*self._running]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        while running := [*self._running][:_CANCELLED_AT_ONCE]:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            self._running.difference_update(running)
         if not self.journal.error:
             await self.journal.flush()
             for ended in self._trouble.held():

@@ -94,12 +94,12 @@ def _in_words(result: Mapping[str, Any], job: Job) -> None:
     write(f"  {'cost':<18}{cost}")
     write(f"  {'time':<18}{seconds(result['seconds'])}")
     if result["stopped"]:
-        write(one_line(f"  {'stopped':<18}{result['stopped']}"))
+        write(f"  {'stopped':<18}{one_line(result['stopped'])}")
     if result["left"]:
         write(f"  {'left':<18}{figure(result['left'])} rows; the same command answers them")
     if result["failed"]:
         write(f"  {'failed':<18}{figure(result['failed'])} rows; --retry-failed answers them again")
-    write(one_line(f"  {'summary':<18}{job.folder / 'summary.json'}"))
+    write(f"  {'summary':<18}{one_line(str(job.folder / 'summary.json'))}")
 
 
 def _interrupted(job: Job) -> None:
