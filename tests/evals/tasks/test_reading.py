@@ -182,6 +182,17 @@ def test_rows_without_ids_are_known_by_their_question() -> None:
     assert first.id != task_of({"question": "Which?", "options": ["y", "x"], "answer": "A"}).id
 
 
+def test_an_image_stays_beside_the_options() -> None:
+    """They are a part of their own."""
+    parts = [
+        {"type": "text", "text": "Which?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+    ]
+    task = task_of({"messages": [{"role": "user", "content": parts}], "options": ["x", "y"], "answer": "A"})
+    content = task.messages[-1]["content"]
+    assert (content[:2], content[2]["text"].split("\n")[:2]) == (parts, ["A. x", "B. y"])
+
+
 def test_a_conversation_keeps_its_messages() -> None:
     """The options follow the last message; the others are sent as they are."""
     given = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]

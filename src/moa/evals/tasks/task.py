@@ -138,8 +138,16 @@ def _messages(fields: dict[str, Any], options: Sequence[str]) -> list[Message]:
         raise BadRow("the question is empty; write one, or remove the row")
     if options:
         listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-        messages[-1] = {**messages[-1], "content": f"{request.question.rstrip()}\n\n{listed}\n\n{ENDING}"}
+        messages[-1] = _extended(messages[-1], f"{listed}\n\n{ENDING}")
     return messages
+
+
+def _extended(message: Message, text: str) -> Message:
+    """The message with a further paragraph; its images stay."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": f"{content.rstrip()}\n\n{text}"}
+    return {**message, "content": [*content, {"type": "text", "text": text}]}
 
 
 def _options(fields: dict[str, Any]) -> list[str]:
