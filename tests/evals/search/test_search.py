@@ -89,6 +89,17 @@ def test_missing_answers_and_labels() -> None:
     assert grid.right.tolist() == [[1.0]] * 9
 
 
+def test_a_model_without_answers_to_confirm_is_no_candidate() -> None:
+    """What is found can be read on the confirmation part."""
+    confirm = [
+        replace(item, answers={"x/b": item.answers["x/b"], "x/c": item.answers["x/c"]}) for item in items(EQUALS, 48)
+    ]
+    found = search(items(EQUALS, 48), confirm)
+    assert "x/a" not in json.dumps([point.table for point in found.front])
+    with pytest.raises(ConfigError, match="none of these models"):
+        search(items(EQUALS, 48), items({"x/other": 0.5}, 48))
+
+
 def test_equal_questions_stay_in_one_part() -> None:
     """No question is searched on and reported on."""
     twice = [replace(item, id=f"{item.id} {turn}") for item in items(EQUALS, count=30) for turn in range(2)]

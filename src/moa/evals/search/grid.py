@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from moa.errors import ConfigError
 from moa.evals.search.matrix import Item, Sample
+from moa.mixture.canonical import options_of
 from moa.mixture.canonical.numbers import number_form
 from moa.mixture.canonical.structures import structure_form
 
@@ -45,7 +46,7 @@ class Grid:
         seconds: durations; NaN where they are unknown.
         possible: how many answers an item has to choose from, by its options; 0 where that is unknown.
         tasks: an item's task, as a number.
-        left_out: models that cover too few items.
+        left_out: models that cover too few items, or none.
         unlabelled: how many items have no label.
     """
 
@@ -159,9 +160,9 @@ def grid_of(items: Iterable[Item], like: Grid | None = None) -> Grid:
         characters=characters,
         cost=cost,
         seconds=seconds,
-        possible=np.array([len(item.options) for item in labelled], dtype=np.int16),
+        possible=np.array([len(item.options or options_of(item.question)) for item in labelled], dtype=np.int16),
         tasks=np.array([tasks[item.task] for item in labelled], dtype=np.intp),
-        left_out=tuple(model for model in counts if model not in covering),
+        left_out=tuple(model for model in dict.fromkeys((*counts, *kept)) if model not in covering),
         unlabelled=len(every) - len(labelled),
     )
 

@@ -4,7 +4,7 @@ Notable decisions:
 - Items are split before the start. What is reported was read on items that nothing was chosen or fitted on.
 - How many members and which way is decided by cross-validation on the search part: in each fold, members are chosen and
   figures are fitted on the other folds. So a panel that was lucky on its own items gains nothing.
-- One model is the answer, unless a mixture's cross-validated gain is greater than its standard error. A further member must
+- One model is the answer, unless a mixture's cross-validated gain is greater than its standard error. A further call must
   be worth a tenth of a point.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from moa.errors import ConfigError
 from moa.evals.search.ballots import Doubles, counted, open_votes, panel_of, quality, vote_weights
 from moa.evals.search.choice import Choice, Members
 from moa.evals.search.grid import Grid, Index, grid_of
-from moa.evals.search.intervals import Interval, clustered, paired, standard_error
+from moa.evals.search.intervals import Interval, clustered, paired
 from moa.evals.search.matrix import Item
+from moa.evals.search.procedures import ONE, Procedure, choice, front
 from moa.evals.search.splits import parted
 from moa.evals.search.ways import KINDS, Evidence, Kind, Way, accuracies_of, fit, ranked, single
 from moa.evals.search.words import Expertise, Moments, bag_of, expertise, labels_of, moments
@@ -29,9 +30,6 @@ from moa.evals.search.words import Expertise, Moments, bag_of, expertise, labels
 __all__ = ["Limits", "Point", "Search", "search"]
 
 FOLDS = 5
-MEMBER_WORTH = 0.001
-"""The accuracy that a further member must add."""
-
 FEWEST = 20
 """A search needs so many items in each part."""
 
@@ -136,20 +134,6 @@ def search(
     return _Searching(here, there, limits or Limits(), seed, kinds, on_progress).result(whole)
 
 
-class Procedure(NamedTuple):
-    """How members are chosen and a way is fitted: what cross-validation compares.
-
-    ``by_question``: the panel was chosen by votes whose weights depend on the question.
-    """
-
-    kind: Kind
-    by_question: bool
-    members: int
-
-
-ONE = Procedure("one", False, 1)
-
-
 @dataclass(slots=True)
 class _Searching:
     here: Grid
@@ -182,9 +166,9 @@ class _Searching:
         panels = self._panels(evidence, models, rows)
         confirming = Evidence(self.there, bag_of(self.there.items, bag.words))
         baseline = best.quality(confirming)
-        chosen = _choice(scores)
+        chosen = choice(scores, self.here)
         points = {ONE: self._point(best, confirming, baseline)}
-        for each in {*_front(scores), chosen} - {ONE}:
+        for each in {*front(scores), chosen} - {ONE}:
             way = fit(each.kind, panels[each.by_question, each.members], evidence, rows, good_at)
             if way is not None:
                 points[each] = self._point(way, confirming, baseline)
@@ -272,14 +256,17 @@ class _Searching:
                 place = counted(panel, votes)
                 return quality(self.here, np.where(place < 0, -1, panel.columns[place]), some)
 
-            choice = Choice(score, rows, within=lambda members: self._within(members, len(members)))
-            for members in choice.panels(models, self.limits.members):
+            panels = Choice(score, rows, within=lambda members: self._within(members, len(members)))
+            for members in panels.panels(models, self.limits.members):
                 found[by_question, len(members)] = members
-            self.tried |= {("words" if by_question else "weighted", members) for members in choice.tried}
+            self.tried |= {("words" if by_question else "weighted", members) for members in panels.tried}
         return found
 
     def _affordable(self) -> list[int]:
-        models = [model for model in range(len(self.here.models)) if self._within((model,), 1)]
+        unknown = [model for model, name in enumerate(self.here.models) if name in self.there.left_out]
+        models = [m for m in range(len(self.here.models)) if m not in unknown and self._within((m,), 1)]
+        if len(unknown) == len(self.here.models):
+            raise ConfigError("the confirmation part has answers of none of these models to enough of its questions")
         if not models:
             raise ConfigError("no model is within the limits of cost and time; raise --answer-cost or --answer-seconds")
         return models
@@ -330,24 +317,3 @@ def _best(grid: Grid, models: Sequence[int], rows: Index) -> Members:
 def _mean(values: np.typing.NDArray[np.float32]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _choice(scores: dict[Procedure, Doubles]) -> Procedure:
-    """The procedure whose cross-validated quality is best, for what a member must be worth."""
-    worth = {each: float(score.mean()) - MEMBER_WORTH * each.members for each, score in scores.items()}
-    best = max(scores, key=lambda each: (worth[each], -each.members, -_ORDER.index(each.kind)))
-    differences = scores[best] - scores[ONE]
-    return best if differences.mean() > standard_error(differences) else ONE
-
-
-_ORDER: tuple[Kind, ...] = ("one", *KINDS)
-
-
-def _front(scores: dict[Procedure, Doubles]) -> set[Procedure]:
-    """The best procedure of each number of members."""
-    best: dict[int, Procedure] = {}
-    for each in sorted(scores, key=lambda each: (_ORDER.index(each.kind), each.by_question)):
-        kept = best.get(each.members)
-        if kept is None or scores[each].mean() > scores[kept].mean():
-            best[each.members] = each
-    return set(best.values())
