@@ -81,7 +81,8 @@ def measured(path: Path, splits: int) -> None:
 def _ways(grid: Grid, order: Members) -> Mapping[str, Way]:
     """The fixed ways, fitted to this half; those that make no sense on it are left out."""
     rows, here = np.arange(len(grid)), Evidence(grid)
-    few = order[:STRONGEST]
+    few, most = order[:STRONGEST], max(len(grid.columns(model)) for model in order)
+    weak = [model for model in order if len(grid.columns(model)) == most][-5:]
     asked: dict[str, tuple[Kind, Members]] = {
         "best member": ("one", order[:1]),
         "vote of all": ("vote", order),
@@ -91,9 +92,9 @@ def _ways(grid: Grid, order: Members) -> Mapping[str, Way]:
         "all samples of the best, vote": ("samples", order[:1]),
         f"all samples of the {STRONGEST} strongest, weighted": ("samples", few),
         f"mux of the {STRONGEST} strongest": ("mux", few),
-        "mux of the 5 weakest": ("mux", order[-5:]),
-        "best of the 5 weakest once": ("one", order[-5:-4]),
-        "best of the 5 weakest, its samples' vote": ("samples", order[-5:-4]),
+        "mux of the 5 weakest": ("mux", tuple(weak)),
+        "best of the 5 weakest once": ("one", tuple(weak[:1])),
+        "best of the 5 weakest, its samples' vote": ("samples", tuple(weak[:1])),
         f"central of the {STRONGEST} strongest": ("central", few),
     }
     fitted = {name: fit(kind, members, here, rows) for name, (kind, members) in asked.items()}

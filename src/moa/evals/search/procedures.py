@@ -11,7 +11,7 @@ from moa.evals.search.ways import KINDS, Kind
 
 __all__ = ["ONE", "Procedure", "choice", "front"]
 
-CALL_WORTH = 0.001
+CALL_WORTH = 0.0005
 """The accuracy that a further call must add."""
 
 

@@ -5,7 +5,7 @@ Notable decisions:
 - How many members and which way is decided by cross-validation on the search part: in each fold, members are chosen and
   figures are fitted on the other folds. So a panel that was lucky on its own items gains nothing.
 - One model is the answer, unless a mixture's cross-validated gain is greater than its standard error. A further call must
-  be worth a tenth of a point.
+  be worth a twentieth of a point.
 """
 
 from __future__ import annotations

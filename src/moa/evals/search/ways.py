@@ -167,6 +167,8 @@ def fit(
         return Way("one", order[:1], chosen[:1], (1,))
     if (many and max(samples) == 1) or (not many and len(order) < 2):
         return None
+    if kind == "mux" and min(samples) < max(samples):  # one sample always agrees with itself
+        return None
     if kind == "central" and not _has_texts(grid):
         return None
     if kind not in ("lengths", "words"):
