@@ -1,8 +1,8 @@
 """What a job of many items spends, and its limit on cost.
 
 An item starts only if the limit still holds when it and every item in flight cost as much as the most expensive item of
-their kind so far. The first item of a kind runs alone among its kind, since nothing is known of its cost yet; while it runs,
-it counts as the most expensive item of any kind.
+their kind so far. The first item of a kind runs alone among its kind, since nothing is known of its cost yet; until it has
+ended, it counts as estimated, or else as the most expensive item of any kind.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ class Spending:
     def __init__(self, limit: float | None, cost: Cost, dearest: float | None = None) -> None:
         self.limit, self.cost = limit, cost
         self._dearest: dict[str, float] = {} if dearest is None else {"": dearest}
+        self._expected: dict[str, float] = {}
         self._in_flight: Counter[str] = Counter()
         self._settled = asyncio.Condition()
 
     def expect(self, kind: str, dollars: float) -> None:
-        """Count the items of a kind as at least this expensive, from an estimate or from earlier calls."""
-        self._dearest[kind] = max(self._dearest.get(kind, 0.0), dollars)
+        """What an item of a kind is estimated to cost, which counts until one has ended."""
+        self._expected[kind] = dollars
 
     @asynccontextmanager
     async def item(self, kind: str = "") -> AsyncIterator[Share]:
@@ -97,8 +98,9 @@ class Spending:
         if kind not in self._dearest and (self._in_flight[kind] or spent >= self.limit):
             return False
         unknown = max(self._dearest.values(), default=0.0)
+        most = {**dict.fromkeys(self._in_flight, unknown), kind: unknown, **self._expected, **self._dearest}
         running = self._in_flight + Counter([kind])
-        return spent + sum(self._dearest.get(each, unknown) * count for each, count in running.items()) <= self.limit
+        return spent + sum(most[each] * count for each, count in running.items()) <= self.limit
 
     def add(self, cost: Cost, model: str) -> None:
         """Add the cost of a call of this model.

@@ -18,10 +18,11 @@ from moa.evals.asking.data import Row
 from moa.evals.asking.harness import Measurement
 from moa.evals.search.live import result as results
 from moa.evals.search.live.answers import Answers
-from moa.evals.search.live.finding import AT_ONCE, ROUNDS, Limits, Search
+from moa.evals.search.live.finding import AT_ONCE, ROUNDS, Search
 from moa.evals.search.live.members import Member, members_of
 from moa.evals.search.live.parts import parted
 from moa.evals.search.live.prices import Forecaster
+from moa.evals.search.live.scores import Limits
 from moa.evals.search.live.trial import Trials
 from moa.evals.tasks import checks
 from moa.evals.tasks.reading import Tasks

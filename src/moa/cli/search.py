@@ -91,7 +91,7 @@ def _live(questions: Path | None, check: bool, *, limits: tuple[float | None, ..
 
     try:
         from moa.cli import live_search, search_check
-        from moa.evals.search.live.finding import Limits
+        from moa.evals.search.live.scores import Limits
     except ModuleNotFoundError as error:
         raise ConfigError(f"moa search needs {error.name}: pip install 'mixture-of-agents[evals]'") from None
     if check:

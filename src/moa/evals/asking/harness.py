@@ -272,7 +272,7 @@ class Measurement(Closing):
 
         Args:
             dollars: US dollars; None for no limit.
-            kinds: what an item of each kind costs at least; see :meth:`~moa.batch.spending.Spending.expect`.
+            kinds: what an item of each kind is estimated to cost; see :meth:`~moa.batch.spending.Spending.expect`.
         """
         self._spending.limit = dollars
         for kind, expected in (kinds or {}).items():

@@ -12,7 +12,7 @@ import pytest
 from moa.cli import live_search, search_check
 from moa.cli.live_search import Wanted
 from moa.errors import ConfigError
-from moa.evals.search.live.finding import Limits
+from moa.evals.search.live.scores import Limits
 from tests.evals.search.live import arithmetic
 from tests.fakes.upstream import Upstream, say
 

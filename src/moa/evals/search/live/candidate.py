@@ -48,6 +48,11 @@ class Candidate:
         return self.way in FREE and self.rounds == 1
 
     @property
+    def kind(self) -> str:
+        """Equal for candidates whose further calls cost about the same."""
+        return f"{self.aggregator}/{sum(samples for _, samples in self.panel)}/{self.settings}"
+
+    @property
     def rounds(self) -> int:
         """How many times the members answer, each time after the first with the answers before."""
         return int(dict(self.settings).get("rounds", 1))

@@ -3,8 +3,6 @@
 Notable decisions:
 - The questions are split before the first call, by their identities and the seed. What is chosen on the search part is
   measured on the confirmation part, which decides nothing.
-- A mixture is chosen only where its gain over the best single model exceeds its own standard error. The answer is one model
-  otherwise: with few questions, the best of many candidates is ahead by chance.
 - Members answer the search part first; on the confirmation part, only those answer that a finalist needs.
 - Everything that the search decides follows from the journal, so a search that starts again takes the same way and asks only
   what is missing.
@@ -16,16 +14,15 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
 
 from moa.errors import ConfigError
-from moa.evals.reading.cost import pareto
 from moa.evals.search.live.answers import Answers
 from moa.evals.search.live.ballots import Ballots, mean
 from moa.evals.search.live.candidate import FREE, Candidate
 from moa.evals.search.live.members import Member
 from moa.evals.search.live.prices import Forecaster
 from moa.evals.search.live.race import race
+from moa.evals.search.live.scores import Limits, Score, Scores, front_of
 from moa.evals.search.live.space import calling, counted, near
 from moa.evals.search.live.trial import Trials
 from moa.evals.tasks.task import Task
@@ -36,7 +33,7 @@ FIRST_PART = 0.45
 AT_ONCE = 4
 """Challengers of a race."""
 
-FINALISTS = 12
+FINALISTS = 8
 """Candidates that call nothing whose scores are checked by the mixture itself."""
 
 ROUNDS = 4
@@ -47,38 +44,6 @@ RESERVED = 1.1
 
 FEWEST = 3
 """Questions of the search part without which nothing can be chosen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an answer may cost in US dollars and take in seconds, on average; and money and minutes for the whole search."""
-
-    spend: float | None = None
-    answer_cost: float | None = None
-    answer_seconds: float | None = None
-    minutes: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A candidate that has answered a part of the questions.
-
-    Attributes:
-        candidate: the candidate.
-        right: 1 or 0 for each question.
-        dollars: US dollars an answer, on average; None if a price is unknown.
-        seconds: seconds an answer, on average.
-    """
-
-    candidate: Candidate
-    right: tuple[float, ...]
-    dollars: float | None
-    seconds: float
-
-    @property
-    def mean(self) -> float:
-        """The share of right answers."""
-        return mean(self.right)
 
 
 @dataclass(slots=True)
@@ -138,6 +103,10 @@ class Search:
         return time.monotonic() > self._deadline
 
     @property
+    def _scores(self) -> Scores:
+        return Scores(self.trials, self.limits)
+
+    @property
     def _answers(self) -> Answers:
         return self.trials.answers
 
@@ -155,14 +124,14 @@ class Search:
         tasks = [task for task in self.search if task.id in self._answers.complete]
         ballots = Ballots(self._answers, names, tasks)
         best = await self._count(ballots, tasks)
-        leader = self._chosen(tasks, best)
+        leader = self._scores.chosen(self._tried, tasks, best)
         await self._race(ballots, tasks, leader, best)
-        found = self._chosen(tasks, best)
+        found = self._scores.chosen(self._tried, tasks, best)
         scores = sorted(
-            (score for each in self._tried if (score := self._score(each, tasks))),
+            (score for each in self._tried if (score := self._scores.score(each, tasks))),
             key=lambda score: (-score.mean, score.dollars or 0.0, score.candidate.calls),
         )
-        front = self._front(scores)
+        front = front_of(scores)
         finding = Finding(found, best, len(tasks), scores, front, tried=len(self._tried), left=self._left)
         await self._confirm(finding)
         finding.left_out, finding.notes = dict(self._answers.left_out), self._notes
@@ -174,7 +143,8 @@ class Search:
         """Ask the members; returns those that are left."""
         spend = self.limits.spend
         self.on_step(f"{len(self.members)} members answer {len(self.search)} questions")
-        self._answers.measurement.allow(None if spend is None else FIRST_PART * spend)
+        costs = {name: cost for name in self.members if (cost := self._forecaster().call(name)) is not None}
+        self._answers.measurement.allow(None if spend is None else FIRST_PART * spend, costs)
         await self._answers.ask([*self.members.values()], self.search)
         names = [name for name in self.members if name not in self._answers.left_out]
         if not names:
@@ -203,8 +173,8 @@ class Search:
         checked = [each for each in candidates if each.way in ("single", "central")] + counted_only[:FINALISTS]
         self.on_step(f"{len(candidates)} candidates that call nothing further")
         await self.trials.each(checked, tasks)
-        singles = [score for each in checked if each.way == "single" and (score := self._score(each, tasks))]
-        allowed = [score for score in singles if not self._why_not(score.candidate, tasks)]
+        singles = [score for each in checked if each.way == "single" and (score := self._scores.score(each, tasks))]
+        allowed = [score for score in singles if not self._scores.why_not(score.candidate, tasks)]
         if not allowed:
             self._notes.append(
                 "no single model is within --answer-cost and --answer-seconds; the best of all is compared"
@@ -229,14 +199,16 @@ class Search:
                 break
             self._tried.update(chosen)
             self.on_step(f"race {number + 1}: {len(chosen)} candidates with calls against {leader.label}")
-            laps = await race(self.trials, leader, chosen, tasks, self._why_not, self._is_late)
+            laps = await race(self.trials, leader, chosen, tasks, self._scores.why_not, self._is_late)
             self._left |= {lap.candidate: lap.left for lap in laps if lap.left}
             calling_so_far = [
                 score
                 for each in self._tried
-                if each.way not in FREE and (score := self._score(each, tasks)) and not self._why_not(each, tasks)
+                if each.way not in FREE
+                and (score := self._scores.score(each, tasks))
+                and not self._scores.why_not(each, tasks)
             ]
-            leader = self._chosen(tasks, best)
+            leader = self._scores.chosen(self._tried, tasks, best)
             if calling_so_far:
                 nearest = max(calling_so_far, key=lambda score: score.mean).candidate
                 untried = [each for each in near(nearest, ballots) if each not in self._tried]
@@ -244,7 +216,7 @@ class Search:
 
     def _affordable(self, challengers: Iterable[Candidate], tasks: Sequence[Task]) -> list[Candidate]:
         """The next challengers that the limits allow and the money suffices for, with a reserve for the confirmation."""
-        forecast = Forecaster(self._answers.measurement.prices, self.members, self._answers, tasks)
+        forecast, costs = self._forecaster(), dict[str, float]()
         limit, chosen = self.limits, list[Candidate]()
         reserve = 0.0
         if limit.spend is not None:
@@ -264,9 +236,14 @@ class Search:
                     continue
                 left -= price
             chosen.append(candidate)
+            costs[candidate.kind] = further or 0.0
         if limit.spend is not None:
-            self._answers.measurement.allow(limit.spend - reserve)
+            self._answers.measurement.allow(limit.spend - reserve, costs)
         return chosen
+
+    def _forecaster(self) -> Forecaster:
+        """Forecasts from what is known by now."""
+        return Forecaster(self._answers.measurement.prices, self.members, self._answers, self.search)
 
     @property
     def _limit(self) -> str:
@@ -282,53 +259,6 @@ class Search:
         answered = sum(task.id in self._answers.complete for task in self.search)
         whole = answered >= len(self.search)
         return self.confirmation if whole else self.confirmation[: max(1, answered)]
-
-    def _chosen(self, tasks: Sequence[Task], best: Candidate) -> Candidate:
-        """The best candidate within the limits whose gain over the best single model exceeds its standard error."""
-        alone = self._score(best, tasks)
-        assert alone is not None
-        chosen = alone
-        for candidate in self._tried:
-            score = self._score(candidate, tasks)
-            if score is None or candidate.way == "single" or self._why_not(candidate, tasks):
-                continue
-            gains = [ours - theirs for ours, theirs in zip(score.right, alone.right, strict=True)]
-            error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-            if fmean(gains) > error and _rank(score) > _rank(chosen):
-                chosen = score
-        return chosen.candidate
-
-    def _why_not(self, candidate: Candidate, tasks: Sequence[Task]) -> str:
-        """Why the limits on an answer do not allow a candidate, by what its answers have cost; "" if they do."""
-        score = self._score(candidate, tasks)
-        if score is None:
-            return ""
-        limit = self.limits
-        if limit.answer_cost is not None and (score.dollars is None or score.dollars > limit.answer_cost):
-            shown = "an unknown sum" if score.dollars is None else f"${score.dollars:.4g}"
-            return f"an answer costs {shown}, more than --answer-cost {limit.answer_cost:g}"
-        if limit.answer_seconds is not None and score.seconds > limit.answer_seconds:
-            return f"an answer takes {score.seconds:.1f} s, more than --answer-seconds {limit.answer_seconds:g}"
-        return ""
-
-    def _score(self, candidate: Candidate, tasks: Sequence[Task]) -> Score | None:
-        """The score of a candidate that has answered all of these questions."""
-        outcomes = self.trials.outcomes(candidate, tasks)
-        if not outcomes or len(outcomes) < len(tasks):
-            return None
-        costs = [outcome.dollars for outcome in outcomes]
-        dollars = None if any(cost is None for cost in costs) else fmean(cost for cost in costs if cost is not None)
-        right = tuple(outcome.right for outcome in outcomes)
-        return Score(candidate, right, dollars, fmean(outcome.seconds for outcome in outcomes))
-
-    @staticmethod
-    def _front(scores: Sequence[Score]) -> list[Score]:
-        known = [score for score in scores if score.dollars is not None]
-        places = pareto([(score.dollars or 0.0, score.mean) for score in known])
-        front = dict[tuple[float, float], Score]()
-        for place in places:
-            front.setdefault((known[place].dollars or 0.0, known[place].mean), known[place])
-        return [*front.values()]
 
     # -- the confirmation part -------------------------------------------------------------------------------------------
 
@@ -346,7 +276,7 @@ class Search:
             tasks = [task for task in self._confirming if self._have(task, wanted)]
             await self.trials.each(wanted, tasks)
             for each in wanted:
-                if score := self._score(each, tasks):
+                if score := self._scores.score(each, tasks):
                     finding.confirmed[each] = score
             if finding.best not in finding.confirmed or len(tasks) < len(self._confirming):
                 self._notes.append(
@@ -362,8 +292,3 @@ class Search:
             for name in each.names
             if name not in self._answers.left_out
         )
-
-
-def _rank(score: Score) -> tuple[float, float, int]:
-    """The higher, the better: by quality, then by price, then by the number of calls."""
-    return score.mean, -(score.dollars or 0.0), -score.candidate.calls

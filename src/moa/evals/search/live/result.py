@@ -16,8 +16,9 @@ from moa.config.tables import MixtureTable
 from moa.errors import ConfigError
 from moa.evals.search.intervals import clustered, paired
 from moa.evals.search.live.candidate import Candidate
-from moa.evals.search.live.finding import Finding, Score
+from moa.evals.search.live.finding import Finding
 from moa.evals.search.live.members import Member
+from moa.evals.search.live.scores import Score
 from moa.evals.tasks.task import Task
 
 Row = dict[str, Any]

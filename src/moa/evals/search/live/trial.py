@@ -119,9 +119,7 @@ class Trials:
         measurement = self.answers.measurement
         measurement.stopped = ""
         if calling:
-            await measurement.each(
-                calling, self._one, kind=lambda one: f"{one[0].aggregator}/{len(one[0].panel)}/{one[0].settings}"
-            )
+            await measurement.each(calling, self._one, kind=lambda one: one[0].kind)
         return not measurement.stopped
 
     async def _one(self, one: tuple[Candidate, Task]) -> None:
