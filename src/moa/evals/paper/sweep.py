@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import Any
 
 from moa.errors import ConfigError
@@ -69,10 +70,11 @@ def remade(
     ``reads`` where a layer reads another.
     """
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
+    without = REMADE | NOT_KEPT | (frozenset() if len(layers) > 1 else BETWEEN_LAYERS)
     settings = {
         field.name: getattr(mixture.plan, field.name)
         for field in fields(mixture.plan)
-        if field.name not in REMADE | NOT_KEPT
+        if field.name in signature(Mixture).parameters and field.name not in without
     }
 
     def made(**also: Any) -> Mixture:
@@ -84,7 +86,6 @@ def remade(
             aggregate=aggregate or mixture.aggregate,
             schedule=_reachable(mixture.schedule, layers),
             min_proposals=min(mixture.min_proposals, smallest),
-            reads=mixture.plan.reads if len(layers) > 1 else None,
             **settings,
             **also,
         )
