@@ -104,7 +104,7 @@ def test_a_variant_keeps_every_other_setting() -> None:
     (variant, *_) = sweep.proposers(of, [1])
     plan, default = variant.mixture.plan, mixture().plan
     varied = {"name", "layers", "aggregators", "aggregate", "min_proposals", "memory", "aggregation", "schedule"}
-    varied |= {"has_aggregator", "reads", "when", "first", "effort", "member_effort"}
+    varied |= {"has_aggregator", "reads", "keep", "when", "first", "effort", "member_effort"}
     for field in fields(Plan):
         if field.name not in varied:
             assert getattr(plan, field.name) == getattr(of.plan, field.name) != getattr(default, field.name)

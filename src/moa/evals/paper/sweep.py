@@ -49,11 +49,11 @@ class Variant:
         }
 
 
-REMADE = frozenset(
-    {"name", "layers", "aggregators", "aggregate", "schedule", "min_proposals", "reads", "when", "first"}
-)
+REMADE = frozenset({"name", "layers", "aggregators", "aggregate", "schedule", "min_proposals", "when", "first"})
+BETWEEN_LAYERS = frozenset({"reads", "keep"})
 NOT_KEPT = frozenset({"aggregation", "memory", "effort", "member_effort"})
-"""Fields of a plan that a variant has of its own, and those that it goes without: no benchmark's request sets an effort."""
+"""Fields of a plan that a variant has of its own, those that apply between two layers, and those that it goes without: no
+benchmark's request sets an effort."""
 
 
 def remade(
@@ -67,7 +67,7 @@ def remade(
     """The mixture with other agents, named ``moa/NAME-label``; every other setting stays.
 
     ``min_proposals`` and a quorum shrink with the layers, ``when`` applies where enough proposers are left, and
-    ``reads`` where a layer reads another.
+    ``reads`` and ``keep`` where a layer reads another.
     """
     smallest = min((len(layer) for layer in layers), default=mixture.min_proposals)
     without = REMADE | NOT_KEPT | (frozenset() if len(layers) > 1 else BETWEEN_LAYERS)
