@@ -120,7 +120,7 @@ class Search:
         self._answers.until = began + FIRST_PART * seconds
         names = await self._ask_search_part()
         self._deadline = began + seconds - RESERVED * (time.monotonic() - began)
-        self._answers.until = began + seconds
+        self._answers.until = self._deadline
         tasks = [task for task in self.search if task.id in self._answers.complete]
         ballots = Ballots(self._answers, names, tasks)
         best = await self._count(ballots, tasks)
@@ -129,10 +129,11 @@ class Search:
         found = self._scores.chosen(self._tried, tasks, best)
         scores = sorted(
             (score for each in self._tried if (score := self._scores.score(each, tasks))),
-            key=lambda score: (-score.mean, score.dollars or 0.0, score.candidate.calls),
+            key=lambda score: (-score.mean, score.dollars or 0.0, score.candidate != found, score.candidate.calls),
         )
         front = front_of(scores)
         finding = Finding(found, best, len(tasks), scores, front, tried=len(self._tried), left=self._left)
+        self._answers.until = began + seconds
         await self._confirm(finding)
         finding.left_out, finding.notes = dict(self._answers.left_out), self._notes
         return finding

@@ -75,7 +75,9 @@ async def race(
             if challenger in trials.failed:
                 lap = Lap(challenger, lap.questions, lap.won, lap.lost, trials.failed[challenger])
             elif lap.questions < end:
-                lap = Lap(challenger, lap.questions, lap.won, lap.lost, "the money ran out")
+                lap = Lap(
+                    challenger, lap.questions, lap.won, lap.lost, f"the {'time' if is_late() else 'money'} ran out"
+                )
             elif why := allowed(challenger, tasks[:end]):
                 lap = Lap(challenger, lap.questions, lap.won, lap.lost, why)
             laps[challenger] = lap
@@ -84,7 +86,9 @@ async def race(
         if not paid:
             break
     unfinished = [lap for lap in laps.values() if not lap.left and lap.questions < len(tasks)]
-    late = {lap.candidate: Lap(lap.candidate, lap.questions, lap.won, lap.lost, "time ran out") for lap in unfinished}
+    late = {
+        lap.candidate: Lap(lap.candidate, lap.questions, lap.won, lap.lost, "the time ran out") for lap in unfinished
+    }
     return list((laps | late).values())
 
 

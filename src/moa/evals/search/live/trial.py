@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ class Trials:
 
     async def _one(self, one: tuple[Candidate, Task]) -> None:
         candidate, task = one
-        if candidate in self.failed:
+        if candidate in self.failed or (not candidate.free and time.monotonic() > self.answers.until):
             return
         try:
             self._outcomes[candidate, task.id] = await self._tried(candidate, task)
