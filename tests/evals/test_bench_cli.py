@@ -239,3 +239,24 @@ async def test_recorded_judgments_are_scored_on_the_command_line(tmp_path: Path)
     assert round(results["FuseChat-Llama-3.1-8B-Instruct"]["win_rate"], 4) == 63.3316
     assert round(results["FuseChat-Llama-3.1-8B-Instruct"]["length_controlled_winrate"], 2) == 65.39
     assert results["gpt4_1106_preview"]["length_controlled_winrate"] == 50
+
+
+async def test_a_forecast_several_judges_and_old_answers_on_the_command_line(folder: Path, upstream: Upstream) -> None:
+    """A forecast calls nothing; a second judge and a later one judge answers that are there."""
+    for name in ("one", "two", "three"):
+        upstream.script(name, say("Rating: [[8]]" if name == "one" else "Rating: [[6]]"))
+    places = ["--config", str(folder / "moa.toml"), "--data", str(folder / "data"), "--json"]
+    first = ["-m", "up/ann", "--out", str(folder / "run"), "--sample", "2", "--seed", "5", *places]
+    ended = await run("bench", "mt-bench", *first, "--judge", "up/one", "--dry-run")
+    forecast = json.loads(ended.out)["forecast"]
+    assert (forecast["items"], forecast["answers"], forecast["judgments"], len(upstream.requests)) == (2, 4, 5, 0)
+    ended = await run("bench", "mt-bench", *first, "--judge", "up/one", "--judge", "up/two")
+    (result,) = json.loads(ended.out)["results"]
+    assert [judge["score"] for judge in result["judges"]] == [8, 6]
+    calls = len(upstream.requests)
+    ended = await run("bench", "mt-bench", "--answers", str(folder / "run"), "--judge", "up/three", *places)
+    (result,) = json.loads(ended.out)["results"]
+    assert (result["system"], result["judge"], result["score"], result["sample"]) == ("up/ann", "up/three", 6, 2)
+    assert {request.model for request in upstream.requests[calls:]} == {"three"}
+    ended = await run("bench", "mt-bench", "--answers", str(folder / "run"), "-m", "duo", *places)
+    assert (ended.code, "remove --mixture and --repeat" in ended.err) == (2, True)

@@ -12,6 +12,7 @@ import pytest
 
 from moa.cli import analyse
 from moa.errors import ConfigError
+from moa.evals.paper import analyses
 from moa.evals.paper.analyses import Case, cases_of, leaderboard, merging, outputs, proposals_of, spearman
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted
@@ -163,3 +164,17 @@ def test_the_papers_correlation_is_reproduced_and_controls_have_half_of_it() -> 
     assert found["BLEU-4"].controls == pytest.approx(dict(zip(CONTROLS, (0.169, 0.243), strict=True)), abs=0.001)
     excess = [gap.difference for gap in found["BLEU-4"].excess.values() if gap]
     assert excess == pytest.approx([0.163, 0.086], abs=0.001)
+
+
+def test_files_that_every_system_has_are_named_for_their_system(tmp_path: Path) -> None:
+    """By their rows' generator, or else by their folder; two files of one system are refused."""
+    paths = []
+    for folder, generator in (("one", "model-1"), ("two", None), ("three", "model-1")):
+        path = tmp_path / folder / "model_outputs.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps([{"instruction": "Q", "output": "A", "generator": generator}]))
+        paths.append(path)
+    assert [*analyses.named_outputs(paths[:2])] == ["model-1", "two"]
+    assert analyses.name_of(paths[1]) == "two"
+    with pytest.raises(ConfigError, match="two files are of the system model-1"):
+        analyses.named_outputs(paths)
