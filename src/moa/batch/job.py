@@ -32,7 +32,7 @@ from moa.batch.answering import Answered, Proposal, Watch, answered, failure_of
 from moa.batch.estimate import Estimate, estimated
 from moa.batch.folder import locked, settle, write_whole
 from moa.batch.journal import Journal, Totals
-from moa.batch.pace import Paces
+from moa.batch.pace import ROW, Paces
 from moa.batch.progress import Progress, Tally, summary
 from moa.batch.reading import files, folder_of, format_of, rows
 from moa.batch.rows import Raw, Row
@@ -240,6 +240,7 @@ class Job(Closing):
 
     async def _one(self, raw: Raw, share: Share) -> None:
         """Answer one row, and record it."""
+        ROW.set(raw.number)
         row, kept = Row.of(raw), self.journal.kept(raw.number)
         paid = 0.0
 

@@ -11,10 +11,11 @@ takes longer than a proposer's without any load.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 
 from moa.errors import ModelError, RateLimited, TimedOut
 from moa.messages import Delta, Request
@@ -36,6 +37,9 @@ NEAR = 0.95
 
 PATIENCE = 600.0
 """Seconds for which a call that is refused for a rate limit is repeated before it fails."""
+
+ROW: ContextVar[int] = ContextVar("ROW", default=0)
+"""The number of the row for which the current task makes calls."""
 
 OVERLOADED = frozenset({503, 529})
 
@@ -77,7 +81,8 @@ class Pace:
         self.in_use = 0
         self._ceiling = float("inf")  # the number of calls at which the endpoint pushed back
         self._cut = float("-inf")  # when the number was cut, on the loop's clock
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: by row, then in the order they came
+        self._came = 0
         self._elsewhere = 0
         self._on_change = on_change
         self._rounds: dict[
@@ -96,12 +101,13 @@ class Pace:
         return self.waiting >= max(4.0, self.limit / 4)
 
     async def take(self) -> None:
-        """Wait for a place, in the order in which the calls came."""
+        """Wait for a place: calls of earlier rows (:data:`ROW`) come first, so that rows end before others begin."""
         if self.in_use < int(self.limit) and not self._queue:
             self.in_use += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(place)
+        self._came += 1
+        heapq.heappush(self._queue, (ROW.get(), self._came, place))
         try:
             await place
         except asyncio.CancelledError:
@@ -162,7 +168,7 @@ class Pace:
 
     def _hand_out(self) -> None:
         while self._queue and self.in_use < int(self.limit):
-            place = self._queue.popleft()
+            _, _, place = heapq.heappop(self._queue)
             if not place.done():
                 self.in_use += 1
                 place.set_result(None)
