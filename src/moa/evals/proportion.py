@@ -2,8 +2,7 @@
 
 Clopper and Pearson's interval (Biometrika 26, 1934) holds at least its confidence for every true proportion, also where the
 count is 0 or all. Its ends are quantiles of beta distributions; here they are found by bisection on binomial tails,
-which the standard library can add up. It agrees with ``scipy.stats.binomtest(k, n).proportion_ci(method="exact")`` to 9
-digits.
+which the standard library can add up.
 """
 
 from __future__ import annotations
