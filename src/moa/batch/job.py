@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from moa.batch.answering import Answered, Proposal, Watch, answered, failure_of
+from moa.batch.beginning import check_output, check_prices, spooled
 from moa.batch.estimate import Estimate, estimated
 from moa.batch.folder import locked, settle, write_whole
 from moa.batch.journal import Journal, Totals
@@ -36,7 +36,7 @@ from moa.batch.pace import ROW, Paces
 from moa.batch.progress import Progress, Tally, summary
 from moa.batch.reading import files, folder_of, format_of, rows
 from moa.batch.rows import Raw, Row
-from moa.batch.spending import OverLimit, Share, Spending
+from moa.batch.spending import Admitted, OverLimit, Share, Spending
 from moa.batch.survey import check_unchanged, survey
 from moa.batch.trouble import Ended, Trouble
 from moa.batch.writing import output
@@ -112,9 +112,9 @@ class Job(Closing):
         self._paces, self._on_progress = paces, on_progress
         self.folder = folder_of(out)
         self.stopped = ""
-        _check_output(out, self.folder)
+        check_output(out, self.folder)
         if options.max_cost is not None:
-            _check_prices(mixture)
+            check_prices(mixture)
         with ExitStack() as opening:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class Job(Closing):
             settle(self.folder / "job.json", self._settings(), kind="job", flag="-o")
             self.journal = opening.enter_context(Journal(self.folder / "journal.sqlite"))
             if place == STANDARD_INPUT:
-                place = _spooled(standard_input or sys.stdin.buffer, self.folder / "input.jsonl")
+                place = spooled(standard_input or sys.stdin.buffer, self.folder / "input.jsonl")
             self._files = files(place)
             if any(file.path.exists() and out.exists() and file.path.samefile(out) for file in self._files):
                 raise ConfigError(f"{out} is both input and output; give another -o")
@@ -251,7 +251,7 @@ class Job(Closing):
 
         watch = Watch(proposed, self._trouble.worked, self._failed)
         try:
-            result = await answered(row, self.mixture, _Admitted(self._spending, share), kept=kept, watch=watch)
+            result = await answered(row, self.mixture, Admitted(self._spending, share), kept=kept, watch=watch)
         except asyncio.CancelledError:
             self.journal.lose(max(0.0, share.dollars - paid))
             raise
@@ -343,58 +343,6 @@ class Job(Closing):
             "--any-order": self.options.any_order,
             "output format": format_of(self.out),
         }
-
-
-class _Admitted:
-    """The allowance of one row that the job has admitted already."""
-
-    def __init__(self, spending: Spending, share: Share) -> None:
-        self._spending, self._share = spending, share
-
-    @asynccontextmanager
-    async def row(self) -> AsyncIterator[Share]:
-        try:
-            yield self._share
-        finally:
-            self._spending.cost += Cost(self._share.dollars)
-            await self._spending.settle(self._share)
-
-
-def _check_output(out: Path, folder: Path) -> None:
-    if out.exists() and not out.is_file():
-        raise ConfigError(f"-o {out} is no regular file; a job needs one to continue after an interruption")
-    if format_of(out) not in ("jsonl", "parquet") or out.suffix.lower() in (".gz", ".zst"):
-        raise ConfigError(f"-o {out}: answers are written as .jsonl or .parquet")
-    if out.exists() and not (folder / "job.json").exists() and out.stat().st_size:
-        raise ConfigError(f"-o {out} exists, and no job has written it; give another -o, or remove it")
-
-
-def _check_prices(mixture: Mixture) -> None:
-    """Raises ConfigError if the price of a model is unknown, so that a limit on cost cannot be enforced."""
-    for agent in mixture.agents:
-        model = agent.model
-        if isinstance(model, Mixture):
-            _check_prices(model)
-        elif mixture.prices.per_million(model.name) is None:
-            raise ConfigError(
-                f"--max-cost cannot be enforced: the price of {model.name} is unknown; set it in moa.toml under [prices]"
-            )
-
-
-def _spooled(stream: IO[bytes], path: Path) -> str:
-    """Standard input, read to its end into a file, since a job reads its input more than once. Without any input, the file
-    of the job's last start stays."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            shutil.copyfileobj(stream, file, 2**20)
-        if part.stat().st_size or not path.exists():
-            part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"standard input cannot be kept in {path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return str(path)
 
 
 def _spread(count: int | None, rows: int) -> frozenset[int] | None:

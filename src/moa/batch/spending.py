@@ -115,3 +115,18 @@ class Spending:
             raise ConfigError(
                 f"--max-cost cannot be enforced: the price of {model} is unknown; set it in moa.toml under [prices]"
             )
+
+
+class Admitted:
+    """The allowance of one row that the job has admitted already."""
+
+    def __init__(self, spending: Spending, share: Share) -> None:
+        self._spending, self._share = spending, share
+
+    @asynccontextmanager
+    async def row(self) -> AsyncIterator[Share]:
+        try:
+            yield self._share
+        finally:
+            self._spending.cost += Cost(self._share.dollars)
+            await self._spending.settle(self._share)
