@@ -65,7 +65,9 @@ def serve(
     keep_for: Annotated[
         float | None,
         typer.Option(
-            metavar="DAYS", min=0.001, help="Delete saved runs after so many days. Default: keep them while they fit."
+            metavar="DAYS",
+            min=0.001,
+            help="Delete saved runs, files and batches after so many days. Default: keep runs while they fit.",
         ),
     ] = None,
     keep_size: Annotated[

@@ -16,6 +16,7 @@ from moa.mixture.fences import keep_secret_in
 from moa.models.provider import is_loopback
 from moa.server.access import Access
 from moa.server.app import create_app
+from moa.server.batches.shelf_thread import ShelfThread
 from moa.server.discretion import Discretion
 from moa.server.graceful import GracefulServer
 from moa.server.keys import Keys, default_place
@@ -57,16 +58,19 @@ def serve(
     if keep and place is None:
         raise ConfigError("--keep needs a store: remove --store off")
     keep = place is not None and not access.keyed and not beyond if keep is None else keep
-    if not keep and (keep_for is not None or keep_size is not None):
+    if not keep and (keep_size is not None or (keep_for is not None and place is None)):
         raise ConfigError("this server saves no runs, so --keep-for and --keep-size have no effect: add --keep")
     bounds = Bounds(bytes=keep_size or BYTES_KEPT, days=keep_for)
     if place is not None:
         keep_secret_in(place.parent)
     turns, ledger, archive = Turns(place), Ledger(place), Archive(place, bounds=bounds) if keep else None
+    shelf = ShelfThread(place and place.with_name(f"{place.stem}.batches.sqlite"), keep_for)
     configured = Config(config, memory=turns, on_notice=notify)
     listener = _listener(host, port)
     _log_to_stderr()
-    app = create_app(configured, ledger=ledger, keys=ring, settings=settings, archive=archive, access=access)
+    app = create_app(
+        configured, ledger=ledger, keys=ring, settings=settings, archive=archive, access=access, shelf=shelf
+    )
     server = GracefulServer(app, drain=drain, grace=grace, on_notice=notify)
     with server.signals():
         address = listener.getsockname()

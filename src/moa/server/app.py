@@ -22,6 +22,10 @@ from moa.server import (
     token_counts,
 )
 from moa.server.access import Access
+from moa.server.batches.objects import BatchBody
+from moa.server.batches.routes import batch_routes, file_routes
+from moa.server.batches.running import Running
+from moa.server.batches.shelf_thread import ShelfThread
 from moa.server.correlation import Correlation
 from moa.server.described import DescribedAPI
 from moa.server.dialects.chat import CHAT
@@ -50,6 +54,7 @@ def create_app(
     settings: Settings | None = None,
     archive: Archive | None = None,
     access: Access | None = None,
+    shelf: ShelfThread | None = None,
 ) -> FastAPI:
     """The ASGI application. It closes ``config``, ``ledger`` and ``archive`` when it shuts down.
 
@@ -60,21 +65,27 @@ def create_app(
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
         access: which hosts and pages may use the server; its ``keys`` are these.
+        shelf: stores files and batches; None keeps them in a temporary file, until the server ends.
     """
     access = replace(access or Access(), keys=keys)
     discretion = Discretion.of(config, access)
     parts = Parts(config, ledger or Ledger(), keys, settings or Settings(), archive, discretion)
     mcp = McpRoute(parts.consulting)
+    shelf = shelf or ShelfThread(None, None)
+    running = Running(parts, shelf)
+    parts.on_stop.append(running.stop_in)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await parts.start()
+        running.start()
         yield
         await mcp.aclose()
+        await running.aclose()
         await parts.aclose()
 
     app = DescribedAPI(
-        [dialect.body for dialect in DIALECTS],
+        [*(dialect.body for dialect in DIALECTS), BatchBody],
         title="Mixture-of-Agents",
         description="Mixtures of models, each selectable as a model, behind OpenAI's Chat Completions API.",
         lifespan=lifespan,
@@ -93,6 +104,8 @@ def create_app(
         app.include_router(completions.routes(dialect, parts))
     app.include_router(stored_responses.routes(parts))
     app.include_router(token_counts.routes(DIALECTS, parts))
+    app.include_router(file_routes(parts, shelf))
+    app.include_router(batch_routes(parts, shelf, running))
     app.include_router(runs.routes(parts))
     app.include_router(mixture_routes.routes(parts))
     app.router.routes.append(Route(mcp_route.PATH, mcp, methods=mcp_route.METHODS))

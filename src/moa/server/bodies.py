@@ -56,7 +56,7 @@ class Bodies:
     """
 
     def __init__(self, most_each: int, most_together: int, pace: Pace | None = None) -> None:
-        self._most_each, self.most_together, self._pace = most_each, most_together, pace or Pace()
+        self.most_each, self.most_together, self._pace = most_each, most_together, pace or Pace()
         self.held = 0
         self._worker = ThreadPoolExecutor(1, "bodies")
 
@@ -88,11 +88,11 @@ class Bodies:
             Refusal: 400, its length is no number; 408, it arrives too slowly; 413, it is too large; 415, it is compressed;
                 503, all bodies together are too large.
         """
-        too_large = Refusal(413, f"the body is larger than {self._most_each} bytes", code="request_too_large")
+        too_large = Refusal(413, f"the body is larger than {self.most_each} bytes", code="request_too_large")
         length = request.headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or len(length) > 18:
             raise Refusal(400, "content-length is not a number")
-        if int(length) > self._most_each:
+        if int(length) > self.most_each:
             raise too_large
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
@@ -106,7 +106,7 @@ class Bodies:
                 async for packet in request.stream():
                     packets.append(packet)
                     size += len(packet)
-                    if size > self._most_each:
+                    if size > self.most_each:
                         raise too_large
                     held.grow_to(max(0, size - FREE))
                     deadline.reschedule(min(loop.time() + pace.pause, began + pace.start + size / pace.rate))

@@ -155,6 +155,21 @@ class Completion(Response):
         with suppress(ClientGone):
             await unless_gone(receive, self._respond(scope, receive, send))
 
+    async def answered(self) -> Response:
+        """The whole answer, or the error, without a connection.
+
+        Raises:
+            Refusal: a limit of the key is reached, or there is no slot.
+            asyncio.CancelledError: the finished proposals are kept.
+        """
+        try:
+            response = await self._answer(None)
+        except asyncio.CancelledError:
+            self._keep_proposals()
+            raise
+        assert response
+        return response
+
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = EventStream(send, self._encoder.keep_alive, MOST_UNSENT) if self._parsed.stream else None
         try:

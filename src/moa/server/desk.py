@@ -42,10 +42,24 @@ class Desk:
             message = "missing or unknown API key: send it as 'Authorization: Bearer …' or 'x-api-key: …'"
             raise Refusal(401, message, "authentication_error", "invalid_api_key")
         request.state.key = key  # for the log
-        if key.has_ended():
-            message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
-            raise Refusal(401, message, "authentication_error", "expired_key")  # the code is LiteLLM's
-        return key
+        return _in_time(key)
+
+    def has(self, owner: str) -> bool:
+        """Whether an owner's work is done here: that of keys where callers need one, else that of callers without keys."""
+        return (self._keys is not None and self._keys.apply) == bool(owner)
+
+    def key_of(self, owner: str) -> Key:
+        """The key of an owner, for work that outlives its request.
+
+        Raises:
+            Refusal: 401, the key was removed or has expired.
+        """
+        if not owner:
+            return ANYONE
+        key = self._keys.of_id(owner) if self._keys else None
+        if key is None:
+            raise Refusal(401, "this API key was removed", "authentication_error", "invalid_api_key")
+        return _in_time(key)
 
     def owner(self, key: Key) -> str:
         """The owner of a key's runs; without keys all callers share one."""
@@ -62,6 +76,13 @@ class Desk:
             if not key.may_call(model):
                 message = f"key {key.name!r} does not have access to model {model!r}"
                 raise Refusal(403, message, code="model_not_found", param="model")
+
+
+def _in_time(key: Key) -> Key:
+    if key.has_ended():
+        message = f"this API key has expired ({key.until}, UTC): the operator of this server can make another"
+        raise Refusal(401, message, "authentication_error", "expired_key")  # the code is LiteLLM's
+    return key
 
 
 def _secret(request: Request) -> str:

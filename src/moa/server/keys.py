@@ -165,6 +165,11 @@ class Keys:
             raise self._damaged
         return found
 
+    def of_id(self, key_id: str) -> Key | None:
+        """The key with this ID, by the file as it is now; of a damaged file, as it was before."""
+        self._refresh()
+        return next((key for key in self._keys.values() if key.id == key_id), None)
+
     def add(
         self,
         name: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,9 @@ class Parts:
         settings: see :class:`Settings`.
         archive: stores runs; None keeps only the last few of the server's own runs, in memory.
         discretion: what callers may read of errors and notices.
+
+    Attributes:
+        on_stop: called when :meth:`stop_in` is, with its seconds.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Parts:
         self.desk = Desk(keys)
         self.bodies = Bodies(settings.max_body, max(LEAST_TOGETHER, TOGETHER * settings.max_body))
         self.shutdown = Shutdown()
+        self.on_stop = list[Callable[[float], None]]()
         self.charges = Charges(Bookings(ledger), Forecast(config.prices))
         self.admission = Admission(settings.max_runs, settings.max_queue)
         self.discretion, self.model_list = discretion, ModelList(config, discretion)
@@ -119,6 +124,8 @@ class Parts:
         """Start no more runs of the server's own, and stop those in progress in so many seconds."""
         self.shutdown.announced = self.shutdown.closed = True
         self.runner.stop_in(seconds)
+        for stop_in in self.on_stop:
+            stop_in(seconds)
 
     async def aclose(self) -> None:
         """End all runs, write what is recorded, and close the configuration and the ledger."""

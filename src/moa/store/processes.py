@@ -52,7 +52,7 @@ def _numbers_valid_in() -> str:
         return platform.node()
 
 
-def _has_exited(process: str) -> bool:
+def has_exited(process: str) -> bool:
     """Whether a process is certainly gone: its number is valid here, and is nobody's."""
     place, number, _ = process.rsplit("/", 2)
     if os.name != "posix" or place != _numbers_valid_in():
@@ -106,14 +106,14 @@ class Processes:
         """The outcome of a run, given the stored one: a run without an end whose process is gone was ``broken off``."""
         if outcome != "running" or self._is_alive(process, beat):
             return outcome
-        if process is None or _has_exited(process) or not self._is_locked():
+        if process is None or has_exited(process) or not self._is_locked():
             return "broken off"
         return outcome
 
     def _is_alive(self, process: str | None, beat: float | None) -> bool:
         if process is None or beat is None:  # a process of an older version, or none
             return False
-        return process == self._process or (0 <= clock() - beat < DEAD_AFTER and not _has_exited(process))
+        return process == self._process or (0 <= clock() - beat < DEAD_AFTER and not has_exited(process))
 
     def _is_locked(self) -> bool:
         """Whether nobody can write the file now. Then an old heartbeat says nothing."""
