@@ -225,6 +225,21 @@ async def test_a_batch_survives_restarts(upstream: Upstream, tmp_path: Path) -> 
     assert [len(upstream.calls(model)) for model in ("last", "x", "y")] == [1, 1, 3]
 
 
+async def test_a_batch_expires(upstream: Upstream, tmp_path: Path) -> None:
+    """Rows that it did not reach are lines of its error file."""
+    (tmp_path / "moa.toml").write_text(CONFIG.format(base_url=upstream.base_url))
+    with Shelf(tmp_path / "state/moa/runs.batches.sqlite") as shelf:
+        file = shelf.add("", "rows", "batch", [jsonl(row(1)), b"\n", jsonl(row(2))])
+        made = shelf.batches.add("", file.id, "/v1/chat/completions", "24h", 0, None, None)
+    async with restarted(tmp_path) as (_, server), sdk(server) as client:
+        batch = await ended(client, await client.batches.retrieve(made.id))
+        assert batch.status == "expired" and batch.expired_at and not batch.output_file_id
+        errors = await lines(client, batch.error_file_id)
+    assert [(each["custom_id"], each["response"], each["error"]["code"]) for each in errors] == [
+        *(("row-1", None, "batch_expired"), ("row-2", None, "batch_expired"))
+    ]
+
+
 async def test_batches_belong_to_keys(upstream: Upstream, tmp_path: Path) -> None:
     """Other keys get a 404; rows keep to the key's models and dollars, with the errors that a request would get."""
     ring = Keys(tmp_path / "keys.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -10,8 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from moa.config.names import full_name
+from moa.errors import MoaError
 from moa.events import AgentFinished
 from moa.messages import Reference
+from moa.mixture.mixture import Mixture
 from moa.server.batches.lines import answered_line
 from moa.server.body import object_of
 from moa.server.choices import Step
@@ -19,38 +23,54 @@ from moa.server.completions import Completion
 from moa.server.correlation import REQUEST_ID
 from moa.server.dialects.chat import CHAT, read_chat
 from moa.server.dialects.dialect import ParsedRequest
-from moa.server.failures import Refusal, openai_error
+from moa.server.failures import Refusal, openai_error, refusal_of
 from moa.server.keys import Key
 from moa.server.panels import suited
 from moa.server.parts import Parts
 from moa.server.unanswered import Asked, Unanswered
 from moa.store.batches import Usage
+from moa.tracebacks import traceback_of
 
 BUSY = 1.0
 """Seconds after which a row is tried again that found no slot."""
 
 NOT_ASKED = Asked(b"")
 
+log = logging.getLogger("moa.server")
+
+
+class Proposals(msgspec.Struct, frozen=True):
+    """The finished proposals of a row, and the identity of the mixture whose agents wrote them."""
+
+    mixture: str = ""
+    proposals: tuple[Reference, ...] = ()
+
 
 class Kept(Unanswered):
     """The proposals of one row, which survive the process.
 
     Args:
-        proposals: of an earlier try.
-        keep: called with all proposals so far, whenever there is one more.
+        before: of an earlier try.
+        on_more: called with all proposals so far, whenever there is one more.
     """
 
-    def __init__(self, proposals: Sequence[Reference], keep: Callable[[Sequence[Reference]], None]) -> None:
+    def __init__(self, before: Proposals, on_more: Callable[[Proposals], None]) -> None:
         super().__init__()
-        self._before, self._on_more = tuple(proposals), keep
+        self._known, self._on_more = before, on_more
+
+    def of(self, mixture: Mixture) -> None:
+        """This mixture answers the row. Where it has changed since the earlier try, the proposals are not its own."""
+        identity = hashlib.sha256(mixture.proposal_identity.encode("utf-8", "surrogatepass")).hexdigest()
+        if identity != self._known.mixture:
+            self._known = Proposals(identity)
 
     def proposals(self, asked: Asked) -> tuple[Reference, ...]:
-        return self._before
+        return self._known.proposals
 
     def keep(self, asked: Asked, proposals: Sequence[Reference]) -> None:
-        if len(proposals) > len(self._before):
-            self._before = tuple(proposals)
-            self._on_more(proposals)
+        if len(proposals) > len(self._known.proposals):
+            self._known = Proposals(self._known.mixture, tuple(proposals))
+            self._on_more(self._known)
 
     def forget(self, asked: Asked) -> None:
         pass
@@ -117,7 +137,10 @@ async def answer_of_row(parts: Parts, owner: str, custom_id: str, body: bytes, k
             raise Refusal(400, "rows of a batch cannot stream: leave 'stream' out", param="stream")
         await parts.recordings.room()
         response = await _completion(parts, key, parsed, kept).answered()
-    except Refusal as refusal:
+    except Exception as error:  # a defect of ours too: a row is data, never the end of its batch
+        refusal = refusal_of(error)
+        if not isinstance(error, Refusal | MoaError):
+            log.error("a row of a batch failed on an internal error\n%s", traceback_of(error))
         if refusal.kind == "rate_limit_error" or refusal.status == 503:
             raise Later(refusal.retry_after or BUSY) from None
         refused = openai_error(parts.discretion.refusal(refusal))
@@ -137,6 +160,7 @@ def _completion(parts: Parts, key: Key, parsed: ParsedRequest, kept: Kept) -> Ro
     parts.desk.check_models(key, [parsed.model])
     parsed = parts.small_tasks.routed(parsed)
     mixture = suited(parts.model_list.mixture(parsed.model), parsed.request, parsed.panel)
+    kept.of(mixture)
     charge = parts.charges.of(key, mixture, parsed.request, parsed.choices)
     model, table, owner = full_name(parsed.model), parts.tables.written(parsed.model), parts.desk.owner(key)
     return RowCompletion(

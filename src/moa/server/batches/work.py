@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
 import msgspec
 
-from moa.messages import Reference
 from moa.server.batches.lines import Check, Line, expired_line, numbered
-from moa.server.batches.rows import Kept, Later, RowAnswer, answer_of_row
+from moa.server.batches.rows import Kept, Later, Proposals, RowAnswer, answer_of_row
 from moa.server.batches.shelf_thread import ShelfThread
 from moa.server.correlation import REQUEST_ID
 from moa.server.parts import Parts
@@ -143,7 +142,7 @@ class Work:
         """Answer a row, and record it."""
         line = msgspec.json.decode(data, type=Line)
         record = await self._shelf.do(lambda shelf: shelf.batches.kept(self.batch.id, number))
-        before = msgspec.json.decode(record, type=tuple[Reference, ...]) if record else ()
+        before = msgspec.json.decode(record, type=Proposals) if record else Proposals()
         kept = Kept(before, partial(self._keep, number))
         while True:
             try:
@@ -161,7 +160,7 @@ class Work:
             lambda shelf: shelf.batches.answer(self.batch.id, number, answer.line, answer.usage, failed=answer.failed)
         )
 
-    def _keep(self, number: int, proposals: Sequence[Reference]) -> None:
+    def _keep(self, number: int, proposals: Proposals) -> None:
         """Write the proposals of a row soon, without a wait: what is recorded later is written later."""
         record = msgspec.json.encode(proposals)
         self._shelf.later(lambda shelf: shelf.batches.keep(self.batch.id, number, record))
