@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
         ("POST", "/v1/moderations", "moderations"),
         ("POST", "/v1/audio/transcriptions", "speech"),
         ("POST", "/v1/images/generations", "images"),
-        ("POST", "/v1/files", "/v1/chat/completions"),
+        ("POST", "/v1/assistants", "/v1/chat/completions"),
         ("GET", "/api/tags", "OpenAI compatible"),
         ("POST", "/api/chat", "ends in /v1"),
         ("POST", "/v1beta/models/gemini-2.5-pro:generateContent", "Gemini"),
