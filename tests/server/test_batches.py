@@ -117,6 +117,9 @@ async def test_files_are_listed_and_deleted(client: openai.AsyncOpenAI, server: 
     assert (await client.files.content(files[1].id)).content == secret * 2
     listed = [file.id async for file in client.files.list(limit=2, purpose="batch") if file in files]
     assert listed == [file.id for file in reversed(files)]
+    after: Any = {"anchor": "created_at", "seconds": 3600}
+    soon = await client.files.create(file=("soon.jsonl", b"x"), purpose="batch", expires_after=after)
+    assert soon.expires_at == soon.created_at + 3600
     for file in files:
         deleted = await client.files.delete(file.id)
         assert (deleted.id, deleted.deleted) == (file.id, True)
@@ -266,6 +269,25 @@ async def test_batches_belong_to_keys(upstream: Upstream, tmp_path: Path) -> Non
         async with sdk(server) as nobody:
             with pytest.raises(openai.AuthenticationError):
                 await nobody.files.list()
+
+
+async def test_a_row_that_waits_for_a_limit_holds_up_no_end(upstream: Upstream, tmp_path: Path) -> None:
+    """A key's limit of requests makes rows wait; a server that ends leaves them to the next one at once."""
+    ring = Keys(tmp_path / "keys.json")
+    secret = ring.add("ann", requests_per_minute=1)
+    (tmp_path / "moa.toml").write_text(CONFIG.format(base_url=upstream.base_url))
+    async with restarted(tmp_path, ring) as (app, server), sdk(server, secret) as client:
+        batch = await begun(client, row(1, "up/a"), row(2, "up/a"))
+
+        async def first_is_answered() -> bool:
+            counts = (await client.batches.retrieve(batch.id)).request_counts
+            return counts is not None and counts.completed == 1
+
+        await comes_true(first_is_answered)
+        app.state.parts.stop_in(1000)
+    with Shelf(tmp_path / "state/moa/runs.batches.sqlite") as shelf:
+        left = shelf.batches.of_id(batch.id)
+    assert (left.status, left.completed, left.failed) == ("in_progress", 1, 0)
 
 
 @pytest.fixture

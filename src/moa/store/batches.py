@@ -215,8 +215,11 @@ class Batches:
         return (line + b"\n" for (line,) in rows)
 
     def keep(self, batch: str, number: int, record: bytes) -> None:
-        """Keep the proposals of a row that is not answered yet."""
+        """Keep the proposals of a row that is not answered yet. They are on the disk with the next answer, and survive the
+        process at once: the disk is slow."""
+        self._file.execute("PRAGMA synchronous = NORMAL")
         self._file.execute("INSERT OR REPLACE INTO batch_proposals VALUES (?, ?, ?)", (batch, number, record))
+        self._file.execute("PRAGMA synchronous = FULL")
 
     def kept(self, batch: str, number: int) -> bytes | None:
         """The kept proposals of a row."""

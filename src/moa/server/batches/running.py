@@ -93,12 +93,15 @@ class Running(AsyncClosing):
 
     async def _watch(self) -> None:
         """Take batches, and renew the heartbeat of those that run here."""
+        said = ""
         while True:
             self._woken.clear()
             try:
                 await self._look()
+                said = ""
             except (sqlite3.Error, MoaError) as error:
-                log.error("the store of batches failed: %s", error)
+                if said != (said := str(error)):
+                    log.error("the store of batches failed: %s", said)
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
                     await self._woken.wait()

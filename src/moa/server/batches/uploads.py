@@ -87,7 +87,9 @@ def _read(form: FormData) -> Upload:
     if purpose != PURPOSE:
         message = f"files of the purpose {str(purpose)[:80]!r} have no use here: 'purpose' must be {PURPOSE!r}"
         raise Refusal(400, message, param="purpose", code="invalid_value")
-    given = {name: form.get(f"expires_after[{name}]") for name in ("anchor", "seconds")}
+    seconds = str(form.get("expires_after[seconds]", ""))
+    is_number = seconds.isascii() and seconds.isdigit() and len(seconds) < 10
+    given = {"anchor": form.get("expires_after[anchor]"), "seconds": int(seconds) if is_number else seconds}
     wish = checked(ExpiresAfter, given) if any(given.values()) else None
     return Upload(file, file.filename or "file.jsonl", float(wish.seconds) if wish else None)
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 import msgspec
@@ -42,7 +42,7 @@ class Work:
         self._parts, self._shelf, self._slots, self._room = parts, shelf, slots, asyncio.Semaphore(rows)
         self._rows = set[asyncio.Task[None]]()
         self._feeding: asyncio.Task[None] | None = None
-        self._end = ""
+        self._end, self._stopped = "", asyncio.Event()
         self._failure: BaseException | None = None
 
     def stop(self, status: str, *, at_once: bool = True) -> None:
@@ -52,6 +52,7 @@ class Work:
             status: that the batch gets; empty: it is left to the next process.
         """
         self._end = self._end or status or "left"
+        self._stopped.set()
         if self._feeding:
             self._feeding.cancel()
         for row in self._rows if at_once else ():
@@ -144,16 +145,18 @@ class Work:
         record = await self._shelf.do(lambda shelf: shelf.batches.kept(self.batch.id, number))
         before = msgspec.json.decode(record, type=Proposals) if record else Proposals()
         kept = Kept(before, partial(self._keep, number))
-        while True:
+        while not self._end:
             try:
                 async with self._slots:
+                    if self._end:
+                        return
                     answer = await answer_of_row(self._parts, self.batch.owner, line.custom_id, bytes(line.body), kept)
                     await self._record(number, answer)
                     return
             except Later as later:
-                if self._end:
-                    return
-                await asyncio.sleep(later.seconds)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(later.seconds):
+                        await self._stopped.wait()
 
     async def _record(self, number: int, answer: RowAnswer) -> None:
         await self._shelf.do(
