@@ -179,6 +179,8 @@ class Reader:
         (self.folder / "question.txt").write_text("Why is the sky blue?")
         rows = '{"prompt": "Why is the sky blue?"}\n{"prompt": "And the sea?"}\n'
         (self.folder / "prompts.jsonl").write_text(rows)
+        questions = ['{"question": "What is 1 + 1?", "answer": 2}', '{"question": "What is 2 + 3?", "answer": 5}']
+        (self.folder / "questions.jsonl").write_text("\n".join(questions))
         (self.folder / "in").mkdir()
         (self.folder / "in" / "more.jsonl").write_text(rows)
         for make in (small_benchmarks.alpaca_eval, small_benchmarks.mt_bench, small_benchmarks.flask):

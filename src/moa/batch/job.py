@@ -37,7 +37,7 @@ from moa.batch.progress import Progress, Tally, summary
 from moa.batch.reading import files, folder_of, format_of, rows
 from moa.batch.rows import Raw, Row
 from moa.batch.spending import Admitted, OverLimit, Share, Spending
-from moa.batch.survey import check_unchanged, survey
+from moa.batch.survey import check_unchanged, spread, survey
 from moa.batch.trouble import Ended, Trouble
 from moa.batch.writing import output
 from moa.closing import Closing
@@ -137,7 +137,7 @@ class Job(Closing):
             self._open = opening.pop_all()
         totals = self.journal.totals()
         self.rows = min(options.limit or self.survey.rows, self.survey.rows)
-        self._sample = _spread(options.sample, self.rows)
+        self._sample = spread(options.sample, self.rows)
         self.tally = Tally(self.rows if self._sample is None else len(self._sample), totals)
         self._spending = Spending(options.max_cost, totals.cost, totals.dearest)
         self._trouble = Trouble()
@@ -343,11 +343,3 @@ class Job(Closing):
             "--any-order": self.options.any_order,
             "output format": format_of(self.out),
         }
-
-
-def _spread(count: int | None, rows: int) -> frozenset[int] | None:
-    """The numbers of so many rows, spread evenly over all."""
-    if count is None:
-        return None
-    count = min(count, rows)
-    return frozenset(1 + place * rows // count for place in range(count))

@@ -85,3 +85,11 @@ def _check_unique(files: Sequence[File], duplicates: Duplicates) -> None:
     shown = ", ".join(f"rows {earlier} and {later} are both {names[later]!r:.60}" for earlier, later in pairs)
     more = f", and {count - len(pairs)} more" if count > len(pairs) else ""
     raise ConfigError(f"IDs must be unique: {shown}{more}")
+
+
+def spread(count: int | None, rows: int) -> frozenset[int] | None:
+    """The numbers of so many rows, spread evenly over all."""
+    if count is None:
+        return None
+    count = min(count, rows)
+    return frozenset(1 + place * rows // count for place in range(count))

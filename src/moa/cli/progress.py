@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from moa.batch.progress import Progress as Batch
-    from moa.evals.asking.harness import Progress
+    from moa.evals.asking.tally import Progress
 
 BETWEEN_LINES = 15.0
 """Seconds between lines, where no bar can be drawn."""

@@ -16,9 +16,10 @@ from moa.config.config import Config
 from moa.config.tables import MixtureTable
 from moa.errors import ConfigError, MoaError, ModelError
 from moa.evals.asking.data import Row, Shelf
-from moa.evals.asking.harness import Measurement, Progress
+from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import summed
 from moa.evals.asking.judge import TRIAL, Judge, excerpt
+from moa.evals.asking.tally import Progress
 from moa.evals.benchmark import Benchmark, Options
 from moa.evals.definition import digest
 from moa.messages import Delta, Request

@@ -10,8 +10,9 @@ import pytest
 
 from moa.errors import ConfigError, KeyRejected, RateLimited
 from moa.evals.asking.data import read_rows
-from moa.evals.asking.harness import Measurement, Progress
+from moa.evals.asking.harness import Measurement
 from moa.evals.asking.journal import Lines
+from moa.evals.asking.tally import Progress
 from moa.messages import Delta, Request, Usage, text_of
 from moa.mixture.mixture import Mixture
 from moa.models.scripted import Scripted

@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ from moa.evals.asking.journal import (
 )
 from moa.evals.asking.logprobs import first_token
 from moa.evals.asking.proposals import Proposals, figures, references
+from moa.evals.asking.tally import Progress, Tally
 from moa.messages import Cost, Delta, Message, Request, collected
 from moa.mixture.mixture import Mixture
 from moa.models import Model
@@ -63,17 +64,6 @@ UNREADABLE = 8
 
 SYSTEM, JUDGE = "answer", "judgment"
 """Whose calls have keys that begin so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a measurement is: items by outcome, US dollars, seconds left (None before it can be estimated)."""
-
-    done: int
-    failed: int
-    total: int
-    cost: Cost
-    seconds_left: float | None
 
 
 class Measurement(Closing):
@@ -298,7 +288,7 @@ class Measurement(Closing):
             MoaError: the first twenty items all failed.
         """
         running: set[asyncio.Task[None]] = set()
-        tally = _Tally(len(items), time.monotonic())
+        tally = Tally(len(items), time.monotonic())
         self.stopped = ""
 
         async def one(item: Item) -> None:
@@ -359,21 +349,3 @@ async def _first_ended(running: set[asyncio.Task[None]]) -> None:
     running.difference_update(ended)
     for error in [error for task in ended if (error := task.exception())]:
         raise error
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Items by outcome. ``called`` counts those that needed a call; the journal had the others."""
-
-    total: int
-    began: float
-    done: int = 0
-    failed: int = 0
-    called: int = 0
-    left_out: int = 0
-
-    def progress(self, cost: Cost) -> Progress:
-        """The time left is estimated from the items that needed a call; those in the journal take no time."""
-        pace = (time.monotonic() - self.began) / self.called if self.called else None
-        left = None if pace is None else pace * (self.total - self.done - self.failed)
-        return Progress(self.done, self.failed, self.total, cost, left)

@@ -17,7 +17,8 @@ from typing import Any
 
 from moa.config.config import Config
 from moa.errors import ConfigError
-from moa.evals.asking.harness import Measurement, Progress
+from moa.evals.asking.harness import Measurement
+from moa.evals.asking.tally import Progress
 from moa.evals.proportion import at_most
 from moa.evals.search.live.answers import Answers
 from moa.evals.search.live.candidate import Candidate
