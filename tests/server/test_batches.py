@@ -271,6 +271,19 @@ async def test_batches_belong_to_keys(upstream: Upstream, tmp_path: Path) -> Non
                 await nobody.files.list()
 
 
+async def test_a_batch_leaves_room_for_other_requests(upstream: Upstream, tmp_path: Path) -> None:
+    """All batches together have a quarter of the slots: here one of four."""
+    upstream.script("y", hang())
+    (tmp_path / "moa.toml").write_text(CONFIG.format(base_url=upstream.base_url))
+    async with restarted(tmp_path) as (app, server), sdk(server) as client:
+        for number in range(2):
+            await begun(client, *(row(10 * number + each, "moa/unpriced") for each in range(3)))
+        await holds(lambda: upstream.calls("y"))
+        answer = await client.chat.completions.create(model="up/a", messages=[{"role": "user", "content": "Hello?"}])
+        assert answer.choices[0].message.content == "proposal a"
+        assert (len(upstream.calls("y")), app.state.parts.admission.running) == (1, 1)
+
+
 async def test_a_row_that_waits_for_a_limit_holds_up_no_end(upstream: Upstream, tmp_path: Path) -> None:
     """A key's limit of requests makes rows wait; a server that ends leaves them to the next one at once."""
     ring = Keys(tmp_path / "keys.json")
