@@ -26,7 +26,7 @@ from moa.store.batches import Usage
 from moa.store.shelf import Shelf
 from tests.fakes.local_server import serving
 from tests.fakes.serving import CONFIG, Served
-from tests.fakes.upstream import Upstream, hang, refuse, say
+from tests.fakes.upstream import Upstream, hang, refuse, say, until
 from tests.fakes.waiting import PATIENCE, comes_true, holds
 
 pytestmark = pytest.mark.anyio
@@ -226,6 +226,20 @@ async def test_a_batch_survives_restarts(upstream: Upstream, tmp_path: Path) -> 
         batch = await ended(client, batch)
         assert [each["custom_id"] for each in await lines(client, batch.output_file_id)] == ["row-1", "row-2"]
     assert [len(upstream.calls(model)) for model in ("last", "x", "y")] == [1, 1, 3]
+
+
+async def test_a_server_that_ends_lets_rows_in_flight_finish(upstream: Upstream, tmp_path: Path) -> None:
+    """Within its grace; where they were the last ones, the batch is complete."""
+    go = asyncio.Event()
+    upstream.script("y", until(go) + say("at last"))
+    (tmp_path / "moa.toml").write_text(CONFIG.format(base_url=upstream.base_url))
+    async with restarted(tmp_path) as (app, server), sdk(server) as client:
+        batch = await begun(client, row(1, "moa/unpriced"))
+        await holds(lambda: upstream.calls("y"))
+        app.state.parts.stop_in(1000)
+        go.set()
+        batch = await ended(client, batch)
+    assert batch.status == "completed" and batch.request_counts and batch.request_counts.completed == 1
 
 
 async def test_a_batch_expires(upstream: Upstream, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def create_app(
         app.include_router(completions.routes(dialect, parts))
     app.include_router(stored_responses.routes(parts))
     app.include_router(token_counts.routes(DIALECTS, parts))
-    app.include_router(file_routes(parts, shelf))
+    app.include_router(file_routes(parts, shelf, running))
     app.include_router(batch_routes(parts, shelf, running))
     app.include_router(runs.routes(parts))
     app.include_router(mixture_routes.routes(parts))

@@ -39,8 +39,8 @@ MOST_FILES, MOST_BATCHES = 10_000, 100
 """Rows of a page of a list, as OpenAI's."""
 
 
-def file_routes(parts: Parts, shelf: ShelfThread) -> APIRouter:
-    """The routes of files."""
+def file_routes(parts: Parts, shelf: ShelfThread, running: Running) -> APIRouter:
+    """The routes of files. From the first one on, those that have expired are deleted."""
     desk = parts.desk
     router = APIRouter(tags=["files"], responses=ERROR_RESPONSES)
 
@@ -53,6 +53,7 @@ def file_routes(parts: Parts, shelf: ShelfThread) -> APIRouter:
         async with uploaded(request) as upload:
             pieces = _pieces(upload.file.file)
             stored = await shelf.do(lambda shelf: shelf.add(owner, upload.filename, "batch", pieces, upload.seconds))
+        running.wake()
         return json_response(file_object(stored))
 
     @router.get("/v1/files", summary="List files")

@@ -58,7 +58,7 @@ class Running(AsyncClosing):
             self.wake()
 
     def wake(self) -> None:
-        """There is a new batch, or one to cancel."""
+        """There is a new file, a new batch, or one to cancel."""
         self._woken.set()
         if self._watching is None and not self._stopping:
             self._watching = asyncio.create_task(self._watch())

@@ -82,10 +82,15 @@ class Work:
             left.cancel()
         if self._failure:
             raise self._failure
-        if self._end == "left":
+        if self._end == "left" and not await self._is_answered():
             await self._shelf.do(lambda shelf: shelf.batches.release(self.batch.id))
             return
-        await self._finish(self._end or "completed")
+        await self._finish(self._end if self._end in ("cancelled", "expired") else "completed")
+
+    async def _is_answered(self) -> bool:
+        """Whether every row is."""
+        batch = await self._shelf.do(lambda shelf: shelf.batches.of_id(self.batch.id))
+        return batch.status != "validating" and batch.completed + batch.failed == batch.total
 
     async def _is_valid(self) -> bool:
         """Check the file; a batch of one that is wrong has failed."""
