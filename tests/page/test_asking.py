@@ -62,8 +62,8 @@ async def test_reasoning_is_shown_until_there_is_text(page: Window, upstream: Up
     await expect(page.card("a").locator(".text")).to_have_text("let me see")
     gate.set()
     await page.finished()
-    await page.tab.click(".thinking summary")
-    assert await page.text(".thinking p") == "weighing them"
+    await page.tab.click(".thinking:not(.analysis) summary")
+    assert await page.text(".thinking:not(.analysis) p") == "weighing them"
 
 
 async def test_shift_enter_starts_a_line_and_enter_sends(page: Window, upstream: Upstream) -> None:

@@ -406,6 +406,7 @@ async def test_runs_are_listed_page_by_page_and_searched(
             "time_to_first_token": 0,
             "tokens": 15,
             "continues": None,
+            "rating": None,
         }
 
 

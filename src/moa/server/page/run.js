@@ -11,7 +11,7 @@ export const HAS_NONE = new Set(["failed", "dropped", "stopped", "unasked", "ski
 export const LABELS = {
   waiting: "waiting",
   unasked: "not called",
-  skipped: "skipped",
+  skipped: "not called",
   reading: "reading",
   thinking: "thinking",
   writing: "writing",
