@@ -21,7 +21,8 @@ from moa.evals.asking.data import Row, read_rows
 from moa.evals.benchmark import Options
 from moa.evals.benchmarks import named
 from moa.evals.paper.sweep import Variant
-from moa.evals.reading.cost import pareto, sizes, summary, unsized
+from moa.evals.pareto import pareto
+from moa.evals.reading.cost import sizes, summary, unsized
 from moa.evals.reading.measured import Measured, measured, runs_in
 from moa.messages import Cost
 from moa.mixture.mixture import Mixture

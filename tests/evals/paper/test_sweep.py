@@ -12,7 +12,8 @@ import pytest
 from moa.errors import ConfigError
 from moa.evals.benchmarks import mt_bench
 from moa.evals.paper import sweep
-from moa.evals.reading.cost import pareto, sizes, unsized, work
+from moa.evals.pareto import pareto
+from moa.evals.reading.cost import sizes, unsized, work
 from moa.evals.reading.measured import measured
 from moa.mixture.agent import Agent
 from moa.mixture.mixture import Mixture

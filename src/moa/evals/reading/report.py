@@ -20,8 +20,9 @@ from moa.evals.asking.data import Row
 from moa.evals.benchmarks import ALL
 from moa.evals.drawing import ceiling, merging, plots, search
 from moa.evals.drawing.page import Page, number
+from moa.evals.pareto import pareto
 from moa.evals.reading.compare import compared
-from moa.evals.reading.cost import Work, pareto, unsized, work
+from moa.evals.reading.cost import Work, unsized, work
 from moa.evals.reading.measured import Measured
 from moa.messages import Cost
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from moa.evals.reading.cost import pareto
+from moa.evals.pareto import pareto
 from moa.evals.search.live.ballots import mean
 from moa.evals.search.live.candidate import Candidate
 from moa.evals.search.live.trial import Trials
