@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -97,6 +97,10 @@ class Row:
         except ValueError as error:
             return cls(raw.number, raw.number, problem=str(error))
         return row_of(raw.number, value)
+
+    def called(self, identity: str) -> Row:
+        """The same row with another ID."""
+        return replace(self, id=identity)
 
 
 def row_of(number: int, value: Any) -> Row:

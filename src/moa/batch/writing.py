@@ -60,6 +60,11 @@ def row_object(answered: Answered, *, proposals: bool) -> dict[str, Any]:
     return fields
 
 
+def line_of(answered: Answered, *, proposals: bool) -> bytes:
+    """An answer as a line of JSON; a row of an OpenAI Batch file as a line of an OpenAI Batch output file."""
+    return encoded_line(output_line(answered) if answered.openai else row_object(answered, proposals=proposals))
+
+
 class Output(Protocol):
     """A job's output file."""
 
@@ -120,17 +125,12 @@ class LinesOutput(Closing):
         self._flush()
 
     def _write(self, answered: Answered) -> None:
-        line = self._line(answered)
+        line = line_of(answered, proposals=self._proposals)
         try:
             self._file.write(line)
         except OSError as error:
             raise self._error(error) from None
         self._length += len(line)
-
-    def _line(self, answered: Answered) -> bytes:
-        if answered.openai:
-            return encoded_line(output_line(answered))
-        return encoded_line(row_object(answered, proposals=self._proposals))
 
     def _flush(self) -> None:
         try:

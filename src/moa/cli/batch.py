@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 
+class Engine(StrEnum):
+    """What runs a job."""
+
+    local = "local"
+    ray = "ray"
+
+
 def batch(
     rows: Annotated[
         str, typer.Argument(metavar="ROWS", help="A .jsonl, .csv or .parquet file, a folder, a pattern, or - .")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Answers: .jsonl or .parquet.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="Answers: .jsonl or .parquet.")],
     mixture: MixtureName = None,
     any_order: Annotated[bool, typer.Option("--any-order", help="Write answers as they come; faster.")] = False,
     proposals: Annotated[bool, typer.Option("--proposals", help="Write the proposals, too.")] = False,
@@ -36,6 +44,9 @@ def batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Answer failed rows again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print rows, calls and dollars; call nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print progress and summary as lines of JSON.")] = False,
+    engine: Annotated[Engine, typer.Option(help="Where rows are answered.")] = Engine.local,
+    address: Annotated[str | None, typer.Option(help="Ray: a cluster. Default: this machine.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Ray: processes that answer.", min=1)] = None,
     config: ConfigFile = None,
 ) -> int:
     """Answer a file of prompts.
@@ -43,6 +54,20 @@ def batch(
     Each row has a prompt, messages, or a Chat Completions body; an OpenAI Batch file gives an OpenAI Batch output file. The
     same command continues a job that was interrupted: answered rows are not paid again.
     """
+    if engine is Engine.ray:
+        from moa.cli.batching_on_ray import RayOptions, answer_rows_on_ray
+
+        given = {"--any-order": any_order, "--sample": sample, "--retry-failed": retry_failed, "--dry-run": dry_run}
+        on_ray = RayOptions(
+            address=address,
+            workers=workers,
+            proposals=proposals,
+            concurrency=concurrency,
+            max_cost=max_cost,
+            limit=limit,
+            deadline=_seconds(deadline),
+        )
+        return answer_rows_on_ray(rows, out, mixture, on_ray, config, given, as_json=json)
     import asyncio
 
     from moa.batch.job import Options
@@ -59,7 +84,9 @@ def batch(
         retry_failed=retry_failed,
     )
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        return runner.run(answer_rows(rows, out.expanduser(), mixture, options, config, dry_run=dry_run, as_json=json))
+        return runner.run(
+            answer_rows(rows, Path(out).expanduser(), mixture, options, config, dry_run=dry_run, as_json=json)
+        )
 
 
 def _fast_loop() -> Callable[[], AbstractEventLoop] | None:

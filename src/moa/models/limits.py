@@ -62,8 +62,8 @@ class Limits:
                 self._gates.pop(closed, None)
             self._gates[loop] = _Gate(
                 slots=asyncio.Semaphore(self.max_concurrency) if self.max_concurrency else None,
-                calls=_Bucket(self.requests_per_minute) if self.requests_per_minute else None,
-                tokens=_Bucket(self.tokens_per_minute) if self.tokens_per_minute else None,
+                calls=Bucket(self.requests_per_minute) if self.requests_per_minute else None,
+                tokens=Bucket(self.tokens_per_minute) if self.tokens_per_minute else None,
             )
         return self._gates[loop]
 
@@ -71,8 +71,8 @@ class Limits:
 @dataclass(slots=True)
 class _Gate:
     slots: asyncio.Semaphore | None
-    calls: _Bucket | None
-    tokens: _Bucket | None
+    calls: Bucket | None
+    tokens: Bucket | None
     closed_until: float = 0.0  # on the loop's clock
 
     async def open(self) -> None:
@@ -91,7 +91,7 @@ class _Gate:
         self.closed_until = max(self.closed_until, asyncio.get_running_loop().time() + seconds)
 
 
-class _Bucket:
+class Bucket:
     """A leaky bucket that holds a minute's worth. https://en.wikipedia.org/wiki/Leaky_bucket
 
     aiolimiter's cannot be corrected afterwards, refuses amounts larger than the bucket, and lets small amounts overtake a
@@ -143,7 +143,7 @@ class Limited(Wrapper):
         if waits:
             yield Delta(in_flight=0)
         async with gate.slots or nullcontext():
-            charged = _estimated_tokens(request)
+            charged = estimated_tokens(request)
             if gate.calls:
                 await gate.calls.pour(1)
             if gate.tokens:
@@ -166,7 +166,7 @@ class Limited(Wrapper):
                 raise
 
 
-def _estimated_tokens(request: Request) -> int:
+def estimated_tokens(request: Request) -> int:
     """An estimate of a call's tokens before it starts."""
     limit = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
     output_tokens = limit if isinstance(limit, int) else 500
