@@ -163,7 +163,18 @@ async def test_rated_runs_become_questions_for_bench(config: str, tmp_path: Path
     assert [rows[name].get("answer") for name in names[1:]] == [None, None]
     assert len((await run("runs", "export", "--tasks", "--rated")).out.splitlines()) == 2
     (tmp_path / "q.jsonl").write_text(exported.out)
-    measured = await run("bench", "tasks", str(tmp_path / "q.jsonl"), "-m", "duo", "--config", config, "--json")
+    measured = await run(
+        "bench",
+        "tasks",
+        str(tmp_path / "q.jsonl"),
+        "-m",
+        "duo",
+        "--config",
+        config,
+        "--out",
+        str(tmp_path / "run"),
+        "--json",
+    )
     assert "2 of 3 rows cannot be checked and are left out" in measured.err
     (result,) = json.loads(measured.out)["results"]
     assert (result["judged"], result["accuracy"]) == (1, 100)
