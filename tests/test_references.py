@@ -12,6 +12,9 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src"
 ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`(?:[^`<]*<)?~?([\w.]+)>?`")
 
+NEED_EXTRAS = ("moa.inspect", "moa.batch.on_ray", "moa.batch.ray_files")
+"""Modules that need an optional package."""
+
 
 def _modules() -> list[str]:
     paths = (path.relative_to(SOURCE).with_suffix("") for path in SOURCE.glob("moa/**/*.py"))
@@ -60,7 +63,7 @@ def _has(found: object, attributes: list[str]) -> bool:
 
 def test_every_reference_in_a_docstring_resolves() -> None:
     """A docstring that names a module, a class or a function names one that exists."""
-    modules = [module for module in _modules() if module != "moa.inspect"]  # it needs an optional package
+    modules = [module for module in _modules() if module not in NEED_EXTRAS]
     found = [(module, owner, name) for module in modules for name, owner in _references(module)]
     assert len(found) > 100
     assert [each for each in found if not _exists(each[2], each[0], each[1])] == []

@@ -34,7 +34,14 @@ from typing import Any, NoReturn
 LARGEST_REQUEST = 1 << 17
 """Bytes of a request, arguments and environment included."""
 
-NOT_IMPORTED = ("moa.evals", "moa.inspect", "moa.__main__", "moa.models.llama")
+NOT_IMPORTED = (
+    "moa.evals",
+    "moa.inspect",
+    "moa.__main__",
+    "moa.models.llama",
+    "moa.batch.on_ray",
+    "moa.batch.ray_files",
+)
 """Modules that few commands load and that are slow, or that are programs."""
 
 LATE = (
