@@ -97,6 +97,7 @@ async def test_bad_rows_are_reported_before_a_call(folder: Path, upstream: Upstr
     assert (ended.code, "moa bench tasks FILE" in ended.err) == (2, True)
 
 
+@pytest.mark.slow
 @needs("numpy", "matplotlib", "rapidfuzz")
 async def test_two_systems_are_compared_and_reported(folder: Path, upstream: Upstream) -> None:
     """Item by item, and side by side on a page."""
