@@ -16,7 +16,7 @@ import asyncio
 import math
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -305,7 +305,7 @@ class Leased(Wrapper):
         by_the_minute = self._bounds.requests_per_minute or self._bounds.tokens_per_minute
         charged = estimated_tokens(request)
         yield Delta(in_flight=0)
-        async with self._slots.one() if self._bounds.max_concurrency else _nothing():
+        async with self._slots.one() if self._bounds.max_concurrency else nullcontext():
             if by_the_minute:
                 await self._lessor.admit_call(self._endpoint, self._bounds, charged)
             yield Delta(in_flight=1)
@@ -322,11 +322,6 @@ class Leased(Wrapper):
             finally:
                 if self._bounds.tokens_per_minute and used is not None:
                     await self._lessor.settle_tokens(self._endpoint, used - charged)
-
-
-@asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
 
 
 class Worker:

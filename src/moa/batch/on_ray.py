@@ -33,18 +33,16 @@ from moa.batch.answering import Answered, answered
 from moa.batch.job import SPARE_ROWS
 from moa.batch.leases import LeasedAllowance, Leases, Worker
 from moa.batch.pace import Paces
-from moa.batch.ray_files import LineFiles, Place, RowFiles, drop_repeated
+from moa.batch.ray_files import ROWS_IN_BLOCK, LineFiles, Place, RowFiles, drop_repeated
 from moa.batch.ray_options import RayOptions
 from moa.batch.rows import Raw, Row
 from moa.batch.spending import OverLimit
 from moa.batch.writing import line_of
 from moa.config.config import Config
 from moa.errors import ConfigError, MoaError
-from moa.mixture.mixture import Mixture
 from moa.models import Model
 from moa.models.catalog import Access
 
-ROWS_IN_BLOCK = 50
 BLOCKS_AT_ONCE = 8
 """Blocks that a worker answers at a time."""
 
@@ -110,7 +108,7 @@ class Answerer:
         self._worker = Worker(_Remote(desk), self._name)
         self._paces = Paces()
         self._config = Config(config, around=self._around)
-        self._mixture = mixture_of(self._config, mixture)
+        self._mixture = self._config.as_mixture(mixture)
         self._allowance = LeasedAllowance(self._worker.lessor, self._name)
         self._began = time.monotonic()
         self._most, self._in_flight, self._turn = rows, 0, asyncio.Lock()
@@ -180,7 +178,7 @@ def answer_on_ray(place: str, out: str, mixture: str | None, config: str | None,
     output = Place.of(out)
     found = Place.of(place).files(without=output)
     folder = output.beside(".job")
-    identity = mixture_of(Config(config), mixture).plan.identity
+    identity = Config(config).as_mixture(mixture).plan.identity
     folder.settle({"input": place, "mixture": identity, "--proposals": options.proposals})
     before = folder.books()
     spent = sum(books["cost"] for books in before)
@@ -226,17 +224,6 @@ def answer_on_ray(place: str, out: str, mixture: str | None, config: str | None,
     summary = _summary(out, before, books, folder.inside("checkpoint").rows(), time.monotonic() - began)
     folder.write("summary.json", json.dumps(summary, indent=1).encode())
     return summary
-
-
-def mixture_of(config: Config, name: str | None) -> Mixture:
-    """The mixture of this name, or the default; a single model is a mixture that has only an aggregator."""
-    name = name or config.default
-    model = config.model(name)
-    return (
-        model
-        if isinstance(model, Mixture)
-        else Mixture([], model, name=name, prices=config.prices, catalog=config.catalog)
-    )
 
 
 def _share(rows: int | None, workers: int) -> int | None:

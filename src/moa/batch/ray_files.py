@@ -22,7 +22,8 @@ from ray.data.datasource import BlockBasedFileDatasink
 from moa.batch.reading import files, format_of, rows
 from moa.errors import ConfigError
 
-_BLOCK = 50
+ROWS_IN_BLOCK = 50
+"""Rows that are answered, written and noted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def _blocks(place: Place, limit: int | None) -> Iterator[pyarrow.Table]:
             block["place"].append(f"{place.name}:{raw.number}")
             block["row"].append(raw.line)
             block["problem"].append(raw.problem)
-            if len(block["row"]) == _BLOCK:
+            if len(block["row"]) == ROWS_IN_BLOCK:
                 yield _table(block)
                 block = {name: [] for name in block}
         yield _table(block)

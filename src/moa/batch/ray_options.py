@@ -11,7 +11,7 @@ class RayOptions:
 
     Attributes:
         address: the cluster's; None for a new one on this machine.
-        workers: processes that answer; None for one for each CPU.
+        workers: processes that answer; None for half as many as there are CPUs.
     """
 
     address: str | None = None

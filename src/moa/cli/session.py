@@ -35,10 +35,7 @@ class Session(AsyncClosing):
         if name.removeprefix("moa/") == "auto":
             choice = self.config.auto_choice()
             self.on_notice(choice.why if choice.mixture == "auto" else f"auto is {choice.mixture}: {choice.why}")
-        model = self.config.model(name)
-        if isinstance(model, Mixture):
-            return model
-        return Mixture([], model, name=name, prices=self.config.prices, catalog=self.config.catalog)
+        return self.config.as_mixture(name)
 
     async def aclose(self) -> None:
         await self.config.aclose()

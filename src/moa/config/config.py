@@ -185,6 +185,20 @@ class Config(AsyncClosing):
         """
         return self.catalog.model(name) if "/" in name else self.mixture(name)
 
+    def as_mixture(self, name: str | None) -> Mixture:
+        """The mixture of this name, or the default; a single model becomes a mixture that has only an aggregator.
+
+        Raises:
+            UnknownName, KeyMissing, ConfigError: as :meth:`mixture` does.
+        """
+        name = name or self.default
+        model = self.model(name)
+        return (
+            model
+            if isinstance(model, Mixture)
+            else Mixture([], model, name=name, prices=self.prices, catalog=self.catalog)
+        )
+
     def mixture(self, name: str) -> Mixture:
         """The mixture of this name; every call returns the same object.
 

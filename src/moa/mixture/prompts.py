@@ -116,12 +116,16 @@ def with_references(
         block = f"{block}\n\n{ANALYSED}\n\n<{label}>\n{layout.analysis}\n</{label}>"
     if layout.place == "system":
         return with_system(request, block)
-    block = f"{block}\n\n{closing}" if closing else block
+    return _with_last_user(request, f"{block}\n\n{closing}" if closing else block)
+
+
+def _with_last_user(request: Request, text: str) -> Request:
+    """The request with text added to its last user message, or in a new one where there is none."""
     messages = request.messages
     at = request.last_user
     if at is None:
-        return request.replaced(messages=[*messages, {"role": "user", "content": block}])
-    messages[at] = with_text(messages[at], block)
+        return request.replaced(messages=[*messages, {"role": "user", "content": text}])
+    messages[at] = with_text(messages[at], text)
     return request.replaced(messages=messages)
 
 
@@ -140,15 +144,7 @@ def with_system(request: Request, text: str) -> Request:
 
 def with_persona(request: Request, persona: str | None) -> Request:
     """The request with an agent's persona at the end of the last user message, in brackets."""
-    if not persona:
-        return request
-    messages = request.messages
-    text = f"[{PERSONA}\n{persona}]"
-    at = request.last_user
-    if at is None:
-        return request.replaced(messages=[*messages, {"role": "user", "content": text}])
-    messages[at] = with_text(messages[at], text)
-    return request.replaced(messages=messages)
+    return _with_last_user(request, f"[{PERSONA}\n{persona}]") if persona else request
 
 
 def tools_in_words(tools: Sequence[Mapping[str, Any]]) -> str:
