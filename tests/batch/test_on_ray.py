@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -68,14 +67,6 @@ def job(folder: Path, rows: str, out: str, **environ: str) -> subprocess.Popen[s
     )
 
 
-def kill_workers(folder: Path) -> None:
-    """Kill what the driver has started; its processes work in the same folder, and would go on beside the next start."""
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):
-            if process.name.isdigit() and (process / "cwd").readlink() == folder:
-                os.kill(int(process.name), signal.SIGKILL)
-
-
 def answers(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for part in out.iterdir() for line in part.read_text().splitlines()]
 
@@ -88,7 +79,6 @@ def test_a_job_whose_driver_is_killed_is_continued(folder: Path, upstream: str) 
         while killed.poll() is None and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
             time.sleep(0.05)
         os.killpg(killed.pid, signal.SIGKILL)
-        kill_workers(folder)
     with job(folder, "*.jsonl", "out") as again:
         assert again.stdout
         summary = json.loads(again.stdout.read())
